@@ -1,0 +1,1 @@
+"""Models behind one Protocol; adapters are imported when they are chosen."""

@@ -1,0 +1,1 @@
+"""The run itself: a team of seats, one repository, from start to a judged, priced change on main."""

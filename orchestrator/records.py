@@ -1,0 +1,208 @@
+"""What the run remembers, as frozen data. `store/` is the one place that encodes and decodes it.
+
+Words are those of docs/design.md. Ids are what people paste into commands: `T91` a task, `C63` a change, `agent-07`
+a seat, `agent-07/12` a session. Money is integer micro-dollars; times are UTC-aware.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class RunState(StrEnum):
+    RUNNING = "running"
+    PAUSED = "paused"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    ENDED = "ended"
+
+
+class TaskState(StrEnum):
+    READY = "ready"  # may be blocked by `after`; see Store.ready_tasks
+    CLAIMED = "claimed"
+    CLOSED = "closed"
+    DROPPED = "dropped"
+
+
+class TaskSource(StrEnum):
+    PROJECT = "project"  # the project's plan
+    PLANNER = "planner"
+    CASES = "cases"  # failing visible cases with one failure signature
+    SEAT = "seat"  # claim(title=…)
+    PERSON = "person"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A unit of work. `cases` are the ids or patterns that say when it is done."""
+
+    id: str
+    title: str
+    state: TaskState
+    source: TaskSource
+    created: datetime
+    by: str = ""  # who wrote it: a session, `run`, `person`
+    why: str = ""
+    cases: tuple[str, ...] = ()
+    touches: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    signature: str = ""
+    order: float = 0.0  # smaller is sooner
+    reason: str = ""  # why closed or dropped
+    bounces: int = 0
+    releases: int = 0
+
+
+@dataclass(frozen=True)
+class Claim:
+    task: str
+    session: str
+    epoch: int
+    since: datetime
+    plan: str = ""
+    touches: tuple[str, ...] = ()
+
+
+class SessionState(StrEnum):
+    ACTIVE = "active"
+    WAITING = "waiting"  # for a change's verdict
+    ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class Session:
+    """One conversation. What it was told is pinned: model, prompt and tools by payload hash."""
+
+    id: str
+    seat: str
+    number: int
+    role: str
+    model: str
+    state: SessionState
+    started: datetime
+    base: str  # main when its workspace was made
+    system: str = ""  # payload hash
+    tools: str = ""  # payload hash
+    opening: str = ""  # payload hash of the first message: the block the run writes
+    open_seat: bool = False
+    ended: datetime | None = None
+    end: str = ""  # agents.team.End
+    note: str = ""
+
+
+class CallState(StrEnum):
+    PENDING = "pending"  # stored with the reply, not begun
+    RUNNING = "running"
+    DONE = "done"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A tool call and, once done, its result. `id` is unique in the run and is the verb's idempotency key."""
+
+    id: str
+    session: str
+    turn: int
+    index: int
+    name: str
+    arguments: str  # JSON
+    state: CallState
+    started: datetime | None = None
+    seconds: float = 0.0
+    result: str = ""
+    failed: bool = False
+
+
+class ChangeState(StrEnum):
+    QUEUED = "queued"
+    PARKED = "parked"
+    STAGED = "staged"
+    JUDGING = "judging"
+    LANDED = "landed"
+    BOUNCED = "bounced"
+    WITHDRAWN = "withdrawn"
+
+    @property
+    def terminal(self) -> bool:
+        return self in (ChangeState.LANDED, ChangeState.BOUNCED, ChangeState.WITHDRAWN)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a session submitted: `commit` is one tree on `base`, a commit of main, kept at refs/changes/N."""
+
+    id: str
+    session: str
+    seat: str
+    task: str
+    state: ChangeState
+    submitted: datetime
+    base: str
+    commit: str
+    tree: str
+    call: str  # the submit call that waits for it
+    summary: str = ""
+    fixes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    added: int = 0
+    removed: int = 0
+    ended: datetime | None = None
+    landed_as: str = ""  # commit on main
+    reason: str = ""  # why bounced or withdrawn: one short line
+    lost: tuple[str, ...] = ()  # cases
+
+
+class AttemptState(StrEnum):
+    RESERVED = "reserved"
+    SETTLED = "settled"
+    IN_DOUBT = "in-doubt"  # ended without usage: counts at its worst case
+    FREE = "free"  # refused before the vendor worked on it (429, 529, connection refused): costs nothing
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One HTTP attempt at one model request. `cost` is None while or when the price is unknown, never zero for that."""
+
+    id: int
+    session: str
+    turn: int
+    number: int
+    model: str  # as asked
+    state: AttemptState
+    at: datetime
+    reserved: int | None  # micro-dollars
+    cost: int | None = None
+    resolved: str = ""  # model id as the vendor returned it
+    usage: str = ""  # JSON of agents.models.base.Usage
+
+
+@dataclass(frozen=True)
+class Landing:
+    """The intent that makes git and SQLite agree: stored before main moves, marked after."""
+
+    change: str
+    old: str
+    new: str
+    scorecard: int
+    done: bool
+
+
+@dataclass(frozen=True)
+class Note:
+    topic: str
+    session: str
+    at: datetime
+    text: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the journal. `kind` is one of orchestrator/store/events.py; `data` is its typed content."""
+
+    seq: int
+    at: datetime
+    epoch: int
+    kind: str
+    data: dict[str, object]

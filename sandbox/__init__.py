@@ -1,0 +1,1 @@
+"""Rooms where untrusted commands run. Knows nothing of agents, tests or git policy."""

@@ -1,0 +1,1 @@
+"""Judges: a tree and a room in, a scorecard out. They know nothing of agents or money."""
