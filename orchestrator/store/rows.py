@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import sqlite3
 import types
@@ -18,11 +17,14 @@ R = TypeVar("R")
 
 COLUMNS: Final = {"order": "priority", "commit": "commit_id", "index": "number"}  # SQL's own words, renamed
 
+_hints: dict[Any, dict[str, Any]] = {}  # of each record class, resolved once
 
-@functools.cache
+
 def _fields(kind: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    if kind not in _hints:
+        hints = typing.get_type_hints(kind)
+        _hints[kind] = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    return _hints[kind]
 
 
 def record(kind: type[R], row: sqlite3.Row) -> R:

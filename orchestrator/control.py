@@ -1,0 +1,98 @@
+"""The run's ear: one JSON object a line over a unix socket in a short private folder.
+
+A socket path over 107 bytes does not bind, so the socket lies in a 0700 folder of its own and `run.sock` in the run's folder
+names it. Whoever can open the socket is the run's owner; an open seat's authority is its token.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+from anyio.abc import ByteReceiveStream, SocketStream
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+LINE_LIMIT: Final = 8 << 20  # bytes of one request or answer
+POINTER: Final = "run.sock"
+
+Answerer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+class NotRunning(Exception):
+    """No process answers for this run."""
+
+
+class Refusal(Exception):
+    """The run understood and said no; the message says why and what to do instead."""
+
+    def __init__(self, message: str, kind: str = "refused") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@contextlib.asynccontextmanager
+async def listening(folder: Path, answer: Answerer) -> AsyncIterator[None]:
+    """Answers requests while the context is open. A request that is being answered is not cut when its asker leaves."""
+    short = Path(tempfile.mkdtemp(prefix="orch-"))
+    path = short / "s"
+    listener = await anyio.create_unix_listener(path, mode=0o600)
+    pointer = folder / POINTER
+    try:
+        async with listener, anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, lambda stream: _converse(stream, answer))
+            _replace(pointer, str(path))
+            yield
+            tasks.cancel_scope.cancel()
+    finally:
+        pointer.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        short.rmdir()
+
+
+async def _converse(stream: SocketStream, answer: Answerer) -> None:
+    async with stream:
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead):
+            line = await _line(stream)
+            try:
+                result = {"ok": True, "result": await answer(json.loads(line))}
+            except Refusal as refusal:
+                result = {"ok": False, "kind": refusal.kind, "message": str(refusal)}
+            except ValueError as wrong:  # not JSON, or not what the request takes
+                result = {"ok": False, "kind": "usage", "message": str(wrong)}
+            await stream.send(json.dumps(result).encode() + b"\n")
+
+
+async def _line(stream: ByteReceiveStream) -> bytes:
+    return await BufferedByteReceiveStream(stream).receive_until(b"\n", LINE_LIMIT)
+
+
+async def ask(folder: Path, request: dict[str, Any], timeout_s: float | None = None) -> dict[str, Any]:
+    """Asks the run's process. Raises `NotRunning`, `Refusal`, `TimeoutError`."""
+    try:
+        path = await anyio.Path(folder / POINTER).read_text()
+        stream = await anyio.connect_unix(path)
+    except OSError as failure:
+        raise NotRunning(f"{folder.name}: no process answers for this run") from failure
+    with anyio.fail_after(timeout_s):
+        async with stream:
+            await stream.send(json.dumps(request).encode() + b"\n")
+            try:
+                answer = json.loads(await _line(stream))
+            except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError) as failure:
+                raise NotRunning(f"{folder.name}: the run's process ended before it answered") from failure
+    if not answer["ok"]:
+        raise Refusal(answer["message"], answer["kind"])
+    result: dict[str, Any] = answer["result"]
+    return result
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_name(path.name + ".new")
+    new.write_text(text)
+    os.replace(new, path)
