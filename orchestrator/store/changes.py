@@ -114,6 +114,12 @@ def scorecard_of(db: sqlite3.Connection, commit: str, tier: str = "full") -> Sco
     return None if row is None else read_scorecard(db, row)
 
 
+def scorecard_before(db: sqlite3.Connection, commit: str) -> Scorecard | None:
+    """The scorecard of the main that a landed commit replaced."""
+    row = db.execute("SELECT old FROM landing WHERE new = ?", (commit,)).fetchone()
+    return None if row is None else scorecard_of(db, row["old"])
+
+
 def intend(tx: Tx, change: str, old: str, new: str, scorecard: int) -> None:
     """Stores the intent to move main, before it moves."""
     sql = "INSERT INTO landing (change, old, new, scorecard, at) VALUES (?, ?, ?, ?, ?)"

@@ -64,7 +64,7 @@ class Tx:
         self.epoch = epoch
         self.now = now
 
-    def journal(self, kind: str, seat: str = "", **data: Any) -> None:
+    def journal(self, kind: str, seat: str = "", /, **data: Any) -> None:
         """Appends a typed event. Its fields must be those that `events.py` declares for the kind."""
         declared = KINDS[kind]
         if data.keys() != declared:
