@@ -118,4 +118,9 @@ class Model(Protocol):
         """What `--model` named: `anthropic/claude-opus-4-6`, `scripted:team.toml`."""
         ...
 
+    @property
+    def window(self) -> int:
+        """Tokens of one request and its reply together."""
+        ...
+
     async def reply(self, request: Request) -> Reply: ...

@@ -1,0 +1,110 @@
+"""From what `--model` says to a model. Adapters are imported here, when they are chosen: the two SDKs cost 1.8 s."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from genai_prices.data_snapshot import get_snapshot
+
+from agents.models.base import Model
+from agents.models.scripted import Scripted
+from agents.models.wire import IDLE_S
+
+OPEN: Final = "open"  # a seat for a person or another program: no model of ours
+FORMS: Final = "anthropic/NAME, openai/NAME, openai/NAME@URL, scripted:FILE or open, each optionally as ROLE=…"
+KEYS: Final = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
+
+
+class ModelUnknown(ValueError):
+    """`--model` was given something that names no model (exit code 2)."""
+
+
+class ModelNotReady(Exception):
+    """No model can be reached (exit code 3). `remedies` are lines for the user."""
+
+    def __init__(self, message: str, remedies: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.remedies = remedies
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One `--model`: for every role, or for one."""
+
+    id: str
+    role: str = ""
+
+
+def parse(value: str) -> Choice:
+    """Raises `ModelUnknown` in words."""
+    role, equals, id = value.partition("=")
+    if not equals or not role.replace("-", "").replace("_", "").isalnum():
+        role, id = "", value
+    vendor, _, name = id.partition("/")
+    if id == OPEN or (id.startswith("scripted:") and id != "scripted:") or (vendor in KEYS and name):
+        if vendor != "openai" or "@" not in name or name.partition("@")[2].startswith(("http://", "https://")):
+            return Choice(id, role)
+        raise ModelUnknown(f"--model {value}: after @ comes the server's address, for example http://localhost:8000/v1")
+    raise ModelUnknown(f"--model {value}: not a model; give {FORMS}")
+
+
+def account(id: str) -> str:
+    """What a concurrency cap counts: a vendor, a server of one's own, or the script."""
+    vendor, _, name = id.partition("/")
+    if vendor in KEYS:
+        return name.partition("@")[2] or vendor
+    return id.partition(":")[0]
+
+
+def make(id: str, env: Mapping[str, str]) -> Model:
+    """The model behind an id that `parse` let through. `open` has none: its seats are not to be asked for one.
+
+    Reads the vendors' usual variables and ORCHESTRATOR_MODEL_IDLE_S (seconds of silence after which a stream is cut).
+    Raises `ModelNotReady`, `ModelUnknown`, and `ScriptError` for a wrong script.
+    """
+    if id.startswith("scripted:"):
+        return Scripted(Path(id.removeprefix("scripted:")))
+    vendor, _, rest = id.partition("/")
+    if vendor not in KEYS:
+        raise ModelUnknown(f"{id}: not a model; give {FORMS}")
+    name, _, url = rest.partition("@")
+    key = env.get(KEYS[vendor], "")
+    if not key and not url:
+        raise _without_key(env, vendor)
+    model: Model = getattr(importlib.import_module(f"agents.models.{vendor}"), {"openai": "OpenAI"}.get(vendor, "Anthropic"))(
+        name,
+        key=key or "none",  # a server of one's own often asks for no key; the SDK insists on a string
+        base_url=url or env.get(f"{vendor.upper()}_BASE_URL"),
+        window=window(vendor, name),
+        idle_s=float(env.get("ORCHESTRATOR_MODEL_IDLE_S", IDLE_S)),
+        **({"compatible": True} if url else {}),
+    )
+    return model
+
+
+def window(vendor: str, name: str) -> int:
+    """The context window in tokens, from genai-prices; a careful guess for what it does not know."""
+    try:
+        _, model = get_snapshot().find_provider_model(name, None, vendor, None)
+    except LookupError:
+        return 128_000
+    return model.context_window or 128_000
+
+
+def _without_key(env: Mapping[str, str], vendor: str) -> ModelNotReady:
+    missing = [key for key in KEYS.values() if not env.get(key)]
+    if len(missing) == len(KEYS):
+        message = f"no model can be reached: {' and '.join(missing)} are not set"
+    else:
+        message = f"no {vendor} model can be reached: {KEYS[vendor]} is not set"
+    return ModelNotReady(
+        message,
+        (
+            "set one, or name a local server:    --model openai/qwen3-coder@http://localhost:8000/v1",
+            "see it all work without a key:      make demo",
+        ),
+    )

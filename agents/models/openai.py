@@ -1,0 +1,173 @@
+"""OpenAI's Responses API, and whatever server speaks it at another base URL.
+
+Nothing is stored at the vendor (`store` is false): each request carries the whole conversation, reasoning included, as
+encrypted items that we return unchanged. The vendor caches by prefix on its own; a key keeps one session's requests together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import openai
+
+from agents.models.base import Block, Message, Opaque, Reply, Request, Role, Stop, Text, ToolCall, ToolResult, Usage
+from agents.models.failures import Fault, ModelFailure
+from agents.models.wire import IDLE_S, WIRE_ERRORS, events, failure_of, refusal, tool_call
+
+VENDOR = "openai"
+NO_REASONING = ("gpt-3", "gpt-4", "chatgpt-4")  # these refuse a request that asks for encrypted reasoning
+
+
+class OpenAI:
+    """One model of one account. `compatible` means another's server: it is sent only what every such server knows."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        key: str,
+        base_url: str | None = None,
+        compatible: bool = False,
+        window: int = 128_000,
+        idle_s: float = IDLE_S,
+    ) -> None:
+        self.id = f"{VENDOR}/{name}" + (f"@{base_url}" if compatible else "")
+        self.window = window
+        self._name = name
+        self._compatible = compatible
+        self._idle_s = idle_s
+        # No timeout of the SDK's: `events` has one, on the clock that tests can simulate.
+        self._client = openai.AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0, timeout=None)
+
+    async def reply(self, request: Request) -> Reply:
+        draft = _Draft()
+        began = False
+        try:
+            with anyio.fail_after(self._idle_s):
+                stream = await self._client.responses.create(**self._body(request))
+            began = True
+            async with stream:
+                async for event in events(stream, self._idle_s):
+                    draft.take(event)
+            return draft.reply()
+        except (openai.OpenAIError, TimeoutError, *WIRE_ERRORS) as error:
+            raise failure_of(error, began=began, partial=draft.text) from error
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self._name,
+            "instructions": request.system,
+            "input": [item for message in request.messages for item in _items(message)],
+            "tools": [
+                {
+                    "type": "function",
+                    "name": tool.name,
+                    "description": tool.description,
+                    "parameters": dict(tool.schema),
+                    "strict": False,  # strict schemas cannot have optional arguments
+                }
+                for tool in request.tools
+            ],
+            "max_output_tokens": request.max_tokens,
+            "store": False,
+            "stream": True,
+        }
+        if not self._compatible:
+            start = json.dumps([request.system, *_items(request.messages[0])]).encode()
+            body["prompt_cache_key"] = hashlib.sha256(start).hexdigest()[:32]
+            if not self._name.startswith(NO_REASONING):
+                body["include"] = ["reasoning.encrypted_content"]
+        return body
+
+
+def _items(message: Message) -> list[dict[str, Any]]:
+    """One message as Responses items: text in a message item, calls, results and reasoning each an item of its own."""
+    items: list[dict[str, Any]] = []
+    kind = "input_text" if message.role is Role.USER else "output_text"
+    phase: Mapping[str, Any] = {}
+    for block in message.blocks:
+        match block:
+            case Text(text):
+                content = [{"type": kind, "text": text}]
+                items.append({"type": "message", "role": str(message.role), "content": content, **phase})
+                phase = {}
+            case Opaque(_, data) if "phase" in data:
+                phase = data
+            case Opaque(_, data):
+                items.append(dict(data))
+            case ToolCall(id, name, arguments):
+                text = json.dumps(dict(arguments), ensure_ascii=False)
+                items.append({"type": "function_call", "call_id": id, "name": name, "arguments": text})
+            case ToolResult(call, text, _):
+                items.append({"type": "function_call_output", "call_id": call, "output": text})
+    return items
+
+
+class _Draft:
+    """A reply while its events arrive. Only items that are done count, and only once the response is complete."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._items: dict[int, Mapping[str, Any]] = {}
+        self._response: Mapping[str, Any] | None = None
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        match event["type"]:
+            case "response.output_text.delta":
+                self.text += event["delta"]
+            case "response.output_item.done":
+                self._items[event["output_index"]] = event["item"]
+            case "response.completed" | "response.incomplete":
+                self._response = event["response"]
+            case "response.failed":
+                error = event["response"].get("error") or {}
+                raise refusal(200, error, "the response failed", None, began=True, partial=self.text)
+            case "error":
+                raise refusal(200, {k: v for k, v in event.items() if k != "type"}, "", None, began=True, partial=self.text)
+
+    def reply(self) -> Reply:
+        response = self._response
+        if response is None:
+            raise ModelFailure(Fault.CUT, "the stream ended before the response did", began=True, partial=self.text)
+        if not response.get("usage"):
+            raise ModelFailure(Fault.GARBLED, "a response without usage", began=True, partial=self.text)
+        blocks = [block for index in sorted(self._items) for block in _blocks(self._items[index])]
+        return Reply(
+            tuple(blocks), _stop(response, blocks), _counted(response["usage"]), response["model"], response["usage"]
+        )
+
+
+def _blocks(item: Mapping[str, Any]) -> list[Block]:
+    if item["type"] == "message":
+        parts = [part.get("text") or part.get("refusal") or "" for part in item["content"]]
+        phase: list[Block] = [Opaque(VENDOR, {"phase": item["phase"]})] if item.get("phase") else []
+        return [*phase, *(Text(part) for part in parts if part)]
+    if item["type"] == "function_call":
+        return [tool_call(item["call_id"], item["name"], item["arguments"])]
+    return [Opaque(VENDOR, {key: value for key, value in item.items() if key != "status"})]
+
+
+def _stop(response: Mapping[str, Any], blocks: list[Block]) -> Stop:
+    reason = (response.get("incomplete_details") or {}).get("reason")
+    if reason == "content_filter":
+        return Stop.REFUSAL
+    if reason:
+        return Stop.LENGTH
+    return Stop.TOOLS if any(isinstance(block, ToolCall) for block in blocks) else Stop.END
+
+
+def _counted(usage: Mapping[str, Any]) -> Usage:
+    """OpenAI counts cached tokens inside its input. A write is priced alike for every lifetime, so it goes into one field."""
+    details = usage.get("input_tokens_details") or {}
+    read, written = details.get("cached_tokens") or 0, details.get("cache_write_tokens") or 0
+    return Usage(
+        input=usage["input_tokens"] - read - written,
+        output=usage["output_tokens"],
+        cache_read=read,
+        cache_write_5m=written,
+        reasoning=(usage.get("output_tokens_details") or {}).get("reasoning_tokens") or 0,
+    )
