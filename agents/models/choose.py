@@ -75,7 +75,9 @@ def make(id: str, env: Mapping[str, str]) -> Model:
     key = env.get(KEYS[vendor], "")
     if not key and not url:
         raise _without_key(env, vendor)
-    model: Model = getattr(importlib.import_module(f"agents.models.{vendor}"), {"openai": "OpenAI"}.get(vendor, "Anthropic"))(
+    model: Model = getattr(
+        importlib.import_module(f"agents.models.{vendor}"), {"openai": "OpenAI"}.get(vendor, "Anthropic")
+    )(
         name,
         key=key or "none",  # a server of one's own often asks for no key; the SDK insists on a string
         base_url=url or env.get(f"{vendor.upper()}_BASE_URL"),

@@ -127,7 +127,9 @@ class _Draft:
                 error = event["response"].get("error") or {}
                 raise refusal(200, error, "the response failed", None, began=True, partial=self.text)
             case "error":
-                raise refusal(200, {k: v for k, v in event.items() if k != "type"}, "", None, began=True, partial=self.text)
+                raise refusal(
+                    200, {k: v for k, v in event.items() if k != "type"}, "", None, began=True, partial=self.text
+                )
 
     def reply(self) -> Reply:
         response = self._response

@@ -92,6 +92,14 @@ CREATE TABLE turn (
     PRIMARY KEY (session, number)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE summary (
+    session TEXT NOT NULL REFERENCES session (id),
+    turns INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    reply TEXT NOT NULL,
+    PRIMARY KEY (session, turns)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE call (
     id TEXT PRIMARY KEY,
     session TEXT NOT NULL,
