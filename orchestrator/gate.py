@@ -178,11 +178,7 @@ class Gate:
             if ruling.card is not None:
                 changes.add_scorecard(tx, ruling.card, seconds=seconds)
                 _journal_judged(tx, change, ruling, ruling.card, seconds)
-            reason = f"{ruling.reason}\n{ruling.detail}".strip()
-            changes.finish(tx, change, ChangeState.BOUNCED, reason=reason, lost=ruling.lost)
-            tx.run("UPDATE task SET bounces = bounces + 1 WHERE id = ?", change.task)
-            facts = {"change": change.id, "task": change.task, "reason": ruling.reason, "lost": list(ruling.lost)}
-            tx.journal("bounced", change.seat, **facts)
+            changes.bounce(tx, change, ruling.reason, ruling.detail, ruling.lost)
 
         await self._store.write(work)
 

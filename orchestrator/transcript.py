@@ -67,20 +67,15 @@ class StoredLog:
     def pending(self) -> Sequence[Pending]:
         return tuple(self._pending)
 
-    def adopt(self, reply: Reply) -> None:
-        """Takes a reply that the ledger's settlement has just stored as the next turn (one transaction for both)."""
+    async def store_reply(self, reply: Reply) -> None:
         turn = self.turn + 1
+        await self._store.write(lambda tx: sessions.store_reply(tx, self._session, turn, reply))
         self._pending = [
             Pending(sessions.call_id(self._session, turn, index), self._calls + index, call)
             for index, call in enumerate(reply.calls)
         ]
         self._calls += len(reply.calls)
         self._transcript = replace(self._transcript, turns=(*self._transcript.turns, Turn(reply)))
-
-    async def store_reply(self, reply: Reply) -> None:
-        turn = self.turn + 1
-        await self._store.write(lambda tx: sessions.store_reply(tx, self._session, turn, reply))
-        self.adopt(reply)
 
     async def store_summary(self, reply: Reply, text: str) -> None:
         turns = self.turn

@@ -64,6 +64,14 @@ def finish(
     update(tx, "change", change.id, state=state, ended=tx.now, reason=reason, lost=lost_cases, landed_as=landed_as)
 
 
+def bounce(tx: Tx, change: Change, reason: str, detail: str = "", lost: Iterable[str] = ()) -> None:
+    """Ends a change as bounced: `reason` is one line for everybody, `detail` what the submitter reads besides."""
+    cases = list(lost)
+    finish(tx, change, ChangeState.BOUNCED, reason=f"{reason}\n{detail}".strip(), lost=cases)
+    tx.run("UPDATE task SET bounces = bounces + 1 WHERE id = ?", change.task)
+    tx.journal("bounced", change.seat, change=change.id, task=change.task, reason=reason, lost=cases)
+
+
 def add_scorecard(tx: Tx, card: Scorecard, *, commit: str = "", seconds: float = 0.0) -> int:
     """Stores a scorecard: one string of outcomes in the order of the cases, reasons and values beside it."""
     cases = list(card.verdicts)

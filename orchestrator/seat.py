@@ -1,0 +1,310 @@
+"""A seat: claim → workspace → session → submit → next."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import anyio
+
+from agents import tools
+from agents.attempts import Wait, ask
+from agents.hands import Hands
+from agents.models.base import Reply, Request
+from agents.models.choose import account
+from agents.models.failures import ModelFailure
+from agents.session import Mind, Outcome, converse
+from agents.team import End
+from orchestrator import board, workspace
+from orchestrator.briefing import Briefing, opening
+from orchestrator.desk import Desk
+from orchestrator.prompts import compose
+from orchestrator.quarantine import Refused
+from orchestrator.records import Claim, Session, SessionState
+from orchestrator.store import Tx, changes, sessions
+from orchestrator.store.store import when
+from orchestrator.transcript import StoredLog
+from orchestrator.verbs import Verbs, describe
+from orchestrator.workspace import Kind
+from sandbox.room import MIB, Labels, Mount, Room, RoomDied, RoomError, RoomSpec
+
+CHECKPOINT_EVERY_S: Final = 180.0
+CHECKPOINT_LIMIT: Final = 256 * MIB
+IN_FLIGHT: Final = 32  # requests at once for each account
+BACKOFF_S: Final = (5.0, 30.0, 120.0, 600.0)
+DEAD_ROOMS: Final = 3  # in one session
+WARN_SHARE: Final = 0.8
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A numbered place in the team. `user` is its rooms' own host user, by number."""
+
+    name: str
+    role: str
+    model: str
+    user: int
+
+
+async def work(seat: Seat, desk: Desk) -> None:
+    """Takes one session after another until the run drains. A crash of ours is told, waited out and gone on from."""
+    crashes = 0
+    while not desk.stopping:
+        try:
+            session = await next_session(seat, desk)
+            if session is None:
+                return
+            await live(seat, desk, session)
+            crashes = 0
+        except (ModelFailure, RoomError, Refused, workspace.Unpacked, OSError) as error:
+            wait_s = BACKOFF_S[min(crashes, len(BACKOFF_S) - 1)]
+            crashes += 1
+            await desk.journal("seat-crashed", seat.name, error=f"{type(error).__name__}: {error}"[:500], wait_s=wait_s)
+            await anyio.sleep(wait_s)
+
+
+async def next_session(seat: Seat, desk: Desk) -> Session | None:
+    """The seat's unfinished session, else a new one as soon as there is work for it. None once the run drains."""
+    idle = ""
+    while True:
+        heard = desk.board_changed.heard
+        unfinished = await desk.store.read(lambda db: [s for s in sessions.live(db) if s.seat == seat.name])
+        if unfinished:
+            return unfinished[0]
+        if desk.draining:
+            return None
+        reason = "paused" if desk.paused else await idle_reason(seat, desk)
+        if not reason:
+            return await begin(seat, desk)
+        if reason != idle:
+            await desk.journal("seat-idle", seat.name, reason=reason)
+            idle = reason
+        await desk.board_changed.wait(heard)
+
+
+async def idle_reason(seat: Seat, desk: Desk) -> str:
+    """Why this seat has nothing to do now; "" when it has."""
+    passing = bool((await desk.gate.judge_main()).passed())
+    return await desk.store.write(lambda tx: board.idle_reason(tx, seat.name, seat.role, desk.project.planned, passing))
+
+
+async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
+    """Starts a session: its row, its claim where tasks are handed out, and what it is told are one transaction."""
+    main = await desk.repository.main()
+    card = await desk.gate.judge_main()
+    system = compose(seat.role, desk.project)
+    specs = json.dumps([asdict(spec) | {"schema": dict(spec.schema)} for spec in tools.specs(seat.role)], sort_keys=True)
+    settings = desk.settings
+
+    def work(tx: Tx) -> Session:
+        number = sessions.next_number(tx, seat.name)
+        name = f"{seat.name}/{number}"
+        claim: Claim | None = None
+        if desk.project.planned and not open_token and seat.role != "planner":
+            ready = board.ready(tx)
+            claim = board.claim(tx, ready[0].id, name, "") if ready else None
+        task = board.get(tx, claim.task) if claim else None
+        budget = settings.session_budget
+        facts = Briefing(
+            seat=seat.name,
+            role=seat.role,
+            number=number,
+            others=settings.agents - 1,
+            task=f"{task.id} {task.title}" if task else None,
+            task_text=describe(tx, task, name) if task else "",
+            usd=None if budget is None or desk.ledger.unmetered(seat.model) else f"{budget / 1e6:.2f}",
+            minutes=None,
+            main=main,
+            counts=card.counts(),
+            landed=_landed_since(tx, seat.name),
+            notes=[line for note in board.notes_for(tx, task) for line in note.text.splitlines()] if task else [],
+        )
+        session = Session(
+            id=name,
+            seat=seat.name,
+            number=number,
+            role=seat.role,
+            model=seat.model,
+            state=SessionState.ACTIVE,
+            started=tx.now,
+            base=main,
+            system=tx.keep(system),
+            tools=tx.keep(specs),
+            opening=tx.keep(opening(facts)),
+            open_seat=bool(open_token),
+        )
+        sessions.start(tx, session, open_token)
+        return session
+
+    session = await desk.store.write(work)
+    desk.board_changed.ring()
+    return session
+
+
+def _landed_since(tx: Tx, seat: str) -> list[str]:
+    """One line for each change that landed since the seat's last session began."""
+    row = tx.one("SELECT max(started) AS started FROM session WHERE seat = ?", seat)
+    since = (row["started"] if row else None) or ""
+    rows = tx.all("SELECT * FROM change WHERE state = 'landed' AND ended > ? ORDER BY ended", since)
+    return [f"{row['id']} {row['seat']}: {row['summary'].strip().splitlines()[0][:100]}" for row in rows]
+
+
+async def live(seat: Seat, desk: Desk, session: Session) -> None:
+    """One session to its end, or to the stored turn at which the run stops; a dead room is rebuilt on the way."""
+    log = await StoredLog.load(desk.store, session)
+    await desk.journal("session-continued", seat.name, session=session.id, doing=f"turn {log.turn}")
+    mind = await mind_of(seat, desk, session)
+    allowance = SessionAllowance(desk, session)
+    for lives in range(DEAD_ROOMS):
+        try:
+            async with room_of(seat, desk, session) as (room, news), checkpoints(desk, session, room):
+                if news:
+                    await log.say(news)
+                hands = Hands(room, desk.project.command_s)
+                outcome = await converse(log, mind, hands, Verbs(desk, session, room), allowance)
+                await checkpoint(desk, session, room)
+            break
+        except RoomDied as death:
+            await desk.journal("room-lost", seat.name, session=session.id, reason=str(death)[:300])
+            if lives == DEAD_ROOMS - 1:
+                outcome = Outcome(End.CRASHED, f"its room died {DEAD_ROOMS} times: {death}")
+    if outcome.end is End.DRAINED:
+        return  # the session stays live: a resume goes on at this turn
+    await end(desk, session, outcome)
+
+
+async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
+    """Ends a session: its claim, its room's workspace, and word to the board."""
+
+    def work(tx: Tx) -> None:
+        sessions.end(tx, session.id, outcome.end, outcome.reason)
+        board.end_claims_of(tx, session.id, f"session ended: {outcome.end}")
+
+    await desk.store.write(work)
+    await desk.engine.discard(desk.rooms / session.seat)
+    desk.board_changed.ring()
+    if outcome.end is End.BUDGET:
+        desk.state_changed.ring()
+
+
+async def mind_of(seat: Seat, desk: Desk, session: Session) -> Mind:
+    """Who thinks in this session, as it was pinned at its start."""
+    model = desk.models[session.model]
+    limiter = desk.accounts.setdefault(account(session.model), anyio.CapacityLimiter(IN_FLIGHT))
+
+    def read(tx: Tx) -> tuple[str, str]:
+        return tx.payload(session.system).decode(), tx.payload(session.tools).decode()
+
+    system, specs = await desk.store.write(read)
+    meter = desk.ledger.meter(session, model)
+
+    async def on_wait(wait: Wait | None) -> None:
+        why = wait.reason if wait else ""
+        seconds = wait.seconds if wait else None
+        await desk.journal("waiting", seat.name, who=session.id, why=why, until=seconds)
+
+    async def ask_model(request: Request) -> Reply:
+        while desk.held and not desk.stopping:
+            await desk.state_changed.wait(desk.state_changed.heard)
+        return await ask(model, request, meter, limiter, on_wait)
+
+    pinned = tuple(tools.ToolSpec(**spec) for spec in json.loads(specs))
+    return Mind(session.role, system, pinned, model.window, ask_model)
+
+
+class SessionAllowance:
+    """What a session may still use: nothing once the run stops, else its share of money."""
+
+    def __init__(self, desk: Desk, session: Session) -> None:
+        self._desk = desk
+        self._session = session
+
+    def over(self, turns: int) -> Outcome | None:
+        if self._desk.stopping:
+            return Outcome(End.DRAINED, self._desk.draining)
+        return None
+
+
+def spec_of(seat: Seat, desk: Desk, session: Session) -> RoomSpec:
+    folder = desk.folder
+    shown = tuple(Mount(path, f"/sources/{name}") for name, path in desk.sources.items())
+    mounts = (
+        Mount(folder / "team", "/team"),
+        Mount(folder / "public.git", "/team/main.git"),
+        Mount(folder / "current_tasks", "/team/current_tasks"),
+        *shown,
+    )
+    return RoomSpec(
+        name=session.id.replace("/", "-"),
+        labels=Labels(desk.name, desk.store.epoch, seat.name, session.id),
+        root=desk.root,
+        workspace=desk.rooms / seat.name,
+        mounts=mounts,
+        env={"HOME": "/tmp", "LANG": "C.UTF-8"},
+        limits=desk.project.limits,
+        user=seat.user,
+    )
+
+
+@asynccontextmanager
+async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[tuple[Room, str]]:
+    """The session's room with its workspace, and what the session must be told of it ("" when it is as it left it)."""
+    spec = spec_of(seat, desk, session)
+    assert spec.workspace is not None
+    room = await desk.engine.open(spec)
+    try:
+        yield room, await lay_workspace(desk, session, room)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await room.stop()
+
+
+async def lay_workspace(desk: Desk, session: Session, room: Room) -> str:
+    """Makes the workspace unless it is there: from the session's checkpoint if it has one, else at main."""
+    there = await room.run(workspace.is_there())
+    if there.ok:
+        return ""
+    made = await room.run(workspace.fresh(session.seat))
+    if not made.ok:
+        raise RoomError(f"no workspace could be made: {made.stderr.decode('utf-8', 'replace')[-300:]}")
+    saved = await desk.repository.checkpoint(session.id)
+    log_turns = await desk.store.read(lambda db: sessions.get(db, session.id))
+    if saved is None:
+        return "" if log_turns.ended or not await _has_turns(desk, session) else (
+            "The sandbox was lost before its first checkpoint: your workspace is a fresh copy of main."
+        )
+    restored = await room.run(workspace.restore(saved, desk.repository.checkpoint_pack(saved)))
+    if not restored.ok:
+        raise RoomError(f"the checkpoint could not be restored: {restored.stderr.decode('utf-8', 'replace')[-300:]}")
+    return "The sandbox died and was rebuilt from your last checkpoint; files changed after it and running jobs are gone."
+
+
+async def _has_turns(desk: Desk, session: Session) -> bool:
+    return bool(await desk.store.read(lambda db: sessions.turns_of(db, session.id)))
+
+
+@asynccontextmanager
+async def checkpoints(desk: Desk, session: Session, room: Room) -> AsyncIterator[None]:
+    """Saves the workspace every few minutes while the context lasts."""
+
+    async def keep() -> None:
+        while True:
+            await anyio.sleep(CHECKPOINT_EVERY_S)
+            await checkpoint(desk, session, room)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keep)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+async def checkpoint(desk: Desk, session: Session, room: Room) -> None:
+    """Saves the workspace at refs/checkpoints; what cannot be packed is told in the journal and tried again later."""
+    try:
+        stream = workspace.packed(await room.run(workspace.pack(Kind.CHECKPOINT, CHECKPOINT_LIMIT)))
+        await desk.repository.receive_checkpoint(stream, session.id)
+    except (workspace.Unpacked, Refused) as refusal:
+        await desk.journal("attempt-failed", session.seat, session=session.id, turn=0, failure=f"checkpoint: {refusal}", wait_s=0)
