@@ -30,7 +30,7 @@ class Meter(Protocol):
     async def settle(self, attempt: int, reply: Reply) -> None: ...
 
     async def doubt(self, attempt: int, failure: ModelFailure) -> None:
-        """The attempt may be billed and has no usage: it stays at its worst case. `failure.partial` is for the record."""
+        """It may be billed and has no usage: it stays at its worst case. `failure.partial` is for the record."""
         ...
 
     async def free(self, attempt: int, failure: ModelFailure) -> None: ...
@@ -133,8 +133,8 @@ def _failure(state: RetryCallState) -> ModelFailure:
 
 
 def _pause(state: RetryCallState, jitter: float) -> float:
-    """Seconds until the next attempt: what the vendor asked for and up to a tenth more, else doubling, half of it drawn,
-    so that a whole team does not come back in the same second."""
+    """Seconds until the next attempt: what the vendor asked for and up to a tenth more, else doubling, half of it
+    drawn, so that a whole team does not come back in the same second."""
     asked = _failure(state).retry_after
     if asked is not None:
         return asked + max(1.0, asked * 0.1) * jitter

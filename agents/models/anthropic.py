@@ -1,8 +1,8 @@
 """Anthropic's Messages API: streaming, tools, thinking, prompt caching.
 
-Caching: the prefix is tools, system, messages. One breakpoint after `system` covers the first two, which all sessions of a
-role share; one on each of the last two user messages covers the conversation. The older of the two is where the previous
-request wrote its entry: the vendor looks back only 20 blocks from a breakpoint, and one turn may hold more.
+Caching: the prefix is tools, system, messages. One breakpoint after `system` covers the first two, which all sessions
+of a role share; one on each of the last two user messages covers the conversation. The older of the two is where the
+previous request wrote its entry: the vendor looks back only 20 blocks from a breakpoint, and one turn may hold more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import anthropic
 import anyio
 
-from agents.models.base import Block, Message, Opaque, Reply, Request, Role, Stop, Text, ToolCall, ToolResult, Usage
+from agents.models.base import Block, Opaque, Reply, Request, Role, Stop, Text, ToolCall, ToolResult, Usage
 from agents.models.failures import Fault, ModelFailure
 from agents.models.wire import IDLE_S, WIRE_ERRORS, events, failure_of, tool_call
 
@@ -89,7 +89,7 @@ class Anthropic:
 
 
 def thinking(name: str, max_tokens: int) -> dict[str, Any]:
-    """How this model is asked to think: itself deciding how much since 4.6, with a budget from 3.7 on, else not at all."""
+    """How this model is asked to think: since 4.6 it decides how much, from 3.7 it has a budget, before not at all."""
     found = re.search(r"-(\d)(?:-(\d))?(?:-|$)", name)
     version = (int(found[1]), int(found[2] or 0)) if found else (0, 0)
     if version >= (4, 6):
@@ -112,8 +112,8 @@ def _block(block: Block) -> dict[str, Any]:
 
 
 class _Draft:
-    """A reply while its events arrive. We collect them ourselves: the SDK's collector parses each tool argument again at
-    every delta, and ends the whole reply when a model's JSON is bad."""
+    """A reply while its events arrive. We collect them ourselves: the SDK's collector parses each tool argument again
+    at every delta, and ends the whole reply when a model's JSON is bad."""
 
     def __init__(self, lifetime: Lifetime) -> None:
         self._lifetime = lifetime

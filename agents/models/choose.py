@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,17 +74,17 @@ def make(id: str, env: Mapping[str, str]) -> Model:
     key = env.get(KEYS[vendor], "")
     if not key and not url:
         raise _without_key(env, vendor)
-    model: Model = getattr(
-        importlib.import_module(f"agents.models.{vendor}"), {"openai": "OpenAI"}.get(vendor, "Anthropic")
-    )(
-        name,
-        key=key or "none",  # a server of one's own often asks for no key; the SDK insists on a string
-        base_url=url or env.get(f"{vendor.upper()}_BASE_URL"),
-        window=window(vendor, name),
-        idle_s=float(env.get("ORCHESTRATOR_MODEL_IDLE_S", IDLE_S)),
-        **({"compatible": True} if url else {}),
-    )
-    return model
+    key = key or "none"  # a server of one's own often asks for no key; the SDK insists on a string
+    base_url = url or env.get(f"{vendor.upper()}_BASE_URL")
+    idle_s = float(env.get("ORCHESTRATOR_MODEL_IDLE_S", IDLE_S))
+    tokens = window(vendor, name)
+    if vendor == "anthropic":
+        from agents.models.anthropic import Anthropic
+
+        return Anthropic(name, key=key, base_url=base_url, window=tokens, idle_s=idle_s)
+    from agents.models.openai import OpenAI
+
+    return OpenAI(name, key=key, base_url=base_url, compatible=bool(url), window=tokens, idle_s=idle_s)
 
 
 def window(vendor: str, name: str) -> int:

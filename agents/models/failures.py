@@ -3,9 +3,9 @@
 Adapters raise `ModelFailure` and nothing else; they name the fault and never decide. Whether it is tried again, for how
 long, and whether it may have cost money is looked up here, so that no second list can drift from this one.
 
-A refusal before the vendor began (429, 529, no connection) is free. Once a stream has begun, or when we cannot know, the
-attempt stays in doubt and counts at its worst case: an overload inside an HTTP 200 is a fault of the same name as a
-529, but not of the same price.
+A refusal before the vendor began (429, 529, no connection) is free. Once a stream has begun, or when we cannot know,
+the attempt stays in doubt and counts at its worst case: an overload inside an HTTP 200 is a fault of the same name as
+a 529, but not of the same price.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Policy:
         return self.kind is not Kind.PERMANENT
 
 
-# A limit or an outage ends by itself and costs nothing, so a team of days sits it out. A fault that may be billed, or that
-# one request may cause each time it is sent, is bounded: a deterministic 500 was once retried for 24 days.
+# A limit or an outage ends by itself and costs nothing, so a team of days sits it out. A fault that may be billed, or
+# that one request may cause each time it is sent, is bounded: a deterministic 500 was once retried for 24 days.
 POLICY: Final[dict[Fault, Policy]] = {
     Fault.RATE_LIMITED: Policy(Kind.RATE_LIMIT, Billed.FREE, None),
     Fault.OVERLOADED: Policy(Kind.TRANSIENT, Billed.FREE, None),

@@ -1,7 +1,7 @@
 """OpenAI's Responses API, and whatever server speaks it at another base URL.
 
 Nothing is stored at the vendor (`store` is false): each request carries the whole conversation, reasoning included, as
-encrypted items that we return unchanged. The vendor caches by prefix on its own; a key keeps one session's requests together.
+encrypted items that we return unchanged. The vendor caches by prefix on its own; a key keeps a session together.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def _stop(response: Mapping[str, Any], blocks: list[Block]) -> Stop:
 
 
 def _counted(usage: Mapping[str, Any]) -> Usage:
-    """OpenAI counts cached tokens inside its input. A write is priced alike for every lifetime, so it goes into one field."""
+    """OpenAI counts cached tokens inside its input, and prices writes alike whatever their lifetime."""
     details = usage.get("input_tokens_details") or {}
     read, written = details.get("cached_tokens") or 0, details.get("cache_write_tokens") or 0
     return Usage(

@@ -20,22 +20,22 @@ The next reply is a function of the file and the conversation alone, so a resume
     on_bounce = [ { tool = "shell", command = "git pull --rebase" }, { tool = "submit", summary = "Again" } ]
     close = "Done."
 
-A session without a task asks for the board and claims the top ready one. The first entry that matches is played. `{task}`
-and `{case}` become the held task's id and its first case. What is left after the last call is `close`.
+A session without a task asks for the board and claims the top ready one. The first entry that matches is played.
+`{task}` and `{case}` become the held task's id and its first case. After the last call comes `close`.
 '''
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from agents.models.base import Message, Reply, Request, Stop, Text, ToolCall, ToolResult, Usage
+from agents.models.base import Block, Message, Reply, Request, Stop, Text, ToolCall, ToolResult, Usage
 
 
 class ScriptError(Exception):
@@ -53,6 +53,10 @@ class Step(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
 
+def _step(tool: str, **arguments: str) -> Step:
+    return Step.model_validate({"tool": tool, **arguments})
+
+
 class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid")
     match: str = ""
@@ -68,31 +72,14 @@ class Entry(BaseModel):
         return self
 
 
-class Tokens(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    input: int = Field(0, ge=0)
-    output: int = Field(0, ge=0)
-    cache_read: int = Field(0, ge=0)
-    cache_write_5m: int = Field(0, ge=0)
-    cache_write_1h: int = Field(0, ge=0)
-    reasoning: int = Field(0, ge=0)
-
-
-class Price(BaseModel):
-    """USD per million tokens."""
-
-    model_config = ConfigDict(extra="forbid")
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    cache_read: float = Field(0, ge=0)
-    cache_write_5m: float = Field(0, ge=0)
-    cache_write_1h: float = Field(0, ge=0)
+Kind = Literal["input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning"]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Script(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    usage: Tokens = Tokens()
-    price: Price | None = None
+    usage: dict[Kind, Annotated[int, Field(ge=0)]] = {}
+    price: dict[Kind, Amount] = {}  # USD per million tokens; empty: unpriced
     session: list[Entry] = Field(min_length=1)
 
 
@@ -148,19 +135,19 @@ class Scripted:
                     ToolCall(f"call_{story.turn}_{i}", step.tool, _filled(step.arguments, story))
                     for i, step in enumerate(steps)
                 )
-        blocks = (Text(text), *calls) if text else calls
-        usage = self.script.usage.model_dump()
+        blocks: tuple[Block, ...] = (Text(text), *calls) if text else calls
+        usage = {str(kind): tokens for kind, tokens in self.script.usage.items()}
         return Reply(blocks, Stop.TOOLS if calls else Stop.END, Usage(**usage), self.id, usage)
 
     def _next(self, story: _Story) -> list[Step] | str:
         entry = self._entry(story)
         if entry is None:
             return story.ask_for_work()
-        done, steps = story.turn - story.since, entry.calls
+        done, steps = story.turn - (story.since if entry.match else 0), entry.calls
         if story.bounced_at is not None:
             done, steps = story.turn - story.bounced_at, entry.on_bounce
             if not steps or (story.bounces > 1 and done == 0):
-                return [Step(tool="release", reason="bounced; the script has no answer to it")]
+                return [_step("release", reason="bounced; the script has no answer to it")]
         if done < len(steps):
             step = steps[done]
             return step if isinstance(step, list) else [step]
@@ -174,7 +161,7 @@ class Scripted:
             if not entry.match or (story.task and story.matches(entry.match)):
                 return entry
         if story.task:
-            return Entry(match="*", calls=[Step(tool="release", reason="the script has no entry for this task")])
+            return Entry(match="*", calls=[_step("release", reason="the script has no entry for this task")])
         return None
 
 
@@ -225,6 +212,7 @@ class _Story:
             case "claim":
                 self._hold(result.text.partition("\n")[0], result.text)
             case "release" if not result.failed:
+                self._refused.add(self.task)  # or it would be claimed again, and given back again, for ever
                 self.task, self.bounced_at, self._ready = "", None, None
             case "submit" if "bounced" in result.text.lower():
                 self.bounces += 1
@@ -235,10 +223,10 @@ class _Story:
 
     def ask_for_work(self) -> list[Step] | str:
         if self._ready is None:
-            return [Step(tool="tasks")]
+            return [_step("tasks")]
         for task in self._ready:
             if task not in self._refused:
-                return [Step(tool="claim", task=task, plan="as the script says")]
+                return [_step("claim", task=task, plan="as the script says")]
         return "Nothing is ready."
 
 
@@ -252,10 +240,3 @@ def _filled(value: Any, story: _Story) -> Any:
         case Mapping():
             return {key: _filled(item, story) for key, item in value.items()}
     return value
-
-
-def steps(script: Script) -> Iterator[Step]:
-    """Every step of a script, for checks before a run starts."""
-    for entry in script.session:
-        for step in [*entry.calls, *entry.on_bounce]:
-            yield from step if isinstance(step, list) else [step]

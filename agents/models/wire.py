@@ -19,7 +19,7 @@ from agents.models.failures import Fault, ModelFailure, fault_of
 # Reasoning models are silent for minutes before their first token, and a stall that is cut is paid for.
 IDLE_S = 600.0
 
-# What an SDK and the HTTP client under it raise in mid-request. `ValueError` is bad JSON, `TypeError` JSON of a wrong shape.
+# What the HTTP client under an SDK raises in mid-request. `ValueError` is bad JSON, the others JSON of a wrong shape.
 WIRE_ERRORS = (httpx2.HTTPError, httpx2.StreamError, ValueError, TypeError, KeyError, AttributeError)
 
 
@@ -57,7 +57,7 @@ def failure_of(error: Exception, *, began: bool, partial: str = "") -> ModelFail
 def refusal(
     status: int, body: object, message: str, retry_after: float | None, *, began: bool, partial: str = ""
 ) -> ModelFailure:
-    """The failure for an error that the vendor put in words. `body` is its JSON: `{"error": {…}}`, or the inner part."""
+    """The failure for an error that the vendor put in words. `body` is its JSON: `{"error": {…}}` or the inner part."""
     error = body.get("error", body) if isinstance(body, dict) else {}
     words = error if isinstance(error, dict) else {}
     text = str(words.get("message") or message)[:500]

@@ -1,0 +1,214 @@
+"""The turn loop: query, store, act, store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from agents.attempts import OutOfMoney
+from agents.context import Transcript, for_summary, messages, overfull
+from agents.hands import Hands
+from agents.models.base import Message, Reply, Request, Stop, Text, ToolCall, ToolSpec
+from agents.models.failures import Fault, ModelFailure
+from agents.team import Answer, End, Team
+from agents.tools import SHELL_TOOLS, BadArguments, Edit, Shell, check
+
+CUT = (Stop.LENGTH, Stop.CONTEXT)  # such a reply is paid for and stored, but its calls are not acted on (P1)
+SAME_FAILURES = 3  # identical failures in a row that end a session
+
+INTERRUPTED = (
+    "interrupted: the orchestrator was restarted while this ran. It may have run in part: look before you go on."
+)
+CUT_OFF = "not run: your reply was cut off at its length limit. Do it in smaller pieces."
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A call of the last stored reply that has no result yet. `key` is unique in the run, which a model's own id is
+    not; `number` is its place among the session's calls; `running`: it was begun before, and not finished.
+    """
+
+    key: str
+    number: int
+    call: ToolCall
+    running: bool = False
+
+
+class SessionLog(Protocol):
+    """One session in the store. What is written is durable when the call returns."""
+
+    def transcript(self) -> Transcript: ...
+
+    def pending(self) -> Sequence[Pending]:
+        """The calls of the last stored reply without a result, in the model's order."""
+        ...
+
+    async def store_reply(self, reply: Reply) -> None:
+        """A new turn, with its calls pending."""
+        ...
+
+    async def store_summary(self, reply: Reply, text: str) -> None:
+        """`text` takes the place of all turns so far, in requests only."""
+        ...
+
+    async def begin(self, pending: Pending) -> None:
+        """From here on the call may have had an effect."""
+        ...
+
+    async def finish(self, pending: Pending, answer: Answer) -> None: ...
+
+    async def hear(self) -> None:
+        """Takes the lines that wait for this session (warnings, `[run] …`, `[person] …`) into the transcript."""
+        ...
+
+    async def say(self, line: str) -> None:
+        """Adds a `[run]` line of the loop's own to the transcript."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a session ended, and why in one line for people."""
+
+    end: End
+    reason: str = ""
+
+
+class Allowance(Protocol):
+    """What the session may still use."""
+
+    def over(self, turns: int) -> Outcome | None:
+        """Asked at each stored turn: why there must be no further request (turns, time, money, a drain)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Mind:
+    """Who thinks: pinned for the session. `ask` is `attempts.ask` with model, meter, limiter and waits bound to it."""
+
+    role: str
+    system: str
+    tools: tuple[ToolSpec, ...]
+    window: int
+    ask: Callable[[Request], Awaitable[Reply]]
+    max_tokens: int = 16_000
+
+
+async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, allowance: Allowance) -> Outcome:
+    """Query, store, act, store, until the model has nothing left to do.
+
+    A reply is stored before anything acts on it (P1), so a crash or a cancellation between any two lines resumes here.
+    Raises `RoomError` (call again with a new room) and `ModelFailure` (no reply can be had): neither is the agent's
+    fault.
+    """
+    while True:
+        for pending in log.pending():
+            answer = await act(pending, log, mind, hands, team)
+            if answer.end is not None:
+                return Outcome(answer.end, answer.text.partition("\n")[0])
+        if ending := over(log.transcript(), allowance):
+            return ending
+        await log.hear()
+        try:
+            await query(log, mind)
+        except OutOfMoney as error:
+            return Outcome(End.BUDGET, str(error))
+        except ContextGone as error:
+            return Outcome(End.CONTEXT, str(error))
+
+
+def over(transcript: Transcript, allowance: Allowance) -> Outcome | None:
+    """Why the session ends at this stored turn, or None."""
+    last = transcript.turns[-1] if transcript.turns else None
+    if last and not last.reply.calls and not last.said and last.reply.stop not in CUT:
+        if last.reply.stop is Stop.REFUSAL:
+            return Outcome(End.FINISHED, "the vendor's model refused to go on")
+        words = [block.text for block in last.reply.blocks if isinstance(block, Text)]
+        return Outcome(End.FINISHED, (words[-1] if words else "nothing left to do").strip().partition("\n")[0])
+    if failure := same_failure(transcript):
+        return Outcome(End.REPEATED_FAILURE, failure)
+    return allowance.over(len(transcript.turns))
+
+
+async def query(log: SessionLog, mind: Mind) -> None:
+    """Asks for the next reply and stores it; first for a summary, where the conversation has outgrown the window."""
+    turns = log.transcript().turns
+    if turns and turns[-1].reply.stop in CUT and not turns[-1].reply.calls and not turns[-1].said:
+        await log.say("[run] Your reply was cut off at its length limit. Go on in smaller steps.")
+    try:
+        if overfull(log.transcript(), mind.window):
+            await summarize(log, mind, squeezed=False)
+        reply = await mind.ask(_request(mind, messages(log.transcript(), mind.window)))
+    except ModelFailure as failure:
+        if failure.fault is not Fault.CONTEXT_FULL:
+            raise
+        await summarize(log, mind, squeezed=True)
+        return
+    await log.store_reply(reply)
+
+
+class ContextGone(Exception):
+    """The window is full and no summary could be had."""
+
+
+async def summarize(log: SessionLog, mind: Mind, squeezed: bool) -> None:
+    if squeezed and log.transcript().summaries and log.transcript().summaries[-1].turns == len(log.transcript().turns):
+        raise ContextGone("the context window is too small for this session, even after a summary")
+    try:
+        reply = await mind.ask(_request(mind, for_summary(log.transcript(), mind.window, squeezed)))
+    except ModelFailure as failure:
+        if failure.fault is not Fault.CONTEXT_FULL:
+            raise
+        if squeezed:
+            raise ContextGone("the context window is full, even for a summary") from failure
+        return await summarize(log, mind, squeezed=True)
+    text = "\n".join(block.text for block in reply.blocks if isinstance(block, Text)).strip()
+    if not text:
+        raise ContextGone("the context window is full, and the model wrote no summary")
+    await log.store_summary(reply, text)
+
+
+async def act(pending: Pending, log: SessionLog, mind: Mind, hands: Hands, team: Team) -> Answer:
+    """Runs one call, or says why not; begun and finished are stored on either side of it."""
+    call, cut = pending.call, log.transcript().turns[-1].reply.stop in CUT
+    try:
+        if cut or call.error:
+            raise BadArguments(CUT_OFF if cut else f"{call.name} was not run: {call.error}")
+        arguments = check(mind.role, call.name, call.arguments)
+        in_front = isinstance(arguments, Edit) or (isinstance(arguments, Shell) and not arguments.background)
+        if pending.running and in_front:
+            raise BadArguments(INTERRUPTED)
+    except BadArguments as refusal:
+        answer = Answer(str(refusal), refused=True)
+    else:
+        await log.begin(pending)
+        if call.name in SHELL_TOOLS:
+            answer = await hands.do(arguments, pending.number)
+        else:
+            answer = await team.do(call.name, pending.key, arguments.model_dump())
+    await log.finish(pending, answer)
+    return answer
+
+
+def same_failure(transcript: Transcript) -> str | None:
+    """The failure that came three times in a row: the same call with the same result, but for its times and numbers."""
+    last: list[tuple[object, ...]] = []
+    for turn in reversed(transcript.turns):
+        results = {result.call: result for result in turn.results}
+        for call in reversed(turn.reply.calls):
+            result = results.get(call.id)
+            if result is None or not result.failed:
+                return None
+            last.append((call.name, dict(call.arguments), re.sub(r"\d+", "#", result.text)))
+            if last[-1] != last[0]:
+                return None
+            if len(last) == SAME_FAILURES:
+                first_line = result.text.partition("\n")[0]
+                return f"{call.name} failed {SAME_FAILURES} times in a row in the same way: {first_line}"
+    return None
+
+
+def _request(mind: Mind, conversation: tuple[Message, ...]) -> Request:
+    return Request(mind.system, mind.tools, conversation, mind.max_tokens)

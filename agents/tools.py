@@ -1,0 +1,187 @@
+"""The tools as the model sees them: their words, and the check of what it passes.
+
+Few, with verbs for names. What the shell tools do is `agents/hands.py`; what the verbs do is the orchestrator's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from agents.models.base import ToolSpec
+
+FOREGROUND_S: Final = 120  # what runs longer belongs in the background, where no restart of ours can end it
+
+
+def _as_list(value: object) -> object:
+    """Models often write one id, or several in one string, where a list is asked for."""
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+Names = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+class Arguments(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Shell(Arguments):
+    command: str = Field(min_length=1)
+    timeout_s: float | None = Field(None, gt=0, description="seconds; 120 unless in the background")
+    background: bool = False
+
+    @model_validator(mode="after")
+    def _short_in_front(self) -> Shell:
+        if not self.background and (self.timeout_s or 0) > FOREGROUND_S:
+            raise ValueError(f"over {FOREGROUND_S} s: set background to true, then call wait")
+        return self
+
+
+class Wait(Arguments):
+    job: int = Field(description="the number that shell gave")
+    timeout_s: float = Field(600, ge=0, le=3600)
+
+
+class View(Arguments):
+    path: str = Field(min_length=1)
+    lines: str = Field("1-200", pattern=r"^\d+(-\d+)?$", description="first-last, at most 200")
+
+
+class Edit(Arguments):
+    path: str = Field(min_length=1)
+    old: str
+    new: str
+
+
+class Tasks(Arguments):
+    show: str = Field("ready", pattern="^(ready|mine|stuck|all)$", description="ready, mine, stuck or all")
+    limit: int = Field(10, ge=1, le=100)
+
+
+class Claim(Arguments):
+    task: str = ""
+    title: str = ""
+    touches: Names = []
+    plan: str = ""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Claim:
+        if bool(self.task) == bool(self.title):
+            raise ValueError("give either task (an id from tasks), or title and touches for one of your own")
+        return self
+
+
+class Verify(Arguments):
+    what: str = Field("fast", min_length=1, description="fast, task, touched, or case ids separated by spaces")
+
+
+class Submit(Arguments):
+    summary: str = Field(min_length=1, description="2 to 6 lines: what changed and why")
+    fixes: Names = Field([], description="case ids")
+
+
+class Release(Arguments):
+    reason: str = Field(min_length=1)
+    note: str = ""
+
+
+class Note(Arguments):
+    topic: str = Field(min_length=1, description="a task id, a folder, suspect-case, planner or operator")
+    text: str = Field(min_length=1)
+
+
+class Plan(Arguments):
+    title: str = ""
+    why: str = ""
+    done_when: Names = Field([], description="case ids or patterns")
+    touches: Names = Field([], description="folders")
+    after: Names = Field([], description="ids of tasks it needs")
+    task: str = Field("", description="the id of the task to change; without it a new one is written")
+    drop: Names = Field([], description="ids to drop; say why")
+    merge: Names = Field([], description="ids to join into the first of them")
+    order: Names = Field([], description="ids, the one to be done first in front")
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Plan:
+        if not (self.title or self.task or self.drop or self.merge or self.order):
+            raise ValueError("give title and why for a task, or drop, merge or order with ids")
+        return self
+
+
+ARGUMENTS: Final[Mapping[str, type[Arguments]]] = {
+    "shell": Shell,
+    "wait": Wait,
+    "view": View,
+    "edit": Edit,
+    "tasks": Tasks,
+    "claim": Claim,
+    "verify": Verify,
+    "submit": Submit,
+    "release": Release,
+    "note": Note,
+    "plan": Plan,
+}
+
+DESCRIPTIONS: Final[Mapping[str, str]] = {
+    "shell": "Run a command in your sandbox, in /workspace, without network. Over 120 s: use background and `wait`.",
+    "wait": "Wait for a background job. Costs nothing while you wait.",
+    "view": "Show numbered lines of a text file, or a folder's entries.",
+    "edit": "Replace one exact, unique piece of text. Empty `old` creates a file.",
+    "tasks": "The board, best first. Each line: id, title, cases, folders, who tried before.",
+    "claim": "Take a task before you work on it. Fails if someone holds it, or if a queued change already fixes it.",
+    "verify": "Judge your workspace as the merge queue would, on newest main plus your change. `fast` is a fixed "
+    "sample of your own.",
+    "submit": "Hand your work to the merge queue and wait for its verdict. The task closes when `fixes` pass on main.",
+    "release": "Give the task back. Your work is kept for whoever takes it next.",
+    "note": "Leave what the next one must know (at most 5 lines). Replaces your earlier note on that topic.",
+    "plan": "Write, change or drop tasks.",
+}
+
+SHELL_TOOLS: Final = ("shell", "wait", "view", "edit")  # done in the room; all others are the team's verbs
+PLANNERS: Final = ("planner",)
+
+
+class BadArguments(Exception):
+    """What the model passed is not what the tool takes. The text is for the model: what is wrong, what to do."""
+
+
+def names(role: str) -> tuple[str, ...]:
+    """The tools of a role, in the order in which the model sees them."""
+    return tuple(name for name in ARGUMENTS if name != "plan" or role in PLANNERS)
+
+
+def specs(role: str) -> tuple[ToolSpec, ...]:
+    return tuple(ToolSpec(name, DESCRIPTIONS[name], _schema(ARGUMENTS[name])) for name in names(role))
+
+
+def check(role: str, name: str, arguments: Mapping[str, Any]) -> Arguments:
+    """The call's arguments, complete and of the right types. Raises `BadArguments`."""
+    if name not in names(role):
+        raise BadArguments(f"there is no tool {name[:60]!r} here; you have {', '.join(names(role))}")
+    try:
+        return ARGUMENTS[name].model_validate(dict(arguments))
+    except ValidationError as error:
+        wrong = "; ".join(_complaint(problem["loc"], problem["msg"]) for problem in error.errors()[:3])
+        raise BadArguments(f"{name} was not run: {wrong}. It takes {', '.join(ARGUMENTS[name].model_fields)}") from None
+
+
+def _complaint(loc: tuple[int | str, ...], message: str) -> str:
+    text = message.removeprefix("Value error, ")
+    return f"{'.'.join(str(part) for part in loc)}: {text}" if loc else text
+
+
+def _schema(arguments: type[Arguments]) -> dict[str, Any]:
+    """pydantic's schema without what only a reader of our code wants: titles, and null as a second type."""
+    schema = arguments.model_json_schema()
+    properties = {name: dict(value) for name, value in schema["properties"].items()}
+    for value in properties.values():
+        value.pop("title", None)
+        for option in value.pop("anyOf", ()):
+            if option["type"] != "null":
+                value.update(option)
+        if value.get("default", 0) is None:
+            del value["default"]
+    required = {"required": schema["required"]} if "required" in schema else {}
+    return {"type": "object", "properties": properties, **required, "additionalProperties": False}
