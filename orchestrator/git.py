@@ -1,0 +1,216 @@
+"""The one way git is run on the host: plumbing, by argument vector, on a bare repository of the run.
+
+Nothing but what stands here configures it: no system, user or attribute file, no hook, no replace ref, no lazy fetch,
+no transport. Agents' bytes reach it only as objects, and every process is bounded in memory, CPU, file size and time,
+because a pack of a kilobyte can ask for terabytes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+from collections.abc import AsyncGenerator, Container, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import anyio
+
+MIB: Final = 1 << 20
+CHUNK: Final = 64 * 1024
+EMPTY_TREE: Final = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+
+SETTINGS: Final[Mapping[str, str]] = {
+    "core.fsync": "all",
+    "core.hooksPath": "/dev/null",
+    "core.attributesFile": "/dev/null",
+    "core.fsmonitor": "false",
+    "core.bigFileThreshold": "32m",  # larger blobs are streamed, never deltified, diffed or merged as text
+    "core.packedGitWindowSize": "32m",  # mapped packs count against the address space
+    "core.packedGitLimit": "256m",
+    "pack.threads": "1",  # each thread's arena counts against it too
+    "pack.windowMemory": "256m",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "protocol.allow": "never",
+    "log.mailmap": "false",
+    "merge.conflictStyle": "merge",
+    "merge.directoryRenames": "false",  # a symlink's target was checked for the folder it was submitted in
+}
+
+ENVIRONMENT: Final[Mapping[str, str]] = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": "/nonexistent",
+    "LC_ALL": "C.UTF-8",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_ATTR_SOURCE": EMPTY_TREE,  # git from 2.43 on would read attributes from a bare repository's HEAD
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_CONFIG_COUNT": str(len(SETTINGS)),
+    **{f"GIT_CONFIG_KEY_{n}": key for n, key in enumerate(SETTINGS)},
+    **{f"GIT_CONFIG_VALUE_{n}": value for n, value in enumerate(SETTINGS.values())},
+}
+
+
+class GitError(Exception):
+    """A git command failed. `code` is its exit code, negative for a signal; `stderr` is clipped."""
+
+    def __init__(self, folder: Path, argv: tuple[str, ...], code: int, stderr: str) -> None:
+        said = stderr.strip() or "nothing was said"
+        super().__init__(f"git {' '.join(argv)[:300]} in {folder} ended with {code}: {said}")
+        self.folder, self.argv, self.code, self.stderr = folder, argv, code, stderr
+
+    @property
+    def full(self) -> bool:
+        """The machine's fault, not the bytes': the disk has no room left."""
+        return "No space left on device" in self.stderr or "Disk quota exceeded" in self.stderr
+
+
+class GitTimeout(GitError, TimeoutError):
+    """A git command did not end in time and was killed."""
+
+    def __init__(self, folder: Path, argv: tuple[str, ...], time_s: float) -> None:
+        super().__init__(folder, argv, -9, f"not done after {time_s:g} s, killed")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one git process may use: bytes of address space and of one file, seconds of CPU and of wall time."""
+
+    memory: int
+    file: int
+    cpu_s: int
+    time_s: float
+
+
+OURS: Final = Bounds(memory=8192 * MIB, file=65536 * MIB, cpu_s=900, time_s=1800.0)
+CONFINED: Final = Bounds(memory=1024 * MIB, file=4096 * MIB, cpu_s=60, time_s=120.0)
+
+
+@dataclass(frozen=True)
+class Output:
+    code: int
+    stdout: bytes
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode(errors="surrogateescape").strip()
+
+
+@dataclass(frozen=True)
+class Git:
+    """Git on one bare repository. Cancelling a call kills its process."""
+
+    folder: Path
+    bounds: Bounds = OURS
+
+    async def run(
+        self,
+        *argv: str,
+        stdin: bytes | IO[bytes] = b"",
+        stdout: IO[bytes] | None = None,
+        accept: Container[int] = (0,),
+        env: Mapping[str, str] | None = None,
+    ) -> Output:
+        """Runs to the end. Input comes from a file or from memory, never through a pipe: git may stop reading.
+
+        Raises `GitError` for an exit code outside `accept`, `GitTimeout` after the bounds' time.
+        """
+        with _as_file(stdin) as source, anyio.move_on_after(self.bounds.time_s) as scope:
+            done = await anyio.run_process(
+                self._command(argv),
+                stdin=source,
+                stdout=subprocess.PIPE if stdout is None else stdout,
+                stderr=subprocess.PIPE,
+                check=False,
+                cwd=self.folder,
+                env=self._environment(env),
+            )
+        if scope.cancelled_caught:
+            raise GitTimeout(self.folder, argv, self.bounds.time_s)
+        if done.returncode not in accept:
+            raise GitError(self.folder, argv, done.returncode, _clip(done.stderr or b""))
+        return Output(done.returncode, done.stdout or b"")
+
+    async def text(self, *argv: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
+        """Standard output without the spaces around it."""
+        return (await self.run(*argv, stdin=stdin, env=env)).text
+
+    async def stream(self, *argv: str, stdin: bytes = b"") -> AsyncGenerator[bytes, None]:
+        """Standard output in pieces, as git makes them; close the iterator early to kill the process.
+
+        The time bound is for each piece, because a slow reader is not git's fault.
+        """
+        with _as_file(stdin) as source, _as_file(b"") as errors:
+            process = await anyio.open_process(
+                self._command(argv),
+                stdin=source,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=self.folder,
+                env=self._environment(None),
+            )
+            assert process.stdout is not None
+            try:
+                while True:
+                    with anyio.move_on_after(self.bounds.time_s) as scope:
+                        try:
+                            piece = await process.stdout.receive(CHUNK)
+                        except anyio.EndOfStream:
+                            break
+                    if scope.cancelled_caught:
+                        raise GitTimeout(self.folder, argv, self.bounds.time_s)
+                    yield piece
+                if await process.wait() != 0:
+                    errors.seek(0)
+                    raise GitError(self.folder, argv, process.returncode or 0, _clip(errors.read(8192)))
+            finally:
+                with anyio.CancelScope(shield=True):
+                    if process.returncode is None:
+                        process.kill()
+                    await process.aclose()
+
+    async def records(self, *argv: str) -> AsyncGenerator[bytes, None]:
+        """The NUL-ended records of a command's output, one by one."""
+        rest = b""
+        async for piece in self.stream(*argv):
+            *whole, rest = (rest + piece).split(b"\0")
+            for record in whole:
+                yield record
+
+    async def exists(self, commit: str) -> bool:
+        return (await self.run("cat-file", "-e", commit, accept=(0, 1, 128))).code == 0
+
+    def _command(self, argv: tuple[str, ...]) -> list[str]:
+        b = self.bounds
+        return ["prlimit", f"--as={b.memory}", f"--fsize={b.file}", f"--cpu={b.cpu_s}", "--core=0", "git", *argv]
+
+    def _environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
+        return {**ENVIRONMENT, "GIT_DIR": str(self.folder), **(more or {})}
+
+
+def _as_file(data: bytes | IO[bytes]) -> IO[bytes]:
+    """The bytes as an anonymous file in memory, or the caller's file, from where it stands. The callers close it."""
+    if not isinstance(data, bytes):
+        return data
+    file = os.fdopen(os.memfd_create("git"), "w+b", buffering=0)
+    file.write(data)
+    file.seek(0, io.SEEK_SET)
+    return file
+
+
+def _clip(stderr: bytes) -> str:
+    return stderr[:2000].decode(errors="replace")
+
+
+async def create_bare(folder: Path, *, readable: bool) -> Git:
+    """An empty bare repository. `readable`: every user of the machine may read it, whatever our umask is."""
+    await anyio.Path(folder).mkdir(mode=0o755 if readable else 0o700, parents=True)
+    git = Git(folder)
+    shared = ["--shared=0644"] if readable else []
+    await git.run("init", "--quiet", "--bare", "--template=", "--object-format=sha1", "-b", "main", *shared)
+    return git

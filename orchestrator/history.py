@@ -1,0 +1,62 @@
+"""What a commit of main says: the agent's words above, the run's trailers below, never the one for the other (P9)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Final
+
+SUMMARY_LIMIT: Final = 4000  # characters of an agent's words that reach main
+_VALUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@:+-]{0,119}")
+# What git, or a person with grep, could take for a trailer, a divider before a patch, a comment or a scissors line.
+_TRAILER_LIKE: Final = re.compile(r"[A-Za-z0-9_-]+[ \t]*[:=]|\(cherry picked from|---|#|diff |Index:")
+_OWN: Final = re.compile(r"(run|seat|session|task|change)[ \t]*[:=]", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Trailers:
+    """Who made a commit of main. `task` may be empty; everything else names exactly one thing of the run."""
+
+    run: str
+    seat: str
+    session: str
+    task: str
+    change: str
+
+    def __post_init__(self) -> None:
+        for name, value in self.as_mapping().items():
+            if not _VALUE.fullmatch(value):
+                raise ValueError(
+                    f"trailer {name}: {value!r} is not an id: letters, digits and ._/@:+- only, at most 120"
+                )
+
+    def as_mapping(self) -> dict[str, str]:
+        pairs = {field.name.capitalize(): getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in pairs.items() if value or name != "Task"}
+
+
+def message(summary: str, trailers: Trailers) -> str:
+    """The commit's message. The summary's words stay as they are, except that no line of it reads as a trailer."""
+    printable = "".join(c for c in summary[:SUMMARY_LIMIT] if c.isprintable() or c in "\t\n\r\x0b\x0c\x85\u2028\u2029")
+    subject, *body = [line.rstrip() for line in printable.strip().splitlines()] or [""]
+    subject = subject.strip() or f"Change {trailers.change}"
+    if _OWN.match(subject) or subject.startswith(("#", "---")):
+        subject = f'"{subject}"'
+    body = [f" {line}" if _TRAILER_LIKE.match(line) else line for line in body]
+    text = "\n".join([subject, "", *body]).strip()
+    return f"{text}\n\n" + "".join(f"{name}: {value}\n" for name, value in trailers.as_mapping().items())
+
+
+@dataclass(frozen=True)
+class Landed:
+    """One commit of main."""
+
+    commit: str
+    parent: str  # empty for the seed
+    tree: str
+    at: datetime
+    author: str
+    subject: str
+    trailers: Mapping[str, str]

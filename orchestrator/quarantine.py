@@ -1,0 +1,233 @@
+"""Where a stream out of a room is judged before any of it comes near main.
+
+A quarantine is an empty bare repository that borrows the objects of `public.git` (main and nothing else) and is thrown
+away whatever happens. The order of checks is part of the design: each makes the next one safe to run. Size of the
+stream, then its header, then strict indexing, then the number of entries in the tree (a kilobyte can hold 10^10), then
+connection to main, then sizes unpacked, then policy on what changed.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from orchestrator.git import CONFINED, EMPTY_TREE, MIB, Git, GitError, create_bare
+from orchestrator.trees import FOLDER, GITLINK, SYMLINK, GitTree, changed, contents
+from orchestrator.workspace import Kind
+
+_HEADER: Final = re.compile(rb"(submission|checkpoint) ([0-9a-f]{40})\n")
+_HEADER_SIZE: Final = 64
+# Code points that HFS+ ignores in names, so that ".g\u200cit" opens ".git".
+_IGNORED_BY_HFS: Final = dict.fromkeys(
+    [*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF], None
+)
+
+
+class Refused(Exception):
+    """The stream does not come in. The message is for the agent: what was found, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class StreamLimits:
+    """What one stream out of a room may hold."""
+
+    packed: int = 50 * MIB
+    objects: int = 200_000
+    entries: int = 100_000  # files and folders in the whole tree
+    path: int = 1000  # bytes
+    commits: int = 2000
+    blob: int = 32 * MIB
+    unpacked: int = 512 * MIB  # all new objects together
+    time_s: float = 300.0
+
+
+USUAL: Final = StreamLimits()
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """What a quarantine holds once the stream was found sound. `base` is the newest commit of main it stands on."""
+
+    git: Git
+    commit: str
+    base: str
+    tree: str
+
+
+@asynccontextmanager
+async def quarantined(
+    stream: bytes | AsyncIterable[bytes], kind: Kind, public: Git, within: Path, limits: StreamLimits
+) -> AsyncIterator[Incoming]:
+    """Takes a stream in and yields what is in it; on leaving, the quarantine is gone.
+
+    Raises `Refused`, or `GitError` for trouble of this machine (its disk is full).
+    """
+    await anyio.Path(within).mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = Path(await anyio.to_thread.run_sync(tempfile.mkdtemp, "", "q-", within))
+    try:
+        with anyio.move_on_after(limits.time_s) as scope, _refusing(folder):
+            incoming = await _take(stream, kind, public, folder, limits)
+        if scope.cancelled_caught:
+            raise Refused(f"your workspace was not received within {limits.time_s:g} s")
+        with _refusing(folder):
+            yield incoming
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(shutil.rmtree, folder, True)
+
+
+@contextmanager
+def _refusing(folder: Path) -> Iterator[None]:
+    """What makes git fail in a quarantine is in the agent's bytes, unless the disk is full."""
+    try:
+        yield
+    except GitError as error:
+        if not error.folder.is_relative_to(folder) or error.full:
+            raise
+        said = error.stderr.strip().splitlines() or [f"it ended with {error.code}"]
+        raise Refused(f"git does not accept what your workspace packed: {said[0][:300]}") from error
+
+
+async def _take(
+    stream: bytes | AsyncIterable[bytes], kind: Kind, public: Git, folder: Path, limits: StreamLimits
+) -> Incoming:
+    spool = folder / "stream"
+    await _spool(stream, spool, limits)
+    git = replace(await create_bare(folder / "q.git", readable=False), bounds=CONFINED)
+    async with await anyio.open_file(git.folder / "objects/info/alternates", "w") as alternates:
+        await alternates.write(f"{public.folder / 'objects'}\n")
+    async with await anyio.open_file(spool, "rb", buffering=0) as pack:
+        commit, start = _header(await pack.read(_HEADER_SIZE), kind, limits)
+        await pack.seek(start)
+        size = f"--max-input-size={limits.packed}"
+        await git.run("index-pack", "--stdin", "--fix-thin", "--strict", size, stdin=pack.wrapped)
+    if await git.text("cat-file", "-t", commit) != "commit":
+        raise Refused(f"{commit} is not a commit")
+    tree = await git.text("rev-parse", f"{commit}^{{tree}}")
+    await _count(GitTree(git, tree), limits)
+    base = await _connect(git, commit, await public.text("rev-parse", "refs/heads/main"), limits)
+    return Incoming(git, commit, base, tree)
+
+
+async def _spool(stream: bytes | AsyncIterable[bytes], path: Path, limits: StreamLimits) -> None:
+    left = limits.packed + _HEADER_SIZE
+    async with await anyio.open_file(path, "wb") as file:
+        async for piece in _pieces(stream):
+            left -= len(piece)
+            if left < 0:
+                raise Refused(
+                    f"your workspace packs to more than {limits.packed // MIB} MiB: keep built and downloaded files out"
+                    " of it (.gitignore)"
+                )
+            await file.write(piece)
+
+
+async def _pieces(stream: bytes | AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+    if isinstance(stream, bytes):
+        yield stream
+        return
+    async for piece in stream:
+        yield piece
+
+
+def _header(start: bytes, kind: Kind, limits: StreamLimits) -> tuple[str, int]:
+    """The commit's id and where the pack begins."""
+    found = _HEADER.match(start)
+    if found is None or found[1].decode() != kind:
+        raise Refused(f"what came out of the room does not begin with a {kind} header: git did not pack your workspace")
+    pack = start[found.end() :]
+    version, objects = int.from_bytes(pack[4:8], "big"), int.from_bytes(pack[8:12], "big")
+    if pack[:4] != b"PACK" or version != 2 or len(pack) < 12:
+        raise Refused("what came out of the room is not a pack of git objects")
+    if objects > limits.objects:
+        raise Refused(f"the pack holds {objects} objects, at most {limits.objects} are taken")
+    return found[2].decode(), found.end()
+
+
+async def _count(tree: GitTree, limits: StreamLimits) -> None:
+    """Stops at the first entry too many: the tree may claim any number of them."""
+    count = 0
+    async with aclosing(tree.entries()) as entries:
+        async for entry in entries:
+            count += 1
+            if count > limits.entries:
+                raise Refused(f"your tree holds more than {limits.entries} files and folders")
+            if len(entry.path) > limits.path:
+                raise Refused(f"a path is longer than {limits.path} bytes: {_shown(entry.path[:80])}…")
+            if entry.mode == FOLDER and entry.id == EMPTY_TREE:
+                raise Refused(f"{_shown(entry.path)} is an empty folder, which git cannot check out")
+
+
+async def _connect(git: Git, commit: str, main: str, limits: StreamLimits) -> str:
+    """The newest commit of main that `commit` stands on, once everything between the two is known to be here."""
+    commits = await git.text("rev-list", "--count", f"--max-count={limits.commits + 1}", commit, f"^{main}")
+    if int(commits) > limits.commits:
+        raise Refused(f"you made more than {limits.commits} commits since main: squash them")
+    listed = await git.run("rev-list", "--objects", "--no-object-names", commit, f"^{main}")
+    sizes = await git.text("cat-file", "--batch-check=%(objectsize)", stdin=listed.stdout)
+    unpacked = [int(size) for size in sizes.splitlines()]
+    if max(unpacked, default=0) > limits.blob:
+        raise Refused(f"a file of {max(unpacked) // MIB} MiB is too large, at most {limits.blob // MIB} MiB are taken")
+    if sum(unpacked) > limits.unpacked:
+        raise Refused(f"your change unpacks to {sum(unpacked) // MIB} MiB, more than {limits.unpacked // MIB} MiB")
+    base = await git.run("merge-base", commit, main, accept=(0, 1))
+    if base.code != 0:
+        raise Refused("your commits do not stand on main: start from origin/main (git fetch, git rebase origin/main)")
+    return base.text
+
+
+async def check_policy(incoming: Incoming) -> None:
+    """Refuses what may not be on main, in what the submission adds or changes."""
+    entries = await changed(incoming.git, incoming.base, incoming.commit)
+    for entry in entries:
+        reason = _path_trouble(entry.path) or ("is a submodule or a nested repository" if entry.mode == GITLINK else "")
+        if reason:
+            raise Refused(f"{_shown(entry.path)} {reason}: take it out of your change")
+    links = [entry for entry in entries if entry.mode == SYMLINK]
+    targets = await contents(incoming.git, [entry.id for entry in links])
+    for entry in links:
+        if not _stays_inside(entry.path, targets[entry.id]):
+            raise Refused(
+                f"{_shown(entry.path)} is a symbolic link to {_shown(targets[entry.id][:200])}: a link must be"
+                " relative, stay in the repository, and have '..' at its start only"
+            )
+
+
+def _path_trouble(path: bytes) -> str:
+    """Why a path may not be on main, or nothing."""
+    try:
+        text = path.decode()
+    except UnicodeDecodeError:
+        return "is not UTF-8"
+    if not text.isprintable():
+        return "has control or invisible characters in its name"
+    parts = text.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        return "is not a plain relative path"
+    # As case-folding file systems, NTFS and HFS+ would read it, wherever the tree is checked out one day.
+    folded = [re.split(r"[\\:]", part.translate(_IGNORED_BY_HFS).casefold())[0].rstrip(". ") for part in parts]
+    if any(part in (".git", "git~1") for part in folded):
+        return "would be git's own folder"
+    if folded[0] == "current_tasks":
+        return "belongs to the task board, which is never a commit"
+    return ""
+
+
+def _stays_inside(path: bytes, target: bytes) -> bool:
+    """'..' is counted from the link's real folder. Behind a name it could be counted from another link's target."""
+    parts = target.split(b"/")
+    up = next((n for n, part in enumerate(parts) if part != b".."), len(parts))
+    relative = bool(target) and not target.startswith(b"/") and b"\0" not in target
+    return relative and up <= path.count(b"/") and b".." not in parts[up:]
+
+
+def _shown(name: bytes) -> str:
+    return ascii(name.decode(errors="backslashreplace"))

@@ -1,0 +1,355 @@
+"""The run's repositories, and every way a tree gets into, between and out of them.
+
+    repo.git     main, refs/changes/*, refs/trials/*, refs/checkpoints/*: the run's own, mounted nowhere
+    public.git   main and nothing else: what every seat reads
+    quarantine/  one folder for each stream that is being received; empty otherwise
+
+repo.git's main is the authority; public.git follows it and may lag behind after a crash until `recover`. Objects are
+durable before a method returns their id, so a row that names one can be written after it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Final
+
+import anyio
+import psutil
+
+from orchestrator.git import CONFINED, Git, GitError, create_bare
+from orchestrator.history import Landed, Trailers, message
+from orchestrator.quarantine import USUAL, Refused, StreamLimits, check_policy, quarantined
+from orchestrator.trees import Diffstat, GitTree, diffstat
+from orchestrator.workspace import MAIL_DOMAIN, Kind
+
+MAIN: Final = "refs/heads/main"
+ITSELF: Final = "orchestrator"
+SEED_TIME: Final = 946684800  # 2000-01-01: the same seed gives the same first commit in every run
+LOOSE_LIMIT: Final = 100  # smaller imports become loose objects: packs by the thousand slow every command
+CONFLICT_TEXT: Final = 6000  # characters shown of a conflict
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_LOG: Final = "%x00".join(["%H", "%P", "%T", "%ct", "%an", "%s", "%(trailers:only,unfold,separator=%x01)"])
+
+
+class ForeignMain(Exception):
+    """Main is neither where a landing found it nor where it puts it: somebody else moved it. The run must halt."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """A change as the run keeps it: one commit of ours, `tree` on `base`, a commit of main."""
+
+    commit: str
+    base: str
+    tree: str
+    files: tuple[str, ...]
+    added: int
+    removed: int
+
+
+@dataclass(frozen=True)
+class Merged:
+    tree: str
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """`text` is what git says and both sides of each conflicting place, clipped, for the agent to read."""
+
+    files: tuple[str, ...]
+    text: str
+
+
+class Repository:
+    """One run's repositories, under one folder. Methods raise `GitError` when git or this machine fails."""
+
+    def __init__(self, folder: Path) -> None:
+        folder = folder.absolute()
+        self.git = Git(folder / "repo.git")
+        self.public = Git(folder / "public.git")
+        self._quarantine = folder / "quarantine"
+
+    @classmethod
+    async def create(cls, folder: Path, seed: Path) -> Repository:
+        """New repositories whose first commit holds the seed folder as it lies there: no attribute, no ignore file."""
+        repository = cls(folder)
+        await create_bare(repository.git.folder, readable=False)
+        await create_bare(repository.public.folder, readable=True)
+        with tempfile.TemporaryFile(buffering=0) as commands:
+            await anyio.to_thread.run_sync(_fast_import_commands, seed, commands)
+            await repository.git.run("fast-import", "--quiet", "--date-format=raw", stdin=commands)
+        await repository._publish()
+        return repository
+
+    @classmethod
+    async def open(cls, folder: Path) -> Repository:
+        """The repositories of an existing run. Raises `FileNotFoundError`."""
+        repository = cls(folder)
+        for git in (repository.git, repository.public):
+            if not await anyio.Path(git.folder / "HEAD").is_file():
+                raise FileNotFoundError(f"{git.folder} is not a repository of a run")
+        return repository
+
+    async def recover(self) -> None:
+        """After a crash, and before anything else: ends our git processes that outlived it, removes their locks and
+        half-written files, and lets public.git catch up. Only for the process that holds the run's lock."""
+        folders = (self.git.folder, self.public.folder, self._quarantine)
+        await anyio.to_thread.run_sync(_clean_up, folders)
+        await self._publish()
+
+    # Reading
+
+    async def main(self) -> str:
+        return await self.git.text("rev-parse", "--verify", MAIN)
+
+    async def tree_of(self, commit: str) -> str:
+        return await self.git.text("rev-parse", "--verify", f"{commit}^{{tree}}")
+
+    def tree(self, tree: str) -> GitTree:
+        """The bytes of a tree, for a judge."""
+        return GitTree(replace(self.git, bounds=CONFINED), tree)
+
+    async def diffstat(self, base: str, commit: str) -> Diffstat:
+        return await diffstat(replace(self.git, bounds=CONFINED), base, commit)
+
+    async def log(self, since: str = "", until: str = MAIN) -> list[Landed]:
+        """Commits of main after `since` (all, when empty), oldest first."""
+        span = [until, f"^{since}"] if since else [until]
+        listed = await self.git.run("log", "-z", "--reverse", "--first-parent", f"--format=tformat:{_LOG}", *span)
+        fields = listed.stdout.decode(errors="replace").split("\0")
+        rows = zip(*[iter(fields)] * 7, strict=False)
+        return [
+            Landed(commit, parent, tree, datetime.fromtimestamp(int(at), UTC), author, subject, _trailers(trailers))
+            for commit, parent, tree, at, author, subject, trailers in rows
+        ]
+
+    async def trailers(self, commit: str) -> Mapping[str, str]:
+        """The trailers of one commit, as git reads them."""
+        return (await self.log(until=commit))[-1].trailers
+
+    # From a room
+
+    async def receive(self, stream: bytes | AsyncIterable[bytes], name: str, limits: StreamLimits = USUAL) -> Received:
+        """Takes a submission in, as one commit of ours kept at `refs/changes/<name>`. Raises `Refused`.
+
+        A second call with the same name replaces the first: a name is in use once a row names its commit.
+        """
+        return await self._receive(stream, f"refs/changes/{_checked(name)}", limits)
+
+    async def receive_trial(
+        self, stream: bytes | AsyncIterable[bytes], seat: str, limits: StreamLimits = USUAL
+    ) -> Received:
+        """As `receive`, for a seat that wants to know (`verify`): kept at `refs/trials/<seat>` until the next one."""
+        return await self._receive(stream, f"refs/trials/{_checked(seat)}", limits)
+
+    async def _receive(self, stream: bytes | AsyncIterable[bytes], ref: str, limits: StreamLimits) -> Received:
+        async with quarantined(stream, Kind.SUBMISSION, self.public, self._quarantine, limits) as incoming:
+            await check_policy(incoming)
+            stat = await diffstat(incoming.git, incoming.base, incoming.commit)
+            if not stat.files:
+                raise Refused(f"nothing to submit: your workspace is the same as main at {incoming.base[:10]}")
+            when = await incoming.git.text("show", "--no-patch", "--format=%ct", incoming.base)
+            commit = await _commit(incoming.git, incoming.tree, incoming.base, f"{ref}\n", int(when), ITSELF)
+            await self._keep(incoming.git, commit, incoming.base, ref)
+        return Received(commit, incoming.base, incoming.tree, stat.files, stat.added, stat.removed)
+
+    async def receive_checkpoint(
+        self, stream: bytes | AsyncIterable[bytes], name: str, limits: StreamLimits = USUAL
+    ) -> str:
+        """Keeps a workspace at `refs/checkpoints/<name>` (a seat, or a task whose work is kept) and returns its commit.
+
+        It only ever goes back into a room, so what may not be on main may be in it. Older checkpoints stay readable by
+        their commit, for a row that names one. Raises `Refused`.
+        """
+        async with quarantined(stream, Kind.CHECKPOINT, self.public, self._quarantine, limits) as incoming:
+            await self._keep(incoming.git, incoming.commit, incoming.base, f"refs/checkpoints/{_checked(name)}")
+        return incoming.commit
+
+    async def checkpoint_pack(self, commit: str) -> AsyncGenerator[bytes, None]:
+        """A checkpoint for `workspace.restore`: a thin pack over main."""
+        wanted = f"{commit}\n^{await self.main()}\n".encode()
+        pack = ("pack-objects", "-q", "--revs", "--thin", "--stdout", "--delta-base-offset")
+        async with aclosing(self.git.stream(*pack, stdin=wanted)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _keep(self, source: Git, commit: str, base: str, ref: str) -> None:
+        await _copy(source, self.git, commit, base)
+        await self.git.run("update-ref", ref, commit)
+
+    # To main
+
+    async def merge(self, onto: str, change: str) -> Merged | Conflict:
+        """Merges a change onto a commit, without a work tree; no attribute or driver of theirs has a say."""
+        merge = ("merge-tree", "--write-tree", "--messages", "--name-only", "-z", onto, change)
+        git = replace(self.git, bounds=CONFINED)
+        done = await git.run(*merge, accept=(0, 1))
+        tree, *rest = done.stdout.split(b"\0")
+        if done.code == 0:
+            return Merged(tree.decode())
+        end = rest.index(b"")
+        files = tuple(dict.fromkeys(path.decode(errors="backslashreplace") for path in rest[:end]))
+        text = _conflict_messages(rest[end + 1 :])
+        for path in dict.fromkeys(rest[:end]):
+            if len(text) > CONFLICT_TEXT:
+                break
+            text += await _conflict_hunks(git, tree.decode(), path)
+        text = text.replace(onto, "main").replace(change, "yours")
+        return Conflict(files, text if len(text) <= CONFLICT_TEXT else f"{text[:CONFLICT_TEXT]}\n… (clipped)")
+
+    async def commit(
+        self, tree: str, parent: str, summary: str, trailers: Trailers, *, at: datetime, author: str
+    ) -> str:
+        """One commit for main: the same arguments give the same id. `author` is the seat; the committer is the run.
+
+        Raises `ValueError` for an author or trailer that is not a plain id, or a time without a zone.
+        """
+        if at.tzinfo is None:
+            raise ValueError("a commit's time needs a zone")
+        text = message(summary, trailers)
+        return await _commit(self.git, tree, parent, text, int(at.timestamp()), _checked(author))
+
+    async def land(self, old: str, new: str) -> None:
+        """Moves main from `old` to `new`, which must be built on it, and publishes it. Raises `ForeignMain`.
+
+        Done already is done: a landing may be repeated after a crash.
+        """
+        if (await self.git.run("merge-base", "--is-ancestor", old, new, accept=(0, 1))).code != 0:
+            raise ValueError(f"{new} is not built on {old}: landing it would drop commits of main")
+        try:
+            await self.git.run("update-ref", MAIN, new, old)
+        except GitError:
+            if not await self.landed(old, new):
+                raise
+        await self._publish()
+
+    async def landed(self, old: str, new: str) -> bool:
+        """Whether a landing that was intended has happened. Raises `ForeignMain` when main is neither."""
+        main = await self.main()
+        if main not in (old, new):
+            raise ForeignMain(
+                f"main of {self.git.folder} is {main}; the landing expects {old} before or {new} after it"
+            )
+        return main == new
+
+    async def _publish(self) -> None:
+        """Brings public.git to main. Only main's own objects go over."""
+        new = await self.main()
+        shown = await self.public.run("rev-parse", "--verify", "--quiet", MAIN, accept=(0, 1))
+        old = shown.text or "0" * 40
+        if old == new:
+            return
+        if shown.text and not await self.git.exists(old):
+            raise ForeignMain(f"main of {self.public.folder} is {old}, which this run never made")
+        await _copy(self.git, self.public, new, shown.text)
+        await self.public.run("update-ref", MAIN, new, old)
+
+
+async def _commit(git: Git, tree: str, parent: str, text: str, at: int, author: str) -> str:
+    date, mail = f"{at} +0000", f"{author}@{MAIL_DOMAIN}"
+    env = {"GIT_AUTHOR_NAME": author, "GIT_AUTHOR_EMAIL": mail, "GIT_AUTHOR_DATE": date}
+    env |= {"GIT_COMMITTER_NAME": ITSELF, "GIT_COMMITTER_EMAIL": f"{ITSELF}@{MAIL_DOMAIN}", "GIT_COMMITTER_DATE": date}
+    return await git.text("commit-tree", tree, "-p", parent, stdin=text.encode(errors="replace"), env=env)
+
+
+async def _copy(source: Git, target: Git, commit: str, without: str) -> None:
+    """Copies what `commit` reaches and `without` does not; durable on return."""
+    wanted = f"{commit}\n" + (f"^{without}\n" if without else "")
+    with tempfile.TemporaryFile(buffering=0, dir=target.folder) as pack:
+        with os.fdopen(os.dup(pack.fileno()), "wb", buffering=0) as out:
+            await source.run("pack-objects", "-q", "--revs", "--stdout", stdin=wanted.encode(), stdout=out)
+        pack.seek(8)
+        few = int.from_bytes(pack.read(4), "big") <= LOOSE_LIMIT
+        pack.seek(0)
+        unpack = ("unpack-objects", "-q", "--strict") if few else ("index-pack", "--stdin", "--strict")
+        await target.run(*unpack, stdin=pack)
+
+
+def _checked(name: str) -> str:
+    """A seat, task or change number that becomes part of a ref or an identity."""
+    if not _NAME.fullmatch(name) or ".." in name or name.endswith((".", ".lock")):
+        raise ValueError(f"{name!r} is not a plain name: letters, digits and ._- only, at most 100")
+    return name
+
+
+def _trailers(text: str) -> Mapping[str, str]:
+    pairs = (line.split(": ", 1) for line in text.split("\x01") if ": " in line)
+    return {name: value.strip() for name, value in pairs}
+
+
+def _conflict_messages(records: list[bytes]) -> str:
+    """What merge-tree says of conflicts: records of a count, so many paths, a kind, and a message."""
+    text, rest = "", iter(records)
+    for count in rest:
+        if not count.isdigit():
+            break
+        *_, kind, said = [next(rest, b"") for _ in range(int(count) + 2)]
+        if kind.startswith(b"CONFLICT"):
+            text += said.decode(errors="backslashreplace")
+    return text
+
+
+async def _conflict_hunks(git: Git, tree: str, path: bytes) -> str:
+    """The places of a file between conflict markers, each under the file's name and line."""
+    try:
+        blob = await git.run("cat-file", "blob", f"{tree}:{path.decode(errors='surrogateescape')}")
+    except GitError:  # deleted on one side, or not a file any more: the message has said so
+        return ""
+    hunks, inside = [], False
+    for number, line in enumerate(blob.stdout.decode(errors="backslashreplace").split("\n"), 1):
+        if line.startswith("<<<<<<< "):
+            inside = True
+            hunks.append(f"\n{path.decode(errors='backslashreplace')}:{number}")
+        if inside:
+            hunks.append(line[:300])
+        if line.startswith(">>>>>>> "):
+            inside = False
+    return "\n".join(hunks)
+
+
+def _fast_import_commands(seed: Path, out: IO[bytes]) -> None:
+    """The seed's commit as a fast-import stream, files in a fixed order."""
+    who = f"{ITSELF} <{ITSELF}@{MAIL_DOMAIN}> {SEED_TIME} +0000"
+    out.write(f"commit {MAIN}\nauthor {who}\ncommitter {who}\ndata 5\nSeed\n\n".encode())
+    for path in sorted(seed.rglob("*")):
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode) or ".git" in path.relative_to(seed).parts:
+            continue
+        if stat.S_ISLNK(mode):
+            kind, data = "120000", os.fsencode(path.readlink())
+        elif stat.S_ISREG(mode):
+            kind, data = ("100755" if mode & stat.S_IXUSR else "100644"), path.read_bytes()
+        else:
+            raise ValueError(f"{path} is neither a file nor a symbolic link: a seed cannot hold it")
+        name = os.fsencode(path.relative_to(seed)).replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
+        out.write(b'M %s inline "%s"\ndata %d\n' % (kind.encode(), name, len(data)))
+        out.write(data + b"\n")
+    out.seek(0)
+
+
+def _clean_up(folders: tuple[Path, ...]) -> None:
+    """Ends git processes that work in the folders and removes the locks and half-written files they leave."""
+    ours = [process for process in psutil.process_iter() if _works_in(process, folders)]
+    for process in ours:
+        process.kill()
+    psutil.wait_procs(ours, timeout=30)
+    for folder in folders:
+        for pattern in ("**/*.lock", "objects/**/tmp_*", "tmp*", "q-*/stream"):
+            for path in folder.glob(pattern):
+                path.unlink(missing_ok=True)
+
+
+def _works_in(process: psutil.Process, folders: tuple[Path, ...]) -> bool:
+    try:
+        where = process.environ().get("GIT_DIR", "") if process.name() in ("git", "prlimit") else ""
+    except psutil.Error:  # ended meanwhile, or another user's
+        return False
+    return bool(where) and any(Path(where).is_relative_to(folder) for folder in folders)
