@@ -19,6 +19,7 @@ KINDS: Final[dict[str, frozenset[str]]] = {
         "task-closed": "task reason",
         "task-dropped": "task reason by",
         "task-reopened": "task reason",
+        "tasks-ordered": "tasks by",
         "claimed": "task session plan",
         "released": "task session reason",
         "session-started": "session role model base",

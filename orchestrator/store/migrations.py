@@ -35,6 +35,7 @@ CREATE TABLE payload (hash TEXT PRIMARY KEY, size INTEGER NOT NULL, body BLOB NO
 
 CREATE TABLE task (
     id TEXT PRIMARY KEY,
+    number INTEGER NOT NULL UNIQUE,
     title TEXT NOT NULL,
     state TEXT NOT NULL,
     source TEXT NOT NULL,
@@ -48,9 +49,11 @@ CREATE TABLE task (
     priority REAL NOT NULL DEFAULT 0,
     reason TEXT NOT NULL DEFAULT '',
     bounces INTEGER NOT NULL DEFAULT 0,
-    releases INTEGER NOT NULL DEFAULT 0
+    releases INTEGER NOT NULL DEFAULT 0,
+    merged TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX task_state ON task (state);
+CREATE INDEX task_signatures ON task (signature, number) WHERE signature <> '';
 CREATE UNIQUE INDEX task_signature ON task (signature) WHERE signature <> '' AND state IN ('ready', 'claimed');
 
 CREATE TABLE claim (
@@ -178,8 +181,16 @@ CREATE TABLE landing (
     done INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
+CREATE TABLE account (
+    scope TEXT PRIMARY KEY,
+    settled INTEGER NOT NULL DEFAULT 0,
+    reserved INTEGER NOT NULL DEFAULT 0,
+    in_doubt INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE attempt (
     id INTEGER PRIMARY KEY,
+    epoch INTEGER NOT NULL,
     session TEXT NOT NULL,
     turn INTEGER NOT NULL,
     number INTEGER NOT NULL,
@@ -191,9 +202,11 @@ CREATE TABLE attempt (
     cost INTEGER,
     resolved TEXT NOT NULL DEFAULT '',
     usage TEXT NOT NULL DEFAULT '',
-    failure TEXT NOT NULL DEFAULT ''
+    failure TEXT NOT NULL DEFAULT '',
+    metered INTEGER NOT NULL,
+    prefix TEXT NOT NULL DEFAULT ''
 ) STRICT;
-CREATE INDEX attempt_state ON attempt (state);
+CREATE INDEX attempt_reserved ON attempt (id) WHERE state = 'reserved';
 CREATE INDEX attempt_session ON attempt (session, turn);
 
 CREATE TABLE note (

@@ -1,0 +1,34 @@
+"""What agents, programs and failing cases wrote, made safe to store and to show: short, in whole lines, marked as quoted.
+
+Such text gives no authority and must not look as if it came from the run: no control or direction characters, no line
+that could pass for one of ours.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+LINE: Final = 200  # characters
+NOTE_LINES: Final = 5
+QUOTE: Final = "> "
+
+
+def one_line(text: str, limit: int = LINE) -> str:
+    """`text` on one line, without characters that steer a terminal or reorder a line; what is too long ends in `…`."""
+    shown = "".join(" " if unicodedata.category(letter)[0] in "CZ" else letter for letter in text[: 4 * limit])
+    line = " ".join(shown.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def few_lines(text: str, lines: int = NOTE_LINES, limit: int = LINE) -> str:
+    """At most `lines` lines that say something; the last ends in `…` when there were more."""
+    said = [line for line in (one_line(raw, limit) for raw in text.splitlines()[: 10 * lines]) if line]
+    if len(said) > lines:
+        said = [*said[: lines - 1], said[lines - 1][: limit - 2] + " …"]
+    return "\n".join(said)
+
+
+def quoted(text: str, indent: str = "") -> str:
+    """Each line behind a mark, so that a reader sees where the quotation ends."""
+    return "\n".join(f"{indent}{QUOTE}{line}" for line in text.splitlines())
