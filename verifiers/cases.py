@@ -43,7 +43,7 @@ def locate(folder: Path, sources: Mapping[str, Path], file: str) -> Path:
         raise SuiteError(f"{file!r}: must be a path inside the project's folder or sources/NAME/…")
     if parts[0] != "sources":
         return folder / file
-    if len(parts) < 3 or parts[1] not in sources:
+    if len(parts) < 2 or parts[1] not in sources:
         known = ", ".join(sorted(sources)) or "none"
         raise SuiteError(f"{file!r}: [sources] does not name it (named: {known})")
     return sources[parts[1]].joinpath(*parts[2:])
@@ -106,7 +106,7 @@ def _globbed(folder: Path, sources: Mapping[str, Path], suite: Suite) -> list[_F
     pattern = PurePosixPath(suite.cases)
     plain = [part for part in pattern.parts if not re.search(r"[*?\[]", part)]
     skip = 2 if plain[:1] == ["sources"] else 0
-    base = locate(folder, sources, f"{PurePosixPath(*pattern.parts[:2])}/.") if skip else folder
+    base = locate(folder, sources, str(PurePosixPath(*pattern.parts[:2]))) if skip else folder
     prefix = PurePosixPath(*pattern.parts[:skip])
     files = sorted(path for path in base.glob(str(PurePosixPath(*pattern.parts[skip:]))) if path.is_file())
     if not files:
@@ -119,14 +119,14 @@ def _globbed(folder: Path, sources: Mapping[str, Path], suite: Suite) -> list[_F
 
 
 def _companions(path: Path, file: str) -> Iterable[str]:
-    """Files beside the case that it includes, directly or through one another, in sorted order."""
+    """Files beside the case that it includes, directly or through one another (one torture case includes itself)."""
     seen: set[str] = set()
     todo = [path]
     while todo:
         for include in INCLUDE.findall(todo.pop().read_bytes()):
             name = os.fsdecode(include)
             beside = path.parent / name
-            if "/" not in name and name != path.name and name not in seen and beside.is_file():
+            if "/" not in name and name not in seen and beside.is_file():
                 seen.add(name)
                 todo.append(beside)
     return sorted(str(PurePosixPath(file).with_name(name)) for name in seen)

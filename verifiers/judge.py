@@ -244,12 +244,14 @@ class RoomJudge:
             draw = draw_for(self.plan.secret, case.id, self._weights(case))
             draw = draw if twist is None else replace(draw, twist=twist)
             answer = self._plugins[suite.prepare].prepare(text, path.name, draw)
-        beside = {Path(name).name: locate(self.plan.folder, self.plan.sources, name) for name in case.with_files}
+        files = {Path(name).name: locate(self.plan.folder, self.plan.sources, name) for name in case.with_files}
+        laid = {name: file.read_bytes() for name, file in files.items()}
         entry = "case" + path.suffix
-        for name, data in {**{name: file.read_bytes() for name, file in beside.items()}, **answer.files}.items():
-            target = folder / "files" / (entry if name == path.name else name)
-            target.write_bytes(data)
-            target.chmod(0o555 if os.access(path, os.X_OK) else 0o444)
+        laid |= {entry if name == path.name else name: data for name, data in answer.files.items()}
+        mode = 0o555 if os.access(path, os.X_OK) else 0o444
+        for name, data in laid.items():
+            (folder / "files" / name).write_bytes(data)
+            (folder / "files" / name).chmod(mode)
         return _Laid(folder, entry, answer)
 
     def _lay_runners(self, steps: Iterable[str], folder: Path) -> None:
