@@ -20,7 +20,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One case's outcome: stable id `suite/name[@variant]`, seconds of wall time, one line of reason, a measured value."""
+    """One case's outcome: stable id `suite/name[@variant]`, wall seconds, a line of reason, a measured value."""
 
     case: str
     outcome: Outcome

@@ -1,9 +1,13 @@
-"""What a project's suites and build declare, as the judge takes them. `orchestrator/project.py` makes these from `project.toml`."""
+"""What a project's suites and build declare, as the judge takes them; the reader of `project.toml` makes these."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
+
+from sandbox.room import Limits, RootFs
 
 
 class When(StrEnum):
@@ -48,9 +52,9 @@ class BuildPlan:
 
 @dataclass(frozen=True)
 class LockedCase:
-    """One case as `project lock` fixed it. `file` is relative to the project or `sources/…`; "" where ids come from results.
+    """One case as `project lock` fixed it. `file` is relative to the project or `sources/…`; "" if a command lists ids.
 
-    `twist` is what `prepare` found possible for it with the reference (for example "inverse"); `with_files` travel with it.
+    `twists` are the rewritings that the reference gets right (for example "inverse"); `with_files` travel with it.
     """
 
     id: str
@@ -59,3 +63,36 @@ class LockedCase:
     heldout: bool
     twists: tuple[str, ...] = ()
     with_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Control:
+    """A stored known-good product of one suite's steps: what `$OUT` held after the first step, and how it must end.
+
+    It is judged beside the candidate's cases. When it fails, the machine or the judge is to blame, not the change.
+    """
+
+    suite: str
+    out: Path
+    status: int
+    stdout: bytes | None = None
+
+
+@dataclass(frozen=True)
+class JudgePlan:
+    """All that a judge needs to know of a frozen project. Paths are on the trusted side."""
+
+    project: str
+    folder: Path  # the run's frozen copy: runners and plug-ins are taken from here, never from the live folder
+    sources: Mapping[str, Path]
+    build: BuildPlan
+    suites: tuple[Suite, ...]
+    cases: tuple[LockedCase, ...]
+    image: RootFs | None  # None only for the `local` engine
+    judge_root: RootFs | None
+    scratch: Path  # the judge's own folder for builds, artifacts and products; may be removed between runs
+    secret: bytes  # of this run: every draw is keyed by it
+    limits: Limits = field(default_factory=Limits)
+    cores: int = 1
+    forbid: tuple[str, ...] = ()
+    control: Control | None = None

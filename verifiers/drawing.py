@@ -1,0 +1,93 @@
+"""What a project's `prepare` plug-in is given and gives back.
+
+A case whose right answer is the same for all is answered without reading it. So a suite may name a Python file of the
+project that rewrites each case on the trusted side, with a right answer drawn for this run and case:
+
+    def twists(case_text: bytes, name: str) -> Mapping[str, int]:
+        # Optional. The ways to rewrite this case, each with its weight in the draw; `project lock` keeps those
+        # that the reference solution gets right.
+
+    def prepare(case_text: bytes, name: str, draw: Draw) -> Prepared:
+        # The files of the case as the candidate sees them, and the right answer, which it never sees.
+
+`name` is the case's file name; the file that keeps this name in `Prepared.files` is the case, under a neutral name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class PluginError(Exception):
+    """A project's plug-in cannot be loaded or lacks what it must define; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The luck of one case in one run: the same each time it is asked, not to be foreseen without the secret."""
+
+    key: bytes
+    twist: str = ""
+
+    def number(self, low: int, high: int, purpose: str = "") -> int:
+        """A whole number from `low` to `high`, both included. Another `purpose` is another number."""
+        digest = hmac.digest(self.key, f"number {purpose}".encode(), hashlib.sha256)
+        return low + int.from_bytes(digest[:8], "big") % (high - low + 1)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A rewritten case and its right answer. `meanings` puts words to exit statuses, so that a reason can tell an
+    agent what went wrong without telling the numbers that were drawn."""
+
+    files: Mapping[str, bytes]
+    expected_status: int = 0
+    expected_stdout: bytes | None = None  # None: any
+    meanings: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A loaded `prepare` file of the frozen project."""
+
+    prepare: Callable[[bytes, str, Draw], Prepared]
+    twists: Callable[[bytes, str], Mapping[str, int]]
+
+
+def load_plugin(path: Path) -> Plugin:
+    """Loads a project's trusted Python file. Raises `PluginError`."""
+    spec = importlib.util.spec_from_file_location(f"project_plugin_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise PluginError(f"{path}: not a Python file; `prepare` must name one in the project's folder")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (ImportError, SyntaxError, NameError) as error:
+        raise PluginError(f"{path}: cannot be loaded: {error}") from error
+    prepare = getattr(module, "prepare", None)
+    if not callable(prepare):
+        raise PluginError(f"{path}: must define prepare(case_text, name, draw)")
+    return Plugin(prepare, getattr(module, "twists", _no_twists))
+
+
+def draw_for(secret: bytes, case: str, weights: Mapping[str, int]) -> Draw:
+    """The draw of one case, its twist chosen by weight. No weights: no twist."""
+    key = hmac.digest(secret, case.encode(), hashlib.sha256)
+    total = sum(weights.values())
+    if not total:
+        return Draw(key)
+    ticket = Draw(key).number(0, total - 1, "twist")
+    for twist in sorted(weights):
+        ticket -= weights[twist]
+        if ticket < 0:
+            return Draw(key, twist)
+    raise AssertionError("weights do not add up to their sum")
+
+
+def _no_twists(case_text: bytes, name: str) -> Mapping[str, int]:
+    return {}

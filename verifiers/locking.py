@@ -1,0 +1,73 @@
+"""Settles with the reference solution which cases a project may ask, and which rewritings of each.
+
+A case that the reference fails cannot tell a good candidate from a bad one. It is dropped by `project lock`, and listed
+with the reason, so that nobody has to wonder where it went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+import anyio
+
+from verifiers.judge import RoomJudge
+from verifiers.judging import Tree
+from verifiers.scorecard import Outcome, Verdict
+from verifiers.suites import LockedCase
+
+OnTrial = Callable[[Verdict], Awaitable[None]]
+
+
+class ReferenceFailed(Exception):
+    """The reference solution cannot settle anything: it does not build, or the machine failed."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    case: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What the lock writes down: cases with the rewritings that are left, and what was dropped and why."""
+
+    cases: tuple[LockedCase, ...]
+    dropped: tuple[Dropped, ...]
+
+
+async def settle(judge: RoomJudge, reference: Tree, on_trial: OnTrial | None = None) -> Settled:
+    """Judges every case of the judge's plan, shown and held out, with every rewriting its plug-in offers.
+
+    The judge's plan has what the reference needs added to its images. Raises `ReferenceFailed` when the reference does
+    not build or a case cannot be judged at all.
+    """
+    verdicts: dict[tuple[str, str], Verdict] = {}
+
+    async def one(case: LockedCase, twist: str) -> None:
+        verdicts[case.id, twist] = await judge.try_case(case, built, twist)
+        if on_trial:
+            await on_trial(verdicts[case.id, twist])
+
+    async with judge.built(reference, cold=True) as built:
+        if not built.build.ok:
+            raise ReferenceFailed(f"the reference does not build: {built.build.reason}")
+        async with anyio.create_task_group() as tasks:
+            for case in judge.plan.cases:
+                for twist in judge.possible_twists(case):
+                    tasks.start_soon(one, case, twist)
+    broken = [verdict for verdict in verdicts.values() if verdict.outcome is Outcome.ERROR]
+    if broken:
+        raise ReferenceFailed(f"{len(broken)} cases could not be judged, first {broken[0].case}: {broken[0].reason}")
+    kept: list[LockedCase] = []
+    dropped: list[Dropped] = []
+    for case in judge.plan.cases:
+        tried = {twist: verdicts[case.id, twist] for twist in judge.possible_twists(case)}
+        passed = tuple(twist for twist, verdict in tried.items() if verdict.outcome is Outcome.PASS)
+        if passed:
+            kept.append(replace(case, twists=tuple(twist for twist in passed if twist)))
+        else:
+            worst = next(iter(tried.values()))
+            dropped.append(Dropped(case.id, f"{worst.outcome.name.lower()}: {worst.reason}"))
+    return Settled(tuple(kept), tuple(dropped))
