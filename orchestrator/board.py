@@ -24,6 +24,7 @@ TOPIC: Final = 100
 NAMED: Final = 200  # cases or patterns that one task written by hand may name
 FOLDERS: Final = 20
 PLAN_LINES: Final = 3
+SET_ASIDE: Final = 3  # owners that gave a task back; then it is `stuck` until a planner or a person looks at it
 
 
 class Refused(Exception):
@@ -165,6 +166,32 @@ def _split_off(tx: Tx, task: Task, open_now: Iterable[Task]) -> None:
             _drop(tx, group, f"all of its cases went to {task.id}", task.by, into=task.id)
 
 
+def rewrite(
+    tx: Tx,
+    task_id: str,
+    *,
+    title: str = "",
+    why: str = "",
+    cases: Sequence[str] = (),
+    touches: Sequence[str] = (),
+    after: Sequence[str] = (),
+    known: Collection[str] | None = None,
+) -> Task:
+    """Changes what is given of a task that nobody holds, which then counts as untried. Raises `Refused`."""
+    _free(tx, task_id)
+    for earlier in after:
+        get(tx.db, earlier)
+    given = {
+        "title": one_line(title, TITLE),
+        "why": few_lines(why),
+        "cases": _cases(cases, known),
+        "touches": declared(touches),
+        "after": tuple(after),
+    }
+    tasks.change(tx, task_id, releases=0, **{name: value for name, value in given.items() if value})
+    return get(tx.db, task_id)
+
+
 def drop_task(tx: Tx, task_id: str, reason: str, by: str) -> Task:
     """Drops a task that nobody holds. Raises `Refused`."""
     task = _free(tx, task_id)
@@ -271,7 +298,10 @@ def ready(db: sqlite3.Connection, weights: Mapping[str, float] | None = None) ->
     free = [
         task
         for task in open_now
-        if task.state is TaskState.READY and not names.intersection(task.after) and not promised_by(task, promised)
+        if task.state is TaskState.READY
+        and task.releases < SET_ASIDE
+        and not names.intersection(task.after)
+        and not promised_by(task, promised)
     ]
     return sorted(free, key=lambda task: _rank(task, weights or {}))
 

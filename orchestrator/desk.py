@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -10,8 +10,8 @@ from pathlib import Path
 import anyio
 
 from agents.models.base import Model
-from orchestrator.board import Leases
 from orchestrator.gate import Gate
+from orchestrator.leases import Leases
 from orchestrator.ledger import Ledger
 from orchestrator.project import Project
 from orchestrator.repository import Repository
@@ -22,12 +22,23 @@ from sandbox.room import Engine, RootFs
 from verifiers.judging import Judge
 
 
+@dataclass(frozen=True)
+class Seat:
+    """A numbered place in the team. `user` is its rooms' own host user, by number."""
+
+    name: str
+    role: str
+    model: str
+    user: int
+
+
 @dataclass
 class Desk:
-    """The run as its sessions see it. `draining` and `held` are set by the run, read by the seats."""
+    """The run as its sessions see it. Who may work is said by the last four fields, which the run alone sets."""
 
     folder: Path
     project: Project
+    prompts: Mapping[str, str]  # by role, as frozen
     settings: Settings
     store: Store
     repository: Repository
@@ -37,23 +48,26 @@ class Desk:
     engine: Engine
     rooms: Path  # folder of the seats' workspaces
     root: RootFs | None
-    sources: Mapping[str, Path]
-    models: Mapping[str, Model]  # by model id
-    leases: Leases
+    sources: Mapping[str, Path]  # shown ones
+    models: Mapping[str, Model]  # by model id; open seats have none
+    seats: Sequence[Seat]
     shown_cases: frozenset[str]
+    weights: Mapping[str, float]  # of suites, by what their milestones are worth
     utc_now: Callable[[], datetime]
+    leases: Leases
+    verifying: anyio.CapacityLimiter
+    submitting: anyio.Lock = field(default_factory=anyio.Lock)
+    accounts: dict[str, anyio.CapacityLimiter] = field(default_factory=dict)
     board_changed: Bell = field(default_factory=Bell)
     state_changed: Bell = field(default_factory=Bell)
-    submitting: anyio.Lock = field(default_factory=anyio.Lock)
-    verifying: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
-    accounts: dict[str, anyio.CapacityLimiter] = field(default_factory=dict)
     draining: str = ""
     """Why no new session starts; "" while the run works."""
     stopping: bool = False
-    """Sessions end at their next stored turn."""
-    held: bool = False
-    """`pause --now`: no session makes another request."""
+    """Sessions end at their next stored turn, and stay live for a resume."""
     paused: bool = False
+    """No new session."""
+    held: bool = False
+    """No session makes another request."""
 
     @property
     def name(self) -> str:

@@ -13,14 +13,15 @@ from typing import Final
 
 import anyio
 
-from orchestrator import board
+from orchestrator import board, clusters
+from orchestrator.history import Trailers
 from orchestrator.queue import Clash, Fate, Ruling, Stacked, rule
 from orchestrator.records import Change, ChangeState
 from orchestrator.repository import Conflict, Repository
 from orchestrator.signals import Bell
 from orchestrator.store import Store, Tx, changes
 from verifiers.judging import Judge, OnVerdict, Selection
-from verifiers.scorecard import Outcome, Ratchet, Scorecard
+from verifiers.scorecard import Ratchet, Scorecard
 from verifiers.signature import signature
 
 VOIDS: Final = 2  # in a row pause the gate
@@ -36,7 +37,7 @@ class MergedTrees:
     async def stack(self, main: str, change: Change) -> Stacked | Clash:
         merged = await self.repository.merge(main, change.commit)
         if isinstance(merged, Conflict):
-            return Clash(merged.files, merged.hunks)
+            return Clash(merged.files, merged.text)
         return Stacked(self.repository.tree(merged.tree), main)
 
 
@@ -138,13 +139,7 @@ class Gate:
             tree=stacked.tree.id,
             parent=stacked.main,
             summary=change.summary,
-            trailers={
-                "Run": self._run,
-                "Seat": change.seat,
-                "Session": change.session,
-                "Task": change.task,
-                "Change": change.id,
-            },
+            trailers=Trailers(self._run, change.seat, change.session, change.task, change.id),
             author=change.seat,
             at=self._utc_now(),
         )
@@ -193,13 +188,8 @@ class Gate:
 def update_board(tx: Tx, card: Scorecard) -> None:
     """Closes the tasks whose cases pass on main, and opens one for each failure signature that has none."""
     passed = card.passed()
-    failing = {
-        case: (signature(verdict), verdict.reason)
-        for case, verdict in card.verdicts.items()
-        if verdict.outcome not in (Outcome.PASS, Outcome.SKIP)
-    }
-    board.close_passing(tx, passed)
-    board.sync_failures(tx, failing, passed)
+    board.close_passing(tx, passed, card.verdicts.keys())
+    clusters.sync_failures(tx, clusters.failures(card, signature), passed)
 
 
 def _journal_judged(tx: Tx, change: Change, ruling: Ruling, card: Scorecard, seconds: float) -> None:

@@ -19,13 +19,13 @@ from agents.hands import Hands
 from agents.models.base import Reply, Request, Stop, ToolCall, Usage
 from agents.session import Mind, Outcome, act
 from agents.team import Answer, End
-from orchestrator import board
 from orchestrator.control import Refusal
-from orchestrator.desk import Desk
-from orchestrator.prompts import compose
+from orchestrator.desk import Desk, Seat
 from orchestrator.records import Session
-from orchestrator.seat import DEAD_ROOMS, Seat, begin, checkpoint, checkpoints, end, idle_reason, room_of
+from orchestrator.seat import DEAD_ROOMS, begin, checkpoint, checkpoints, end, room_of
 from orchestrator.store import Tx, sessions
+from orchestrator.store.store import read_payload
+from orchestrator.tasklist import Show, render_tasks
 from orchestrator.transcript import StoredLog
 from orchestrator.verbs import Verbs
 from sandbox.room import RoomDied
@@ -92,6 +92,7 @@ class OpenSeats:
             chosen = self._free(role, seat)
             token = secrets.token_hex(8)
         session = await begin(chosen, desk, open_token=token)
+        assert isinstance(session, Session)  # only the ramp leaves a seat idle, and it does not ask open seats
         return await self._introduce(self._host(chosen, session, token))
 
     def _free(self, role: str, name: str) -> Seat:
@@ -111,15 +112,15 @@ class OpenSeats:
     async def _introduce(self, held: _Desk) -> dict[str, Any]:
         await held.ready.wait()
         session, desk = held.session, self._desk
-        text, tasks = await desk.store.write(
-            lambda tx: (tx.payload(session.opening).decode(), board.render(tx, show="ready", limit=10, session=session.id))
-        )
+        now = desk.utc_now()
+        text = await desk.store.read(lambda db: read_payload(db, session.opening).decode())
+        tasks = await desk.store.read(lambda db: render_tasks(db, Show.READY, now, weights=desk.weights))
         return {
             "seat": held.seat.name,
             "role": held.seat.role,
             "session": session.id,
             "token": held.token,
-            "prompt": compose(held.seat.role, desk.project),
+            "prompt": desk.prompts[held.seat.role],
             "opening": text,
             "board": tasks,
             "tools": [spec.name for spec in tools.specs(held.seat.role)],
@@ -163,7 +164,7 @@ class OpenSeats:
     def _host(self, seat: Seat, session: Session, token: str) -> _Desk:
         held = _Desk(seat, session, token)
         self._taken[token] = held
-        self._desk.leases.renew(session.id)
+        self._desk.leases.renew(session.id, anyio.current_time())
         self._tasks.start_soon(self._serve, held)
         return held
 
@@ -203,7 +204,7 @@ class OpenSeats:
         while held.asked is None and held.over is None:
             with anyio.move_on_after(SEEN_EVERY_S):
                 await held.wanted.wait()
-            if held.asked is None and session.id in desk.leases.expired():
+            if held.asked is None and desk.leases.left(session.id, anyio.current_time()) <= 0:
                 held.over = Outcome(End.LEFT, "nothing was heard of it for its whole lease")
         held.wanted = anyio.Event()
         if held.asked is None:
@@ -216,7 +217,7 @@ class OpenSeats:
 
     async def _finish(self, held: _Desk, answer: Answer, log: StoredLog, tool: str) -> None:
         desk = self._desk
-        desk.leases.renew(held.session.id)
+        desk.leases.renew(held.session.id, anyio.current_time())
         if answer.end is not None:
             held.over = Outcome(answer.end, answer.text.partition("\n")[0])
         asked = held.asked or _Asked(tool, {})

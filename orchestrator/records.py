@@ -87,6 +87,7 @@ class Session:
     tools: str = ""  # payload hash
     opening: str = ""  # payload hash of the first message: the block the run writes
     open_seat: bool = False
+    turns: int = 0
     ended: datetime | None = None
     end: str = ""  # agents.team.End
     note: str = ""

@@ -173,6 +173,11 @@ class Repository:
             await self._keep(incoming.git, incoming.commit, incoming.base, f"refs/checkpoints/{_checked(name)}")
         return incoming.commit
 
+    async def checkpoint(self, name: str) -> str | None:
+        """The newest checkpoint of that name, if there is one."""
+        ref = f"refs/checkpoints/{_checked(name)}"
+        return (await self.git.run("rev-parse", "--verify", "--quiet", ref, accept=(0, 1))).text or None
+
     async def checkpoint_pack(self, commit: str) -> AsyncGenerator[bytes, None]:
         """A checkpoint for `workspace.restore`: a thin pack over main."""
         wanted = f"{commit}\n^{await self.main()}\n".encode()

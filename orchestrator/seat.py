@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Final
 
 import anyio
@@ -13,19 +13,19 @@ import anyio
 from agents import tools
 from agents.attempts import Wait, ask
 from agents.hands import Hands
-from agents.models.base import Reply, Request
+from agents.models.base import Reply, Request, ToolSpec
 from agents.models.choose import account
 from agents.models.failures import ModelFailure
 from agents.session import Mind, Outcome, converse
 from agents.team import End
-from orchestrator import board, workspace
+from orchestrator import board, ramp, workspace
 from orchestrator.briefing import Briefing, opening
-from orchestrator.desk import Desk
-from orchestrator.prompts import compose
+from orchestrator.desk import Desk, Seat
 from orchestrator.quarantine import Refused
-from orchestrator.records import Claim, Session, SessionState
-from orchestrator.store import Tx, changes, sessions
-from orchestrator.store.store import when
+from orchestrator.records import Session, SessionState, Task
+from orchestrator.signals import unwrapped
+from orchestrator.store import Tx, sessions, tasks
+from orchestrator.store.rows import update
 from orchestrator.transcript import StoredLog
 from orchestrator.verbs import Verbs, describe
 from orchestrator.workspace import Kind
@@ -37,16 +37,6 @@ IN_FLIGHT: Final = 32  # requests at once for each account
 BACKOFF_S: Final = (5.0, 30.0, 120.0, 600.0)
 DEAD_ROOMS: Final = 3  # in one session
 WARN_SHARE: Final = 0.8
-
-
-@dataclass(frozen=True)
-class Seat:
-    """A numbered place in the team. `user` is its rooms' own host user, by number."""
-
-    name: str
-    role: str
-    model: str
-    user: int
 
 
 async def work(seat: Seat, desk: Desk) -> None:
@@ -76,54 +66,42 @@ async def next_session(seat: Seat, desk: Desk) -> Session | None:
             return unfinished[0]
         if desk.draining:
             return None
-        reason = "paused" if desk.paused else await idle_reason(seat, desk)
-        if not reason:
-            return await begin(seat, desk)
-        if reason != idle:
-            await desk.journal("seat-idle", seat.name, reason=reason)
-            idle = reason
+        begun = "the run is paused" if desk.paused else await begin(seat, desk)
+        if isinstance(begun, Session):
+            return begun
+        if begun != idle:
+            await desk.journal("seat-idle", seat.name, reason=begun)
+            idle = begun
         await desk.board_changed.wait(heard)
 
 
-async def idle_reason(seat: Seat, desk: Desk) -> str:
-    """Why this seat has nothing to do now; "" when it has."""
-    passing = bool((await desk.gate.judge_main()).passed())
-    return await desk.store.write(lambda tx: board.idle_reason(tx, seat.name, seat.role, desk.project.planned, passing))
+async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | str:
+    """Starts a session: its row, its claim where tasks are handed out, and what it is told are one transaction.
 
-
-async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
-    """Starts a session: its row, its claim where tasks are handed out, and what it is told are one transaction."""
+    Returns why not, in words, when the ramp leaves the seat idle. A person or program that takes an open seat is let in and
+    meets the ramp when it claims.
+    """
     main = await desk.repository.main()
     card = await desk.gate.judge_main()
-    system = compose(seat.role, desk.project)
-    specs = json.dumps([asdict(spec) | {"schema": dict(spec.schema)} for spec in tools.specs(seat.role)], sort_keys=True)
-    settings = desk.settings
+    prompt = desk.prompts[seat.role]
+    specs = json.dumps(
+        [asdict(spec) | {"schema": dict(spec.schema)} for spec in tools.specs(seat.role)], sort_keys=True
+    )
 
-    def work(tx: Tx) -> Session:
+    def work(tx: Tx) -> Session | str:
+        live = {session.seat: session.id for session in sessions.live(tx.db)}
+        seating = ramp.Seating()
+        if not open_token:
+            posts = [ramp.Post(one.name, one.role, live.get(one.name, "")) for one in desk.seats]
+            wanted = ramp.seats_wanted(tx.db, posts, any_case_passes=bool(card.passed()), weights=desk.weights)
+            seating = wanted[seat.name]
+            if seating.idle:
+                return seating.idle
+            if seat.role == ramp.PLANNER and not _news_for_planner(tx, seat.name):
+                return "nothing has landed, bounced or been released since its last session"
         number = sessions.next_number(tx, seat.name)
-        name = f"{seat.name}/{number}"
-        claim: Claim | None = None
-        if desk.project.planned and not open_token and seat.role != "planner":
-            ready = board.ready(tx)
-            claim = board.claim(tx, ready[0].id, name, "") if ready else None
-        task = board.get(tx, claim.task) if claim else None
-        budget = settings.session_budget
-        facts = Briefing(
-            seat=seat.name,
-            role=seat.role,
-            number=number,
-            others=settings.agents - 1,
-            task=f"{task.id} {task.title}" if task else None,
-            task_text=describe(tx, task, name) if task else "",
-            usd=None if budget is None or desk.ledger.unmetered(seat.model) else f"{budget / 1e6:.2f}",
-            minutes=None,
-            main=main,
-            counts=card.counts(),
-            landed=_landed_since(tx, seat.name),
-            notes=[line for note in board.notes_for(tx, task) for line in note.text.splitlines()] if task else [],
-        )
         session = Session(
-            id=name,
+            id=f"{seat.name}/{number}",
             seat=seat.name,
             number=number,
             role=seat.role,
@@ -131,17 +109,54 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
             state=SessionState.ACTIVE,
             started=tx.now,
             base=main,
-            system=tx.keep(system),
+            system=tx.keep(prompt),
             tools=tx.keep(specs),
-            opening=tx.keep(opening(facts)),
             open_seat=bool(open_token),
         )
+        landed = _landed_since(tx, seat.name)
         sessions.start(tx, session, open_token)
-        return session
+        task = None
+        if desk.project.planned and seating.task:
+            board.claim(tx, seating.task, session.id)
+            task = board.get(tx.db, seating.task)
+        text = opening(_briefing(tx, desk, session, task, card.counts(), landed))
+        update(tx, "session", session.id, opening=tx.keep(text))
+        return sessions.get(tx.db, session.id)
 
-    session = await desk.store.write(work)
-    desk.board_changed.ring()
-    return session
+    begun = await desk.store.write(work)
+    if isinstance(begun, Session):
+        desk.board_changed.ring()
+    return begun
+
+
+def _briefing(
+    tx: Tx, desk: Desk, session: Session, task: Task | None, counts: dict[str, tuple[int, int]], landed: list[str]
+) -> Briefing:
+    budget = desk.settings.session_budget
+    metered = budget is not None and not desk.ledger.unmetered(session.model)
+    return Briefing(
+        seat=session.seat,
+        role=session.role,
+        number=session.number,
+        others=desk.settings.agents - 1,
+        task=f"{task.id} {task.title}" if task else None,
+        task_text=describe(tx, task, session.id) if task else "",
+        usd=f"{(budget or 0) / 1e6:.2f}" if metered else None,
+        minutes=None,
+        main=session.base,
+        counts=counts,
+        landed=landed,
+        notes=[line for note in board.notes_for(tx.db, task) for line in note.text.splitlines()] if task else [],
+    )
+
+
+def _news_for_planner(tx: Tx, seat: str) -> bool:
+    """Whether the board can look different to a planner than at the end of its last session."""
+    row = tx.one("SELECT max(seq) AS seq FROM journal WHERE kind = 'session-ended' AND seat = ?", seat)
+    if row is None or row["seq"] is None:
+        return True
+    sql = "SELECT 1 FROM journal WHERE seq > ? AND kind IN ('landed', 'bounced', 'released', 'task-closed') LIMIT 1"
+    return tx.one(sql, row["seq"]) is not None
 
 
 def _landed_since(tx: Tx, seat: str) -> list[str]:
@@ -180,8 +195,9 @@ async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
     """Ends a session: its claim, its room's workspace, and word to the board."""
 
     def work(tx: Tx) -> None:
+        if tasks.claim_of(tx.db, session.id):
+            board.release(tx, session.id, f"its session ended: {outcome.end}")
         sessions.end(tx, session.id, outcome.end, outcome.reason)
-        board.end_claims_of(tx, session.id, f"session ended: {outcome.end}")
 
     await desk.store.write(work)
     await desk.engine.discard(desk.rooms / session.seat)
@@ -211,7 +227,7 @@ async def mind_of(seat: Seat, desk: Desk, session: Session) -> Mind:
             await desk.state_changed.wait(desk.state_changed.heard)
         return await ask(model, request, meter, limiter, on_wait)
 
-    pinned = tuple(tools.ToolSpec(**spec) for spec in json.loads(specs))
+    pinned = tuple(ToolSpec(**spec) for spec in json.loads(specs))
     return Mind(session.role, system, pinned, model.window, ask_model)
 
 
@@ -238,7 +254,7 @@ def spec_of(seat: Seat, desk: Desk, session: Session) -> RoomSpec:
         *shown,
     )
     return RoomSpec(
-        name=session.id.replace("/", "-"),
+        name=checkpoint_name(session),
         labels=Labels(desk.name, desk.store.epoch, seat.name, session.id),
         root=desk.root,
         workspace=desk.rooms / seat.name,
@@ -264,26 +280,21 @@ async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[tup
 
 async def lay_workspace(desk: Desk, session: Session, room: Room) -> str:
     """Makes the workspace unless it is there: from the session's checkpoint if it has one, else at main."""
-    there = await room.run(workspace.is_there())
-    if there.ok:
+    if (await room.run(workspace.is_there())).ok:
         return ""
     made = await room.run(workspace.fresh(session.seat))
     if not made.ok:
         raise RoomError(f"no workspace could be made: {made.stderr.decode('utf-8', 'replace')[-300:]}")
-    saved = await desk.repository.checkpoint(session.id)
-    log_turns = await desk.store.read(lambda db: sessions.get(db, session.id))
-    if saved is None:
-        return "" if log_turns.ended or not await _has_turns(desk, session) else (
-            "The sandbox was lost before its first checkpoint: your workspace is a fresh copy of main."
-        )
-    restored = await room.run(workspace.restore(saved, desk.repository.checkpoint_pack(saved)))
-    if not restored.ok:
-        raise RoomError(f"the checkpoint could not be restored: {restored.stderr.decode('utf-8', 'replace')[-300:]}")
-    return "The sandbox died and was rebuilt from your last checkpoint; files changed after it and running jobs are gone."
-
-
-async def _has_turns(desk: Desk, session: Session) -> bool:
-    return bool(await desk.store.read(lambda db: sessions.turns_of(db, session.id)))
+    saved = await desk.repository.checkpoint(checkpoint_name(session))
+    if saved is not None:
+        restored = await room.run(workspace.restore(saved, desk.repository.checkpoint_pack(saved)))
+        if not restored.ok:
+            raise RoomError(
+                f"the checkpoint could not be restored: {restored.stderr.decode('utf-8', 'replace')[-300:]}"
+            )
+        return "The sandbox died and was rebuilt from your last checkpoint: later changes to files, and jobs, are gone."
+    begun = await desk.store.read(lambda db: sessions.get(db, session.id).turns)
+    return "The sandbox died before its first checkpoint: your workspace is a fresh copy of main." if begun else ""
 
 
 @asynccontextmanager
@@ -295,16 +306,23 @@ async def checkpoints(desk: Desk, session: Session, room: Room) -> AsyncIterator
             await anyio.sleep(CHECKPOINT_EVERY_S)
             await checkpoint(desk, session, room)
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(keep)
-        yield
-        tasks.cancel_scope.cancel()
+    with unwrapped():
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(keep)
+            yield
+            beside.cancel_scope.cancel()
 
 
 async def checkpoint(desk: Desk, session: Session, room: Room) -> None:
     """Saves the workspace at refs/checkpoints; what cannot be packed is told in the journal and tried again later."""
     try:
         stream = workspace.packed(await room.run(workspace.pack(Kind.CHECKPOINT, CHECKPOINT_LIMIT)))
-        await desk.repository.receive_checkpoint(stream, session.id)
+        await desk.repository.receive_checkpoint(stream, checkpoint_name(session))
     except (workspace.Unpacked, Refused) as refusal:
-        await desk.journal("attempt-failed", session.seat, session=session.id, turn=0, failure=f"checkpoint: {refusal}", wait_s=0)
+        await desk.journal(
+            "attempt-failed", session.seat, session=session.id, turn=0, failure=f"checkpoint: {refusal}", wait_s=0
+        )
+
+
+def checkpoint_name(session: Session) -> str:
+    return session.id.replace("/", "-")

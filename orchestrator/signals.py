@@ -1,12 +1,15 @@
-"""A bell: coroutines wait for something to have changed, without polling and without missing a ring."""
+"""Small tools of concurrency: a bell to wait for, and an exception out of its group."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import anyio
 
 
 class Bell:
-    """`heard` is the number of rings so far; waiting for a later one cannot miss a ring in between."""
+    """Coroutines wait for something to have changed, without polling. `heard` is the number of rings so far; waiting for a later one cannot miss a ring in between."""
 
     def __init__(self) -> None:
         self.heard = 0
@@ -23,3 +26,14 @@ class Bell:
             while self.heard <= since:
                 await self._next.wait()
         return self.heard
+
+
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Lets the one exception out of a task group's `ExceptionGroup`, so that callers can name what they catch."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise

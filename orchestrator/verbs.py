@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import anyio
 
 from agents.team import Answer, End
 from agents.visible import visible
-from orchestrator import board
+from orchestrator import board, ramp, workspace
 from orchestrator.desk import Desk
-from orchestrator.records import (
-    CallState,
-    Change,
-    ChangeState,
-    Claim,
-    Session,
-    SessionState,
-    Task,
-    TaskSource,
-    TaskState,
-)
-from orchestrator.repository import Conflict, Received, Refused
-from orchestrator.store import Tx, changes, sessions
+from orchestrator.quarantine import USUAL, Refused
+from orchestrator.records import CallState, Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
+from orchestrator.repository import Conflict, Received
+from orchestrator.store import Tx, changes, sessions, tasks
 from orchestrator.store.rows import update
-from orchestrator.workspace import PACK_LIMIT, pack_script
-from sandbox.room import Command, Room
+from orchestrator.tasklist import Show, render_tasks
+from orchestrator.workspace import Kind
+from sandbox.room import Room
 from verifiers.judging import Selection
 from verifiers.scorecard import Outcome, Scorecard
 
 ERRORS_SHOWN: Final = 10
-PACK_S: Final = 120.0
 NO_CLAIM: Final = "you hold no task: call tasks, then claim one"
 
 
@@ -90,27 +81,43 @@ class Verbs:
         return Answer(text)
 
     async def _claimed(self) -> Task | None:
-        return await self._desk.store.write(lambda tx: board.task_of(tx, self._session.id))
+        return await self._desk.store.write(lambda tx: task_of(tx, self._session.id))
 
     # -- the board
 
     async def _tasks(self, show: str = "ready", limit: int = 10) -> Answer:
-        def work(tx: Tx) -> str:
-            return board.render(tx, show=show, limit=limit, session=self._session.id)
-
-        return Answer(await self._desk.store.write(work))
+        now, weights = self._desk.utc_now(), self._desk.weights
+        text = await self._desk.store.read(
+            lambda db: render_tasks(db, Show(show), now, session=self._session.id, limit=limit, weights=weights)
+        )
+        return Answer(text)
 
     async def _claim(
         self, call_id: str, task: str = "", title: str = "", touches: Sequence[str] = (), plan: str = ""
     ) -> Answer:
+        passing = bool((await self._desk.gate.judge_main()).passed())
+
         def work(tx: Tx) -> str:
+            if not passing:
+                self._alone(tx)
             if title:
-                claim = board.claim_own(tx, title, tuple(touches), self._session.id, plan)
+                claim = board.claim_own(tx, title, touches, self._session.id, plan)
             else:
-                claim = board.claim(tx, task, self._session.id, plan)
-            return describe(tx, board.get(tx, claim.task), self._session.id)
+                claim = board.claim(tx, task, self._session.id, plan, touches)
+            return describe(tx, board.get(tx.db, claim.task), self._session.id)
 
         return await self._store(call_id, work)
+
+    def _alone(self, tx: Tx) -> None:
+        """Until a case passes on main, one seat works: sixteen seats on an empty tree write sixteen products."""
+        others = [other for other in sessions.live(tx.db) if other.id != self._session.id]
+        first = next((other for other in others if other.role == ramp.PLANNER), None)
+        if first is None or self._session.role == ramp.PLANNER:
+            first = next((other for other in others if tasks.claim_of(tx.db, other.id)), None)
+        if first is not None:
+            raise No(
+                f"no case passes on main yet, so {first.seat} ({first.role}) works alone first: wait, then ask again"
+            )
 
     async def _release(self, call_id: str, reason: str, note: str = "") -> Answer:
         def work(tx: Tx) -> str:
@@ -130,25 +137,20 @@ class Verbs:
     async def _plan(self, call_id: str, **wanted: Any) -> Answer:
         known = self._desk.shown_cases
 
-        def work(tx: Tx) -> str:
-            return board.plan(tx, self._session.id, known_cases=known, **wanted)
-
-        return await self._store(call_id, work)
+        return await self._store(call_id, lambda tx: plan(tx, self._session.id, known, **wanted))
 
     # -- the judge and the queue
 
-    async def _pack(self) -> bytes:
-        packed = await self._room.run(Command(pack_script(), time_s=PACK_S, output_limit=PACK_LIMIT + 1))
-        if not packed.ok:
-            tail = packed.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-            raise No(
-                f"your workspace could not be packed: {visible(' '.join(tail)) or packed.ended}; is it a git work tree?"
-            )
-        return packed.stdout
-
-    async def _received(self, ref: str) -> Received:
+    async def _packed(self) -> bytes:
+        """The workspace as the room gives it out: bytes for the quarantine. Raises `No`."""
         try:
-            return await self._desk.repository.receive(await self._pack(), ref)
+            return workspace.packed(await self._room.run(workspace.pack(Kind.SUBMISSION, USUAL.packed)))
+        except workspace.Unpacked as failure:
+            raise No(str(failure)) from failure
+
+    async def _received(self, receive: Callable[[bytes, str], Awaitable[Received]], name: str) -> Received:
+        try:
+            return await receive(await self._packed(), name)
         except Refused as refusal:
             raise No(f"not taken: {refusal}") from refusal
 
@@ -156,8 +158,7 @@ class Verbs:
         desk = self._desk
         task = await self._claimed()
         wanted = self._selections(what, task)
-        async with desk.submitting:
-            received = await self._received(f"refs/drafts/{self._session.id}")
+        received = await self._received(desk.repository.receive_trial, self._session.seat)
         main = await desk.repository.main()
         merged = await desk.repository.merge(main, received.commit)
         if isinstance(merged, Conflict):
@@ -217,17 +218,19 @@ class Verbs:
 
     async def _submit(self, call_id: str, summary: str, fixes: Sequence[str] = ()) -> Answer:
         desk = self._desk
-        change = await desk.store.read(lambda db: changes.by_call(db, call_id))
-        if change is None:
-            change = await self._hand_in(call_id, summary, tuple(fixes))
+        found = await desk.store.read(lambda db: changes.by_call(db, call_id))
+        change = found or await self._hand_in(call_id, summary, tuple(fixes))
         await self._mark(SessionState.WAITING)
         while not change.state.terminal:
             heard = desk.gate.moved.heard
-            change = await desk.store.read(lambda db: changes.get(db, change.id))
+            change = await self._reread(change)
             if not change.state.terminal:
                 await desk.gate.moved.wait(heard)
         await self._mark(SessionState.ACTIVE)
         return await self._verdict(change)
+
+    async def _reread(self, change: Change) -> Change:
+        return await self._desk.store.read(lambda db: changes.get(db, change.id))
 
     async def _mark(self, state: SessionState) -> None:
         await self._desk.store.write(lambda tx: update(tx, "session", self._session.id, state=state))
@@ -243,7 +246,7 @@ class Verbs:
             raise No(f"fixes names no known case: {', '.join(unknown[:3])}; give case ids as `tasks` prints them")
         async with desk.submitting:
             number = await desk.store.write(changes.next_number)
-            received = await self._received(f"refs/changes/{number}")
+            received = await self._received(desk.repository.receive, str(number))
             merged = await desk.repository.merge(await desk.repository.main(), received.commit)
             change = Change(
                 id=f"C{number}",
@@ -267,12 +270,12 @@ class Verbs:
                 changes.add(tx, change)
                 if isinstance(merged, Conflict):
                     reason = f"conflicts with main in {', '.join(merged.files[:5])}"
-                    changes.bounce(tx, change, reason, detail=merged.hunks)
+                    changes.bounce(tx, change, reason, detail=merged.text)
 
             await desk.store.write(work)
         desk.gate.queued.ring()
         desk.board_changed.ring()
-        return await desk.store.read(lambda db: changes.get(db, change.id))
+        return await self._reread(change)
 
     async def _verdict(self, change: Change) -> Answer:
         """The change's end, as its submitter reads it. A landing ends the session."""
@@ -284,7 +287,7 @@ class Verbs:
             return Answer(f"{change.id} bounced: {change.reason}\n{advice}", refused=True)
 
         def work(tx: Tx) -> str:
-            task = board.get(tx, change.task)
+            task = board.get(tx.db, change.task)
             if task.state is TaskState.CLOSED:
                 return f"{change.id} landed as {change.landed_as[:7]}, {task.id} closed: {task.reason}"
             return f"{change.id} landed as {change.landed_as[:7]}; {task.id} is not done yet and goes back to the board"
@@ -303,16 +306,73 @@ def describe(tx: Tx, task: Task, session: str) -> str:
         lines.append(f"run one: verify {task.cases[0]}   its source: /team/cases/")
     lines += [
         f"note from {note.session}: > {visible(line)}"
-        for note in board.notes_for(tx, task)
+        for note in board.notes_for(tx.db, task)
         for line in note.text.splitlines()
     ]
-    lines += [f"also here: {other}" for other in board.neighbours(tx, task, session)]
+    lines += [f"also here: {other}" for other in neighbours(tx, task, session)]
     return "\n".join(lines)
+
+
+def neighbours(tx: Tx, task: Task, session: str) -> list[str]:
+    """Others whose folders overlap the task's, one line each."""
+    claims = [held for held in tasks.claims(tx.db) if held.session != session]
+    here = [held for held in claims if board.overlap(task.touches, held.touches)]
+    return [f"{held.session} on {held.task} in {', '.join(held.touches)}" for held in here]
+
+
+def task_of(tx: Tx, session: str) -> Task | None:
+    held = tasks.claim_of(tx.db, session)
+    return None if held is None else board.get(tx.db, held.task)
+
+
+def plan(
+    tx: Tx,
+    session: str,
+    known: frozenset[str],
+    *,
+    title: str = "",
+    why: str = "",
+    done_when: Sequence[str] = (),
+    touches: Sequence[str] = (),
+    after: Sequence[str] = (),
+    task: str = "",
+    drop: Sequence[str] = (),
+    merge: Sequence[str] = (),
+    order: Sequence[str] = (),
+) -> str:
+    """A planner's change of the board; says which lines changed."""
+    said = []
+    if task:
+        changed = board.rewrite(
+            tx, task, title=title, why=why, cases=done_when, touches=touches, after=after, known=known
+        )
+        said.append(f'{changed.id} "{changed.title}" changed')
+    elif title:
+        made = board.add_task(
+            tx,
+            title,
+            TaskSource.PLANNER,
+            by=session,
+            why=why,
+            cases=done_when,
+            touches=touches,
+            after=after,
+            known=known,
+        )
+        said.append(f'{made.id} "{made.title}" written')
+    said += [f"{board.drop_task(tx, name, why or 'dropped by the planner', session).id} dropped" for name in drop]
+    if merge:
+        kept = board.merge(tx, merge[0], merge[1:], session)
+        said.append(f"{', '.join(merge[1:])} merged into {kept.id}: {len(kept.cases)} cases")
+    if order:
+        board.order(tx, order, session)
+        said.append(f"first now: {', '.join(order)}")
+    return "\n".join(said)
 
 
 def conflict_text(conflict: Conflict) -> str:
     files = ", ".join(conflict.files[:5])
-    return f"conflicts with main in {files}: `git pull --rebase` and resolve it\n{conflict.hunks}"
+    return f"conflicts with main in {files}: `git pull --rebase` and resolve it\n{conflict.text}"
 
 
 def totals(name: str, card: Scorecard, floor: Scorecard) -> tuple[str, int, int]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from orchestrator.records import Change, ChangeState, Landing
+from orchestrator.store import tasks
 from orchestrator.store.rows import insert, record, update
 from orchestrator.store.store import Tx, iso, read_payload
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
@@ -68,7 +69,7 @@ def bounce(tx: Tx, change: Change, reason: str, detail: str = "", lost: Iterable
     """Ends a change as bounced: `reason` is one line for everybody, `detail` what the submitter reads besides."""
     cases = list(lost)
     finish(tx, change, ChangeState.BOUNCED, reason=f"{reason}\n{detail}".strip(), lost=cases)
-    tx.run("UPDATE task SET bounces = bounces + 1 WHERE id = ?", change.task)
+    tasks.count_bounce(tx, change.task)
     tx.journal("bounced", change.seat, change=change.id, task=change.task, reason=reason, lost=cases)
 
 
