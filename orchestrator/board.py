@@ -224,8 +224,8 @@ def merge(tx: Tx, into: str, others: Sequence[str], by: str) -> Task:
 
 def order(tx: Tx, ids: Sequence[str], by: str) -> None:
     """Puts these tasks before all others, in this order; an earlier order is forgotten. Raises `Refused`."""
-    for task in ids:
-        get(tx.db, task)
+    for name in ids:
+        get(tx.db, name)
     for task in tasks.open_tasks(tx.db):
         if task.order < 0:
             tasks.change(tx, task.id, order=0.0)

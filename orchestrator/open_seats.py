@@ -153,6 +153,21 @@ class OpenSeats:
         answer = asked.answer
         return {"text": answer.text, "failed": answer.refused, "messages": list(asked.heard), "session_over": over}
 
+    async def board(self, token: str, wait_s: float) -> dict[str, Any]:
+        """The board, after waiting up to `wait_s` seconds for it to change."""
+        self._held(token)
+        bell = self._desk.board_changed
+        if wait_s:
+            await bell.wait(bell.heard, wait_s)
+        now, weights = self._desk.utc_now(), self._desk.weights
+        text = await self._desk.store.read(lambda db: render_tasks(db, Show.READY, now, weights=weights))
+        return {"text": text}
+
+    @property
+    def working(self) -> bool:
+        """Whether a taken seat's session still lives."""
+        return any(held.over is None for held in self._taken.values())
+
     async def leave(self, token: str) -> dict[str, Any]:
         """Gives the seat back; the session's task is released and its work kept."""
         held = self._held(token)

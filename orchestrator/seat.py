@@ -12,8 +12,9 @@ import anyio
 
 from agents import tools
 from agents.attempts import Wait, ask
+from agents.context import ASK_FOR_SUMMARY
 from agents.hands import Hands
-from agents.models.base import Reply, Request, ToolSpec
+from agents.models.base import Reply, Request, Text, ToolSpec
 from agents.models.choose import account
 from agents.models.failures import ModelFailure
 from agents.session import Mind, Outcome, converse
@@ -133,7 +134,7 @@ def _briefing(
     tx: Tx, desk: Desk, session: Session, task: Task | None, counts: dict[str, tuple[int, int]], landed: list[str]
 ) -> Briefing:
     budget = desk.settings.session_budget
-    metered = budget is not None and not desk.ledger.unmetered(session.model)
+    metered = budget is not None and not desk.ledger.prices.unmetered(session.model)
     return Briefing(
         seat=session.seat,
         role=session.role,
@@ -171,7 +172,7 @@ async def live(seat: Seat, desk: Desk, session: Session) -> None:
     """One session to its end, or to the stored turn at which the run stops; a dead room is rebuilt on the way."""
     log = await StoredLog.load(desk.store, session)
     await desk.journal("session-continued", seat.name, session=session.id, doing=f"turn {log.turn}")
-    mind = await mind_of(seat, desk, session)
+    mind = await mind_of(seat, desk, session, log)
     allowance = SessionAllowance(desk, session)
     for lives in range(DEAD_ROOMS):
         try:
@@ -184,6 +185,7 @@ async def live(seat: Seat, desk: Desk, session: Session) -> None:
             break
         except RoomDied as death:
             await desk.journal("room-lost", seat.name, session=session.id, reason=str(death)[:300])
+            log = await StoredLog.load(desk.store, session)
             if lives == DEAD_ROOMS - 1:
                 outcome = Outcome(End.CRASHED, f"its room died {DEAD_ROOMS} times: {death}")
     if outcome.end is End.DRAINED:
@@ -206,7 +208,7 @@ async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
         desk.state_changed.ring()
 
 
-async def mind_of(seat: Seat, desk: Desk, session: Session) -> Mind:
+async def mind_of(seat: Seat, desk: Desk, session: Session, log: StoredLog) -> Mind:
     """Who thinks in this session, as it was pinned at its start."""
     model = desk.models[session.model]
     limiter = desk.accounts.setdefault(account(session.model), anyio.CapacityLimiter(IN_FLIGHT))
@@ -215,7 +217,13 @@ async def mind_of(seat: Seat, desk: Desk, session: Session) -> Mind:
         return tx.payload(session.system).decode(), tx.payload(session.tools).decode()
 
     system, specs = await desk.store.write(read)
-    meter = desk.ledger.meter(session, model)
+
+    def also(tx: Tx, reply: Reply) -> None:
+        if asked and not asked[-1]:
+            sessions.store_reply(tx, session.id, log.turn + 1, reply)
+
+    asked: list[bool] = []  # whether the request in flight is for a summary, which is no turn
+    meter = desk.ledger.meter(session.id, session.model, lambda: log.turn + 1, also)
 
     async def on_wait(wait: Wait | None) -> None:
         why = wait.reason if wait else ""
@@ -225,6 +233,7 @@ async def mind_of(seat: Seat, desk: Desk, session: Session) -> Mind:
     async def ask_model(request: Request) -> Reply:
         while desk.held and not desk.stopping:
             await desk.state_changed.wait(desk.state_changed.heard)
+        asked.append(request.messages[-1].blocks[-1] == Text(ASK_FOR_SUMMARY))
         return await ask(model, request, meter, limiter, on_wait)
 
     pinned = tuple(ToolSpec(**spec) for spec in json.loads(specs))

@@ -1,0 +1,99 @@
+"""Before a run's first process: images, sources, the frozen project, repositories, and what seats see beside their work."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import anyio.to_thread
+
+from agents import tools
+from orchestrator.project import load
+from orchestrator.project.freezing import Frozen, freeze, text_digest
+from orchestrator.project.furnishing import Furnished, Progress, furnish
+from orchestrator.project.lock import check_lock, locked_cases, read_lock
+from orchestrator.repository import Repository
+from orchestrator.settings import Settings
+from verifiers.suites import LockedCase
+
+SECRET: Final = "secret"
+SCRIPTED: Final = "scripted:"
+
+
+async def prepare(folder: Path, settings: Settings, home: Path, *, local: bool, progress: Progress) -> Settings:
+    """Makes everything in the run's folder that a process then serves; returns the settings with frozen models.
+
+    Raises `ProjectError`, `LockDiffers` (the folder is not what was locked, unless `unlocked`), `RoomError`.
+    """
+    project = load(Path(settings.project))
+    furnished = await furnish(project, home, local=local, progress=progress)
+    lock = None if settings.unlocked else read_lock(project.folder)
+    if lock is not None:
+        for notice in check_lock(project, lock, furnished).notices:
+            progress(notice)
+    cases = await locked_cases(project, lock, furnished)
+    settings, scripts = freeze_scripts(folder, settings)
+    texts = {"tools": text_digest(repr([tools.specs(role) for role in project.roles]))}
+    frozen = freeze(project, folder, cases, furnished.digests() | scripts | texts, settings.models)
+    await anyio.to_thread.run_sync(lay_team_folder, folder, frozen, furnished)
+    (folder / SECRET).touch(mode=0o600)
+    (folder / SECRET).write_bytes(secrets.token_bytes(32))
+    await Repository.create(folder, frozen.project.folder / "seed")
+    return settings
+
+
+def freeze_scripts(folder: Path, settings: Settings) -> tuple[Settings, dict[str, str]]:
+    """Copies scripted teams into the run, so that a resume plays what was started; returns their digests."""
+    models, digests = dict(settings.models), {}
+    for role, model in settings.models.items():
+        if not model.startswith(SCRIPTED):
+            continue
+        source = Path(model.removeprefix(SCRIPTED))
+        target = folder / "frozen-models" / f"{role or 'all'}-{source.name}"
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, target)
+        models[role] = f"{SCRIPTED}{target.relative_to(folder)}"
+        digests[f"models.{target.name}"] = text_digest(target.read_text())
+    return settings.model_copy(update={"models": models}), digests
+
+
+def lay_team_folder(folder: Path, frozen: Frozen, furnished: Furnished) -> None:
+    """`/team` as every seat sees it, read-only: the goal, the shown cases, and mount points for main and the lock files."""
+    team = folder / "team"
+    for name in ("main.git", "current_tasks", "cases"):
+        (team / name).mkdir(parents=True, exist_ok=True)
+    (folder / "current_tasks").mkdir(exist_ok=True)
+    shutil.copyfile(frozen.project.folder / "goal.md", team / "GOAL.md")
+    for case in frozen.cases:
+        if case.file and not case.heldout:
+            _show(case, frozen, furnished.folders(), team / "cases" / case.suite)
+
+
+def _show(case: LockedCase, frozen: Frozen, sources: Mapping[str, Path], into: Path) -> None:
+    into.mkdir(parents=True, exist_ok=True)
+    for file in (case.file, *case.with_files):
+        source = located(file, frozen.project.folder, sources)
+        if source.is_dir():
+            shutil.copytree(source, into / source.name, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(source, into / source.name)
+
+
+def located(file: str, project: Path, sources: Mapping[str, Path]) -> Path:
+    """A case's file on the trusted side: in the frozen project, or in a fetched source."""
+    first, _, rest = file.partition("/")
+    if first == "sources":
+        name, _, inner = rest.partition("/")
+        return sources[name] / inner
+    return project / file
+
+
+def thawed_models(folder: Path, settings: Settings) -> dict[str, Any]:
+    """Model ids with the paths of frozen scripts made absolute, as `agents.models.choose.make` takes them."""
+    return {
+        id: f"{SCRIPTED}{folder / id.removeprefix(SCRIPTED)}" if id.startswith(SCRIPTED) else id
+        for id in settings.models.values()
+    }
