@@ -57,6 +57,7 @@ async def ask(
     limiter: anyio.CapacityLimiter,
     on_wait: OnWait,
     jitter: Callable[[], float] = random.random,
+    first_wait_s: float = FIRST_WAIT_S,
 ) -> Reply:
     """Asks until there is a complete reply, a fault that trying again does not mend, or too many tries for its kind.
 
@@ -76,7 +77,7 @@ async def ask(
         sleep=sleep,
         retry=retry_if_exception(lambda error: isinstance(error, ModelFailure) and error.policy.retry),
         stop=_Patience(),
-        wait=lambda state: _pause(state, jitter()),
+        wait=lambda state: _pause(state, first_wait_s, jitter()),
         before_sleep=announce,
         reraise=True,
     )
@@ -132,11 +133,11 @@ def _failure(state: RetryCallState) -> ModelFailure:
     return error
 
 
-def _pause(state: RetryCallState, jitter: float) -> float:
+def _pause(state: RetryCallState, first_wait_s: float, jitter: float) -> float:
     """Seconds until the next attempt: what the vendor asked for and up to a tenth more, else doubling, half of it
     drawn, so that a whole team does not come back in the same second."""
     asked = _failure(state).retry_after
     if asked is not None:
         return asked + max(1.0, asked * 0.1) * jitter
-    doubled = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(state.attempt_number - 1, 30))
+    doubled = min(LONGEST_WAIT_S, first_wait_s * 2.0 ** min(state.attempt_number - 1, 30))
     return doubled * (0.5 + 0.5 * jitter)

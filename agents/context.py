@@ -13,9 +13,11 @@ from itertools import accumulate
 from typing import Final
 
 from agents.models.base import Block, Message, Opaque, Reply, Role, Text, ToolCall, ToolResult
+from agents.team import End
 
 BYTES_PER_TOKEN: Final = 3  # code and logs hold 3 to 4; the smaller number trims a little early
 HIGH: Final = 0.6  # of the window: some vendors' windows hold the reply's share as well
+LOW: Final = 0.7  # of that, which a batch must get below to be worth its uncached request
 MOST_TOKENS: Final = 180_000  # beyond about 200,000 vendors charge a higher tier, for text that is seldom read again
 FRESH_TURNS: Final = 6  # whose results are never trimmed
 TRIMMED_CHARS: Final = 160  # what stays of an old result: its totals come first
@@ -29,11 +31,13 @@ ASK_FOR_SUMMARY: Final = (
 
 @dataclass(frozen=True)
 class Turn:
-    """One reply, the results of its calls (those that are there), and what the run or a person said after it."""
+    """One reply, the results of its calls (those that are there), and what the run or a person said after it. `end` is
+    what a stored answer ended the session with."""
 
     reply: Reply
     results: tuple[ToolResult, ...] = ()
     said: tuple[str, ...] = ()
+    end: End | None = None
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,14 @@ def messages(transcript: Transcript, window: int) -> tuple[Message, ...]:
 
 
 def overfull(transcript: Transcript, window: int) -> bool:
-    """Whether trimming is not enough any more, so that a summary must be asked for."""
+    """Whether trimming is not enough any more, so that a summary must be asked for: it would leave so little room that
+    the next batch is due at once, and each batch is a prefix that the cache has not seen."""
     start, first = _beginning(transcript)
-    turns = transcript.turns[start:]
-    trimmed = _trimmed(first, turns, _room(window))
+    turns, room = transcript.turns[start:], _room(window)
+    trimmed = _trimmed(first, turns, room)
     size = _size([first]) + sum(_size(_turn(turn, short=i < trimmed)) for i, turn in enumerate(turns))
-    return len(turns) > 1 and size > _room(window)
+    due = trimmed > _trimmed(first, turns[:-1], room)
+    return len(turns) > 1 and size > (room * LOW if due else room)
 
 
 def for_summary(transcript: Transcript, window: int, squeezed: bool = False) -> tuple[Message, ...]:

@@ -57,7 +57,9 @@ class SessionLog(Protocol):
         """From here on the call may have had an effect."""
         ...
 
-    async def finish(self, pending: Pending, answer: Answer) -> None: ...
+    async def finish(self, pending: Pending, answer: Answer) -> None:
+        """The call's result, and with it the turn's end if `answer.end` says so."""
+        ...
 
     async def hear(self) -> None:
         """Takes the lines that wait for this session (warnings, `[run] …`, `[person] …`) into the transcript."""
@@ -104,10 +106,11 @@ async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, allowa
     fault.
     """
     while True:
-        for pending in log.pending():
-            answer = await act(pending, log, mind, hands, team)
-            if answer.end is not None:
-                return Outcome(answer.end, answer.text.partition("\n")[0])
+        if ending := ended(log.transcript()):
+            return ending
+        if waiting := log.pending():
+            await act(waiting[0], log, mind, hands, team)
+            continue
         if ending := over(log.transcript(), allowance):
             return ending
         await log.hear()
@@ -117,6 +120,14 @@ async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, allowa
             return Outcome(End.BUDGET, str(error))
         except ContextGone as error:
             return Outcome(End.CONTEXT, str(error))
+
+
+def ended(transcript: Transcript) -> Outcome | None:
+    """The end that a verb brought (submit landed, task released); calls after it are not run."""
+    last = transcript.turns[-1] if transcript.turns else None
+    if last is None or last.end is None:
+        return None
+    return Outcome(last.end, last.results[-1].text.partition("\n")[0])
 
 
 def over(transcript: Transcript, allowance: Allowance) -> Outcome | None:
@@ -170,7 +181,7 @@ async def summarize(log: SessionLog, mind: Mind, squeezed: bool) -> None:
     await log.store_summary(reply, text)
 
 
-async def act(pending: Pending, log: SessionLog, mind: Mind, hands: Hands, team: Team) -> Answer:
+async def act(pending: Pending, log: SessionLog, mind: Mind, hands: Hands, team: Team) -> None:
     """Runs one call, or says why not; begun and finished are stored on either side of it."""
     call, cut = pending.call, log.transcript().turns[-1].reply.stop in CUT
     try:
@@ -189,7 +200,6 @@ async def act(pending: Pending, log: SessionLog, mind: Mind, hands: Hands, team:
         else:
             answer = await team.do(call.name, pending.key, arguments.model_dump())
     await log.finish(pending, answer)
-    return answer
 
 
 def same_failure(transcript: Transcript) -> str | None:

@@ -67,6 +67,9 @@ class Anthropic:
         except (anthropic.AnthropicError, TimeoutError, *WIRE_ERRORS) as error:
             raise failure_of(error, began=began, partial=draft.text) from error
 
+    async def close(self) -> None:
+        await self._client.close()
+
     def _body(self, request: Request) -> dict[str, Any]:
         messages = [{"role": str(m.role), "content": [_block(b) for b in m.blocks]} for m in request.messages]
         for message in [m for m in messages if m["role"] == Role.USER][-2:]:

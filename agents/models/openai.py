@@ -57,6 +57,9 @@ class OpenAI:
         except (openai.OpenAIError, TimeoutError, *WIRE_ERRORS) as error:
             raise failure_of(error, began=began, partial=draft.text) from error
 
+    async def close(self) -> None:
+        await self._client.close()
+
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self._name,

@@ -139,6 +139,8 @@ class Scripted:
         usage = {str(kind): tokens for kind, tokens in self.script.usage.items()}
         return Reply(blocks, Stop.TOOLS if calls else Stop.END, Usage(**usage), self.id, usage)
 
+    async def close(self) -> None: ...
+
     def _next(self, story: _Story) -> list[Step] | str:
         entry = self._entry(story)
         if entry is None:
