@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -15,38 +15,23 @@ _TRAILER_LIKE: Final = re.compile(r"[A-Za-z0-9_-]+[ \t]*[:=]|\(cherry picked fro
 _OWN: Final = re.compile(r"(run|seat|session|task|change)[ \t]*[:=]", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Trailers:
-    """Who made a commit of main. `task` may be empty; everything else names exactly one thing of the run."""
+def message(summary: str, trailers: Mapping[str, str]) -> str:
+    """A commit's message. The summary's words stay as they are, except that no line of it reads as a trailer.
 
-    run: str
-    seat: str
-    session: str
-    task: str
-    change: str
-
-    def __post_init__(self) -> None:
-        for name, value in self.as_mapping().items():
-            if not _VALUE.fullmatch(value):
-                raise ValueError(
-                    f"trailer {name}: {value!r} is not an id: letters, digits and ._/@:+- only, at most 120"
-                )
-
-    def as_mapping(self) -> dict[str, str]:
-        pairs = {field.name.capitalize(): getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in pairs.items() if value or name != "Task"}
-
-
-def message(summary: str, trailers: Trailers) -> str:
-    """The commit's message. The summary's words stay as they are, except that no line of it reads as a trailer."""
-    printable = "".join(c for c in summary[:SUMMARY_LIMIT] if c.isprintable() or c in "\t\n\r\x0b\x0c\x85\u2028\u2029")
+    Raises `ValueError` for a trailer's value that is not an id. An empty one (no task) is left out.
+    """
+    for name, value in trailers.items():
+        if value and not _VALUE.fullmatch(value):
+            raise ValueError(f"trailer {name}: {value!r} is not an id (letters, digits and ._/@:+- only, at most 120)")
+    printable = "".join(
+        c for c in summary[:SUMMARY_LIMIT] if c.isprintable() or c == "\t" or len(c.splitlines()[0]) == 0
+    )
     subject, *body = [line.rstrip() for line in printable.strip().splitlines()] or [""]
-    subject = subject.strip() or f"Change {trailers.change}"
     if _OWN.match(subject) or subject.startswith(("#", "---")):
         subject = f'"{subject}"'
     body = [f" {line}" if _TRAILER_LIKE.match(line) else line for line in body]
-    text = "\n".join([subject, "", *body]).strip()
-    return f"{text}\n\n" + "".join(f"{name}: {value}\n" for name, value in trailers.as_mapping().items())
+    text = "\n".join([subject or "A change without a word", "", *body]).strip()
+    return f"{text}\n\n" + "".join(f"{name}: {value}\n" for name, value in trailers.items() if value)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ class StreamLimits:
     time_s: float = 300.0
 
 
-USUAL: Final = StreamLimits()
+SUBMISSION: Final = StreamLimits()
+CHECKPOINT: Final = StreamLimits(packed=256 * MIB, blob=256 * MIB, unpacked=2048 * MIB)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The run's repositories, and every way a tree gets into, between and out of them.
 
-    repo.git     main, refs/changes/*, refs/trials/*, refs/checkpoints/*: the run's own, mounted nowhere
+    repo.git     main, refs/changes/*, refs/drafts/*, refs/checkpoints/*: the run's own, mounted nowhere
     public.git   main and nothing else: what every seat reads
     quarantine/  one folder for each stream that is being received; empty otherwise
 
@@ -25,8 +25,8 @@ import anyio
 import psutil
 
 from orchestrator.git import CONFINED, Git, GitError, create_bare
-from orchestrator.history import Landed, Trailers, message
-from orchestrator.quarantine import USUAL, Refused, StreamLimits, check_policy, quarantined
+from orchestrator.history import Landed, message
+from orchestrator.quarantine import CHECKPOINT, SUBMISSION, Refused, StreamLimits, check_policy, quarantined
 from orchestrator.trees import Diffstat, GitTree, diffstat
 from orchestrator.workspace import MAIL_DOMAIN, Kind
 
@@ -35,7 +35,8 @@ ITSELF: Final = "orchestrator"
 SEED_TIME: Final = 946684800  # 2000-01-01: the same seed gives the same first commit in every run
 LOOSE_LIMIT: Final = 100  # smaller imports become loose objects: packs by the thousand slow every command
 CONFLICT_TEXT: Final = 6000  # characters shown of a conflict
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_KEPT: Final = re.compile(rf"refs/(changes|drafts|checkpoints)/{_NAME.pattern}(/{_NAME.pattern})?")
 _LOG: Final = "%x00".join(["%H", "%P", "%T", "%ct", "%an", "%s", "%(trailers:only,unfold,separator=%x01)"])
 
 
@@ -62,10 +63,10 @@ class Merged:
 
 @dataclass(frozen=True)
 class Conflict:
-    """`text` is what git says and both sides of each conflicting place, clipped, for the agent to read."""
+    """`hunks` is what git says and both sides of each conflicting place, clipped, for the agent to read."""
 
     files: tuple[str, ...]
-    text: str
+    hunks: str
 
 
 class Repository:
@@ -114,7 +115,7 @@ class Repository:
         return await self.git.text("rev-parse", "--verify", f"{commit}^{{tree}}")
 
     def tree(self, tree: str) -> GitTree:
-        """The bytes of a tree, for a judge."""
+        """The bytes of a tree (or of a commit's), for a judge."""
         return GitTree(replace(self.git, bounds=CONFINED), tree)
 
     async def diffstat(self, base: str, commit: str) -> Diffstat:
@@ -137,20 +138,15 @@ class Repository:
 
     # From a room
 
-    async def receive(self, stream: bytes | AsyncIterable[bytes], name: str, limits: StreamLimits = USUAL) -> Received:
-        """Takes a submission in, as one commit of ours kept at `refs/changes/<name>`. Raises `Refused`.
-
-        A second call with the same name replaces the first: a name is in use once a row names its commit.
-        """
-        return await self._receive(stream, f"refs/changes/{_checked(name)}", limits)
-
-    async def receive_trial(
-        self, stream: bytes | AsyncIterable[bytes], seat: str, limits: StreamLimits = USUAL
+    async def receive(
+        self, stream: bytes | AsyncIterable[bytes], ref: str, limits: StreamLimits = SUBMISSION
     ) -> Received:
-        """As `receive`, for a seat that wants to know (`verify`): kept at `refs/trials/<seat>` until the next one."""
-        return await self._receive(stream, f"refs/trials/{_checked(seat)}", limits)
+        """Takes a submission in, as one commit of ours kept at `refs/changes/<number>` or `refs/drafts/<session>`.
 
-    async def _receive(self, stream: bytes | AsyncIterable[bytes], ref: str, limits: StreamLimits) -> Received:
+        A second call for the same ref replaces the first: a change's ref is taken once a row names its commit.
+        Raises `Refused`.
+        """
+        _checked(_KEPT, ref)
         async with quarantined(stream, Kind.SUBMISSION, self.public, self._quarantine, limits) as incoming:
             await check_policy(incoming)
             stat = await diffstat(incoming.git, incoming.base, incoming.commit)
@@ -162,20 +158,21 @@ class Repository:
         return Received(commit, incoming.base, incoming.tree, stat.files, stat.added, stat.removed)
 
     async def receive_checkpoint(
-        self, stream: bytes | AsyncIterable[bytes], name: str, limits: StreamLimits = USUAL
+        self, stream: bytes | AsyncIterable[bytes], name: str, limits: StreamLimits = CHECKPOINT
     ) -> str:
-        """Keeps a workspace at `refs/checkpoints/<name>` (a seat, or a task whose work is kept) and returns its commit.
+        """Keeps a workspace at `refs/checkpoints/<name>` (a session, a seat, a task) and returns its commit.
 
         It only ever goes back into a room, so what may not be on main may be in it. Older checkpoints stay readable by
         their commit, for a row that names one. Raises `Refused`.
         """
+        ref = _checked(_KEPT, f"refs/checkpoints/{name}")
         async with quarantined(stream, Kind.CHECKPOINT, self.public, self._quarantine, limits) as incoming:
-            await self._keep(incoming.git, incoming.commit, incoming.base, f"refs/checkpoints/{_checked(name)}")
+            await self._keep(incoming.git, incoming.commit, incoming.base, ref)
         return incoming.commit
 
     async def checkpoint(self, name: str) -> str | None:
-        """The newest checkpoint of that name, if there is one."""
-        ref = f"refs/checkpoints/{_checked(name)}"
+        """The newest checkpoint's commit."""
+        ref = _checked(_KEPT, f"refs/checkpoints/{name}")
         return (await self.git.run("rev-parse", "--verify", "--quiet", ref, accept=(0, 1))).text or None
 
     async def checkpoint_pack(self, commit: str) -> AsyncGenerator[bytes, None]:
@@ -211,7 +208,7 @@ class Repository:
         return Conflict(files, text if len(text) <= CONFLICT_TEXT else f"{text[:CONFLICT_TEXT]}\n… (clipped)")
 
     async def commit(
-        self, tree: str, parent: str, summary: str, trailers: Trailers, *, at: datetime, author: str
+        self, tree: str, parent: str, summary: str, trailers: Mapping[str, str], *, at: datetime, author: str
     ) -> str:
         """One commit for main: the same arguments give the same id. `author` is the seat; the committer is the run.
 
@@ -220,7 +217,7 @@ class Repository:
         if at.tzinfo is None:
             raise ValueError("a commit's time needs a zone")
         text = message(summary, trailers)
-        return await _commit(self.git, tree, parent, text, int(at.timestamp()), _checked(author))
+        return await _commit(self.git, tree, parent, text, int(at.timestamp()), _checked(_NAME, author))
 
     async def land(self, old: str, new: str) -> None:
         """Moves main from `old` to `new`, which must be built on it, and publishes it. Raises `ForeignMain`.
@@ -278,10 +275,10 @@ async def _copy(source: Git, target: Git, commit: str, without: str) -> None:
         await target.run(*unpack, stdin=pack)
 
 
-def _checked(name: str) -> str:
-    """A seat, task or change number that becomes part of a ref or an identity."""
-    if not _NAME.fullmatch(name) or ".." in name or name.endswith((".", ".lock")):
-        raise ValueError(f"{name!r} is not a plain name: letters, digits and ._- only, at most 100")
+def _checked(pattern: re.Pattern[str], name: str) -> str:
+    """A ref, or a name that becomes part of an identity."""
+    if not pattern.fullmatch(name):
+        raise ValueError(f"{name!r} does not match {pattern.pattern}")
     return name
 
 

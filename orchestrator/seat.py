@@ -291,16 +291,15 @@ async def lay_workspace(desk: Desk, session: Session, room: Room) -> str:
     """Makes the workspace unless it is there: from the session's checkpoint if it has one, else at main."""
     if (await room.run(workspace.is_there())).ok:
         return ""
-    made = await room.run(workspace.fresh(session.seat))
+    saved = await desk.repository.checkpoint(checkpoint_name(session))
+    if saved is None:
+        command = workspace.fresh(session.seat)
+    else:
+        command = workspace.restore(session.seat, saved, desk.repository.checkpoint_pack(saved))
+    made = await room.run(command)
     if not made.ok:
         raise RoomError(f"no workspace could be made: {made.stderr.decode('utf-8', 'replace')[-300:]}")
-    saved = await desk.repository.checkpoint(checkpoint_name(session))
     if saved is not None:
-        restored = await room.run(workspace.restore(saved, desk.repository.checkpoint_pack(saved)))
-        if not restored.ok:
-            raise RoomError(
-                f"the checkpoint could not be restored: {restored.stderr.decode('utf-8', 'replace')[-300:]}"
-            )
         return "The sandbox died and was rebuilt from your last checkpoint: later changes to files, and jobs, are gone."
     begun = await desk.store.read(lambda db: sessions.get(db, session.id).turns)
     return "The sandbox died before its first checkpoint: your workspace is a fresh copy of main." if begun else ""

@@ -24,7 +24,8 @@ _ENV: Final = {
     "GIT_CONFIG_VALUE_0": "*",
 }
 
-# Where the room's git finds main: upload-pack gets no configuration from the fetch that started it, hence its own.
+# Upload-pack gets no configuration from the fetch that starts it, hence its own in `uploadpack`. Main is set last: HEAD
+# names a commit only when the whole workspace is there.
 _FRESH: Final = """set -eu
 git init -q -b main .
 git config user.name "$1"
@@ -32,10 +33,21 @@ git config user.email "$1@$2"
 git config remote.origin.url "$3"
 git config remote.origin.fetch '+refs/heads/main:refs/remotes/origin/main'
 git config remote.origin.uploadpack "git -c safe.directory='*' upload-pack"
+git config branch.main.remote origin
+git config branch.main.merge refs/heads/main
 git config pull.rebase true
 git config rebase.autoStash true
 git fetch -q origin
-git checkout -q -f -B main --track origin/main
+if [ $# = 3 ]; then
+    head=origin/main tree=origin/main index=origin/main
+else
+    git index-pack --stdin --fix-thin >/dev/null
+    head=$4^1 tree=$4 index=$4^2
+fi
+git read-tree --reset -u "$tree"
+git read-tree --reset "$index"
+git update-index -q --refresh >/dev/null || true
+git update-ref refs/heads/main "$(git rev-parse "$head")"
 git rev-parse HEAD
 """
 
@@ -69,15 +81,6 @@ commit=$(git commit-tree "$(git write-tree)" -p "$head" "$@" -m "$kind" </dev/nu
 } | head -c "$cap"
 """
 
-_RESTORE: Final = """set -eu
-git index-pack --stdin --fix-thin >/dev/null
-git checkout -q -f -B main "$1^1"
-git read-tree --reset -u "$1"
-git read-tree --reset "$1^2"
-git update-index -q --refresh >/dev/null || true
-git rev-parse HEAD
-"""
-
 
 class Kind(StrEnum):
     SUBMISSION = "submission"
@@ -86,6 +89,11 @@ class Kind(StrEnum):
 
 class Unpacked(Exception):
     """The room could not pack its workspace; the message says why, in words for the agent."""
+
+
+def is_there() -> Command:
+    """Succeeds when the folder is a whole workspace, as `fresh` or `restore` made it."""
+    return _command("git rev-parse -q --verify HEAD", time_s=60.0)
 
 
 def fresh(seat: str, origin: str = ORIGIN, time_s: float = 300.0) -> Command:
@@ -99,6 +107,13 @@ def fresh(seat: str, origin: str = ORIGIN, time_s: float = 300.0) -> Command:
 def is_there(time_s: float = 30.0) -> Command:
     """Succeeds where a workspace has been made."""
     return _command("git rev-parse -q --verify HEAD", time_s=time_s)
+
+
+def restore(
+    seat: str, commit: str, pack: bytes | AsyncIterable[bytes], origin: str = ORIGIN, time_s: float = 300.0
+) -> Command:
+    """As `fresh`, but at a checkpoint: commits, work tree, index. `pack` is `Repository.checkpoint_pack`."""
+    return _command(_FRESH, seat, MAIL_DOMAIN, origin, commit, stdin=pack, time_s=time_s)
 
 
 def pack(kind: Kind, limit: int, time_s: float = 120.0) -> Command:
@@ -118,11 +133,6 @@ def packed(result: Result) -> bytes:
         said = result.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {result.exit_code}"]
         raise Unpacked(f"git could not pack your workspace: {said[0][:300]}")
     return result.stdout
-
-
-def restore(commit: str, pack: bytes | AsyncIterable[bytes], time_s: float = 300.0) -> Command:
-    """Brings a fresh workspace to a checkpoint: commits, work tree, index. `pack` is `Repository.checkpoint_pack`."""
-    return _command(_RESTORE, commit, stdin=pack, time_s=time_s)
 
 
 def _command(
