@@ -278,7 +278,7 @@ def reopen(tx: Tx, task_id: str, reason: str) -> Task:
     """Makes a closed or dropped task ready again. Raises `Refused` when it is open, or when another has its cause."""
     task = get(tx.db, task_id)
     if task.state in (TaskState.READY, TaskState.CLAIMED):
-        raise Refused(f"{task_id} is open")
+        raise Refused(f"{task_id} is open already: claim it")
     newest = tasks.newest_of_signature(tx.db, task.signature) if task.signature else None
     if newest is not None and newest.state in (TaskState.READY, TaskState.CLAIMED):
         raise Refused(f"{newest.id} is open for the same failure")

@@ -1,0 +1,223 @@
+"""The ledger: every attempt at a model request is reserved at its worst case before it is sent, and settled after (P6).
+
+settled + reserved + in doubt + the new reservation never passes the budget. `Ledger`'s methods take the transaction they
+belong to; a `SessionMeter` is what the turn loop holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agents.attempts import OutOfMoney
+from agents.models.base import Message, Opaque, Reply, Request, Text, ToolCall, ToolResult, Usage
+from orchestrator.prices import Prices
+from orchestrator.records import Attempt, AttemptState
+from orchestrator.store import Store, Tx, attempts, tasks
+from orchestrator.store.attempts import RUN
+
+WARN: Final = 0.8
+DRAIN: Final = 0.05  # share of the run's budget that only a draining team may use
+FRAME: Final = 1_000  # tokens that a vendor adds to a request: its own words about tools, roles, separators
+EACH: Final = 16  # and for each message and tool
+
+
+class BudgetSpent(OutOfMoney):
+    """The budget does not hold this request at its worst case. Nothing was sent. `scope` is "run" or "session"."""
+
+    def __init__(self, scope: str, message: str) -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Micro-dollars. None is no limit: only for teams that cost nothing."""
+
+    run: int | None = None
+    session: int | None = None
+
+    @property
+    def undrained(self) -> int | None:
+        """What a team that is not draining may use."""
+        return None if self.run is None else self.run - int(self.run * DRAIN)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A request's size. `after` maps a digest of each of its beginnings to the bytes that come after it; `whole` is the
+    digest of all of it."""
+
+    bytes: int
+    after: dict[str, int]
+    whole: str
+
+
+def size(request: Request) -> Size:
+    """Measures a request in UTF-8 bytes. No tokenizer makes more tokens of a text than it has bytes."""
+    tools = [[tool.name, tool.description, dict(tool.schema)] for tool in request.tools]
+    parts = [(request.system + json.dumps(tools), EACH * len(tools)), *((_text(m), EACH) for m in request.messages)]
+    chain, ends, sizes = hashlib.sha256(), [], []
+    for text, extra in parts:
+        data = text.encode("utf-8", "backslashreplace")
+        chain.update(hashlib.sha256(data).digest())
+        ends.append(chain.hexdigest())
+        sizes.append(len(data) + extra)
+    total, after = sum(sizes), {}
+    left = total
+    for end, taken in zip(ends, sizes, strict=True):
+        left -= taken
+        after[end] = left
+    return Size(total, after, ends[-1])
+
+
+def _text(message: Message) -> str:
+    return json.dumps([message.role, *map(_block, message.blocks)], ensure_ascii=False)
+
+
+def _block(block: Any) -> list[Any]:
+    match block:
+        case Text(text):
+            return [text]
+        case Opaque(vendor, data):
+            return [vendor, dict(data)]
+        case ToolCall(id, name, arguments):
+            return [id, name, dict(arguments)]
+        case ToolResult(call, text):
+            return [call, text]
+        case other:
+            raise TypeError(f"a message holds {type(other).__name__}")
+
+
+class Ledger:
+    """`budget` may be raised while the run works; `draining` opens the reserve that is set aside for the end."""
+
+    def __init__(self, store: Store, prices: Prices, budget: Budget) -> None:
+        self.prices = prices
+        self.budget = budget
+        self.draining = False
+        self._store = store
+
+    def reserve(self, tx: Tx, session: str, turn: int, model: str, request: Size, max_tokens: int) -> Attempt:
+        """Sets an attempt's worst case aside. Raises `BudgetSpent`, and `Unpriced` under a budget in money.
+
+        The worst case takes every byte for a token, save for what the session's last request held word for word, which the
+        vendor has counted.
+        """
+        held = tasks.claim_of(tx.db, session)
+        task = held.task if held else ""
+        metered = not self.prices.unmetered(model)
+        if not metered:
+            return attempts.add(tx, session, turn, task, model, None, metered=False, prefix="")
+        counted = attempts.counted(tx.db, session, model, request.after)
+        tokens = FRAME + (request.bytes if counted is None else min(counted, request.bytes))
+        worst = self.prices.worst(model, tokens, max_tokens, tx.now)
+        limit = self.budget.run if self.draining else self.budget.undrained
+        if worst is None and (limit is not None or self.budget.session is not None):
+            self.prices.check([model], tx.now)
+        self._admit(tx, "run", RUN, worst or 0, limit)
+        self._admit(tx, "session", session, worst or 0, self.budget.session)
+        return attempts.add(tx, session, turn, task, model, worst, metered=True, prefix=request.whole)
+
+    def _admit(self, tx: Tx, scope: str, account: str, worst: int, limit: int | None) -> None:
+        used = attempts.account(tx.db, account).total
+        if limit is not None and used + worst > limit:
+            kept = (
+                ", of which the last part is kept for draining" if limit != self.budget.run and scope == "run" else ""
+            )
+            raise BudgetSpent(
+                scope,
+                f"the {scope}'s budget is spent: {usd(used)} settled, reserved or in doubt of {usd(limit)}{kept}; "
+                f"the next request may cost {usd(worst)}",
+            )
+
+    def settle(self, tx: Tx, attempt: int, usage: Usage, resolved: str) -> Attempt:
+        """Books what the vendor counted, at the prices of the request's date."""
+        asked = attempts.get(tx.db, attempt)
+        metered = not self.prices.unmetered(asked.model)
+        cost = self.prices.cost(asked.model, usage, asked.at, resolved) if metered else None
+        settled = attempts.end(tx, attempt, AttemptState.SETTLED, cost=cost, usage=usage, resolved=resolved)
+        self._warn(tx)
+        return settled
+
+    def doubt(self, tx: Tx, attempt: int, failure: str) -> Attempt:
+        """The attempt may be billed and has no usage: its worst case counts as spent."""
+        doubted = attempts.end(tx, attempt, AttemptState.IN_DOUBT, failure=failure)
+        self._warn(tx)
+        return doubted
+
+    def free(self, tx: Tx, attempt: int, failure: str) -> Attempt:
+        """The vendor refused before it worked on it: costs nothing."""
+        return attempts.end(tx, attempt, AttemptState.FREE, cost=0, failure=failure)
+
+    def recover(self, tx: Tx) -> list[int]:
+        """At the start of an epoch: what an earlier process had in flight is in doubt. Returns those attempts."""
+        lost = attempts.left_reserved(tx.db, tx.epoch)
+        for attempt in lost:
+            self.doubt(tx, attempt, "the process ended while it was in flight")
+        return lost
+
+    def spent_share(self, db: sqlite3.Connection, session: str) -> float:
+        """How much of the session's budget is used, settled or in doubt; 0.0 without a budget."""
+        used = attempts.account(db, session)
+        return (used.settled + used.in_doubt) / self.budget.session if self.budget.session else 0.0
+
+    def meter(
+        self, session: str, model: str, turn: Callable[[], int], also: Callable[[Tx, Reply], None] | None = None
+    ) -> SessionMeter:
+        """The session's meter. `turn` is asked before each request; `also` runs in the settlement's transaction, so that a
+        response and what it cost are stored as one."""
+        return SessionMeter(self, self._store, session, model, turn, also)
+
+    def _warn(self, tx: Tx) -> None:
+        """Journals `spent` once for each budget, when it is used up to `WARN`."""
+        used = attempts.account(tx.db, RUN)
+        spent = used.settled + used.in_doubt
+        if self.budget.run and spent >= WARN * self.budget.run:
+            last = tx.one("SELECT data FROM journal WHERE kind = 'spent' ORDER BY seq DESC LIMIT 1")
+            if last is None or json.loads(last["data"])["micro"] < WARN * self.budget.run:
+                tx.journal("spent", share=round(spent / self.budget.run, 3), micro=spent)
+
+
+class SessionMeter:
+    """`agents.attempts.Meter` over the ledger: what it is told is durable when the call returns."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: Store,
+        session: str,
+        model: str,
+        turn: Callable[[], int],
+        also: Callable[[Tx, Reply], None] | None,
+    ) -> None:
+        self._ledger, self._store = ledger, store
+        self._session, self._model, self._turn, self._also = session, model, turn, also
+
+    async def reserve(self, request: Request) -> int:
+        measured, turn = size(request), self._turn()
+        return await self._store.write(
+            lambda tx: self._ledger.reserve(tx, self._session, turn, self._model, measured, request.max_tokens).id
+        )
+
+    async def settle(self, attempt: int, reply: Reply) -> None:
+        def work(tx: Tx) -> None:
+            self._ledger.settle(tx, attempt, reply.usage, reply.model)
+            if self._also is not None:
+                self._also(tx, reply)
+
+        await self._store.write(work)
+
+    async def doubt(self, attempt: int, failure: Exception) -> None:
+        await self._store.write(lambda tx: self._ledger.doubt(tx, attempt, str(failure)))
+
+    async def free(self, attempt: int, failure: Exception) -> None:
+        await self._store.write(lambda tx: self._ledger.free(tx, attempt, str(failure)))
+
+
+def usd(micro: int) -> str:
+    return f"${micro / 1_000_000:,.2f}"

@@ -1,0 +1,147 @@
+"""What a request costs: genai-prices by resolved model id and date, declared prices on top, in integer micro-dollars.
+
+A price that is not known is None, never zero (P6). Fractions are rounded up, so that a sum is never below the vendor's.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+from genai_prices import Usage as Counts
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import ModelPrice, Tier, TieredPrices
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from agents.models.base import Usage
+
+MICRO: Final = 1_000_000
+UNMETERED: Final = ("open", "recorded")
+"""Seats whose requests are not ours to pay: outside money budgets, shown as unmetered."""
+
+_KINDS: Final = {
+    "input": "input_mtok",
+    "output": "output_mtok",
+    "cache_read": "cache_read_mtok",
+    "cache_write_5m": "cache_write_mtok",
+    "cache_write_1h": "cache_write_1h_mtok",
+}
+
+
+class Unpriced(Exception):
+    """A money budget was asked for, and a model has no known price."""
+
+
+class Rates(BaseModel):
+    """USD per million tokens of a kind. A kind of cached input that is left out costs what `input` costs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: Decimal = Field(ge=0)
+    output: Decimal = Field(ge=0)
+    cache_read: Decimal | None = Field(default=None, ge=0)
+    cache_write_5m: Decimal | None = Field(default=None, ge=0)
+    cache_write_1h: Decimal | None = Field(default=None, ge=0)
+
+
+class Declared(Rates):
+    """A price that the user or a script states. `above` gives the rates of requests with more input than so many tokens."""
+
+    above: dict[int, Rates] = {}
+
+    def price(self) -> ModelPrice:
+        rates: dict[str, Decimal | TieredPrices] = {}
+        for kind, key in _KINDS.items():
+            base = getattr(self, kind)
+            tiers = [
+                Tier(start, value) for start, more in self.above.items() if (value := getattr(more, kind)) is not None
+            ]
+            if base is not None:
+                rates[key] = TieredPrices(base, tiers) if tiers else base
+        return ModelPrice(**rates)
+
+
+class Prices:
+    """`declared` by model id, as `--model` or as the vendor names it. `most` says what one request of a model uses at most,
+    for models whose usage does not follow from the request (scripted ones)."""
+
+    def __init__(self, declared: Mapping[str, Declared] | None = None, most: Mapping[str, Usage] | None = None) -> None:
+        self._declared = {id: rates.price() for id, rates in (declared or {}).items()}
+        self._most = dict(most or {})
+
+    @staticmethod
+    def unmetered(model: str) -> bool:
+        return model.partition(":")[0] in UNMETERED
+
+    def cost(self, model: str, usage: Usage, at: datetime, resolved: str = "") -> int | None:
+        """Micro-dollars for a usage at the time of its request. `resolved` is the id that the vendor returned."""
+        price = self._price(model, at, resolved)
+        return None if price is None else _micro(price, usage)
+
+    def worst(self, model: str, input_tokens: int, output_tokens: int, at: datetime) -> int | None:
+        """The most that a request with up to so many tokens can cost: every split between fresh input, cache reads and
+        cache writes, at every tier that it may reach."""
+        price = self._price(model, at)
+        if price is None:
+            return None
+        if model in self._most:
+            return _micro(price, self._most[model])
+        tiers = (tier for value in vars(price).values() if isinstance(value, TieredPrices) for tier in value.tiers)
+        reachable = {input_tokens, *(tier.start for tier in tiers if tier.start < input_tokens)}
+        none = Usage(output=output_tokens)
+        kinds = [kind for kind in _KINDS if kind != "output"]
+        return max(_micro(price, replace(none, **{kind: tokens})) for tokens in reachable for kind in kinds)
+
+    def check(self, models: Iterable[str], at: datetime) -> None:
+        """Raises `Unpriced` when a budget in money could not be kept with these models."""
+        unknown = [id for id in dict.fromkeys(models) if not self.unmetered(id) and self._price(id, at) is None]
+        if unknown:
+            raise Unpriced(
+                f"no price is known for {', '.join(unknown)}, so a budget in dollars cannot be kept: "
+                f'declare it in a prices file ("{unknown[0]}" = {{ input = 3.0, output = 15.0 }}, USD per million tokens), '
+                "or name another model"
+            )
+
+    def _price(self, model: str, at: datetime, resolved: str = "") -> ModelPrice | None:
+        vendor, _, rest = model.partition("/") if ":" not in model.partition("/")[0] else ("", "", "")
+        name = rest.partition("@")[0]
+        for id in (f"{vendor}/{resolved}", resolved, model, f"{vendor}/{name}"):
+            if id in self._declared:
+                return self._declared[id]
+        for id in filter(None, (resolved, name)):
+            try:
+                return get_snapshot().find_provider_model(id, None, vendor, None)[1].get_prices(at)
+            except LookupError:
+                continue
+        return None
+
+
+def load(path: Path) -> dict[str, Declared]:
+    """Reads a file of declared prices: TOML, one table for each model id. Raises `ValueError` with file and place."""
+    try:
+        table = tomllib.loads(path.read_text(), parse_float=Decimal)
+        return TypeAdapter(dict[str, Declared]).validate_python(table)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ValueError(f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+
+
+def _micro(price: ModelPrice, usage: Usage) -> int:
+    writes = usage.cache_write_5m + usage.cache_write_1h
+    counts = Counts(
+        input_tokens=usage.input + usage.cache_read + writes,
+        output_tokens=usage.output,
+        cache_read_tokens=usage.cache_read,
+        cache_write_tokens=writes,
+        cache_write_5m_tokens=usage.cache_write_5m,
+        cache_write_1h_tokens=usage.cache_write_1h,
+    )
+    return math.ceil(price.calc_price(counts)["total_price"] * MICRO)

@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agents.team import End
+from orchestrator import board, clusters
+from orchestrator.board import Refused
+from orchestrator.clusters import Failure
+from orchestrator.leases import Leases
+from orchestrator.lockfiles import LockFiles, locks
+from orchestrator.ramp import Post, seats_wanted
+from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource, TaskState
+from orchestrator.store import Tx, changes, sessions, tasks
+from orchestrator.store.store import migrate
+from orchestrator.tasklist import LINES, Show, render_tasks
+
+NOW = datetime(2026, 3, 14, 17, 0, tzinfo=UTC)
+KNOWN = [f"torture/{name}" for name in "abcdefgh"] + ["unit/one", "unit/two"]
+
+
+@pytest.fixture
+def tx() -> Tx:
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.row_factory = sqlite3.Row
+    migrate(db)
+    return Tx(db, 1, NOW)
+
+
+def session(tx: Tx, name: str) -> str:
+    seat, number = name.split("/")
+    made = Session(name, seat, int(number), "builder", "scripted:x", SessionState.ACTIVE, tx.now, "base")
+    sessions.start(tx, made)
+    return name
+
+
+def planned(tx: Tx, title: str, *cases: str, touches: tuple[str, ...] = (), after: tuple[str, ...] = ()) -> str:
+    made = board.add_task(
+        tx, title, TaskSource.PLANNER, by="agent-01/1", cases=cases, touches=touches, after=after, known=KNOWN
+    )
+    return made.id
+
+
+def queued(tx: Tx, task: str, *fixes: str, by: str = "agent-09/1") -> str:
+    number = changes.next_number(tx)
+    name = f"C{number}"
+    state = ChangeState.QUEUED
+    changes.add(tx, Change(name, by, "agent-09", task, state, NOW, "b", "c", "t", f"{by}.{number}", fixes=fixes))
+    return name
+
+
+def ids(tx: Tx) -> list[str]:
+    return [task.id for task in board.ready(tx.db)]
+
+
+def test_ids_come_from_the_board_and_titles_are_one_clean_line(tx: Tx) -> None:
+    first = board.add_task(tx, "  bit-fields\n\x1b[31mwider\u202e than int  ", TaskSource.PERSON, by="person")
+    assert (first.id, first.title) == ("T1", "bit-fields [31mwider than int")
+    second = board.add_task(tx, "x" * 500, TaskSource.PERSON, by="person")
+    assert second.id == "T2" and len(second.title) == board.TITLE
+    with pytest.raises(Refused, match="title"):
+        board.add_task(tx, "\x00\n", TaskSource.PERSON, by="person")
+
+
+@pytest.mark.parametrize(
+    ("changes_of", "words"),
+    [
+        ({"cases": ["torture/nope"]}, "no visible case"),
+        ({"cases": ["works"]}, "no visible case"),
+        ({"touches": ["../other"]}, "not a folder"),
+        ({"touches": ["/etc"]}, "not a folder"),
+        ({"after": ["T99"]}, "no task T99"),
+        ({"cases": ["torture/a"] * 500}, "at most"),
+    ],
+)
+def test_a_planner_is_told_what_names_nothing(tx: Tx, changes_of: dict[str, list[str]], words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        board.add_task(tx, "title", TaskSource.PLANNER, by="p", known=KNOWN, **changes_of)  # type: ignore[arg-type]
+    assert tasks.every(tx.db) == []
+
+
+def test_a_double_is_refused_with_what_exists(tx: Tx) -> None:
+    first = planned(tx, "Lexer", "torture/a", "torture/b")
+    with pytest.raises(Refused, match=f"{first} has this title"):
+        planned(tx, "lexer")
+    with pytest.raises(Refused, match=first):
+        planned(tx, "other words", "torture/b", "torture/a")
+    board.claim(tx, first, session(tx, "agent-02/1"))
+    with pytest.raises(Refused, match="agent-02/1 works on these cases"):
+        planned(tx, "a part of it", "torture/a")
+
+
+def test_one_live_session_for_a_task_and_one_task_for_a_session(tx: Tx) -> None:
+    one, two = planned(tx, "one"), planned(tx, "two")
+    a, b = session(tx, "agent-01/1"), session(tx, "agent-02/1")
+    held = board.claim(tx, one, a, "1\n2\n3\n4\n5", ["src/"])
+    assert held.plan.count("\n") == 2 and held.touches == ("src",)
+    assert board.claim(tx, one, a) == held
+    with pytest.raises(Refused, match="agent-01/1 works on T1 since 17:00"):
+        board.claim(tx, one, b)
+    with pytest.raises(Refused, match="you hold T1"):
+        board.claim(tx, two, a)
+    with pytest.raises(Refused, match="you hold T1"):
+        board.claim_own(tx, "another", [], a)
+    sessions.end(tx, b, End.FINISHED)
+    with pytest.raises(Refused, match="has ended"):
+        board.claim(tx, two, b)
+    with pytest.raises(Refused, match="no task T77"):
+        board.claim(tx, "T77", b)
+
+
+def test_a_claim_ends_with_its_task_its_release_or_its_session(tx: Tx) -> None:
+    a = session(tx, "agent-01/1")
+    for ending in ("release", "close", "session"):
+        task = planned(tx, ending)
+        board.claim(tx, task, a)
+        if ending == "release":
+            assert board.release(tx, a, "already passes", "look at abi.rs").releases == 1
+            assert [note.text for note in board.notes_for(tx.db, tasks.get(tx.db, task))] == ["look at abi.rs"]
+        elif ending == "close":
+            assert board.close(tx, task, "done") == a and board.close(tx, task, "again") == ""
+        else:
+            assert board.end_claims_of(tx, a, "crashed") == task
+            assert board.end_claims_of(tx, a, "crashed") == ""
+        assert tasks.claims(tx.db) == []
+    with pytest.raises(Refused, match="hold no task"):
+        board.release(tx, a, "why")
+
+
+def test_after_a_resume_sessions_that_go_on_keep_their_claims_and_others_lose_them(tx: Tx) -> None:
+    a, b = session(tx, "agent-01/1"), session(tx, "agent-02/1")
+    board.claim(tx, planned(tx, "one"), a)
+    board.claim(tx, planned(tx, "two"), b)
+    later = Tx(tx.db, 2, NOW)
+    assert [lost.session for lost in board.recover(later, {a})] == [b]
+    assert [(held.session, held.epoch) for held in tasks.claims(tx.db)] == [(a, 2)]
+    assert ids(tx) == ["T2"]
+
+
+def test_a_task_waits_for_what_it_comes_after_until_that_is_over(tx: Tx) -> None:
+    first = planned(tx, "first")
+    second = planned(tx, "second", after=(first,))
+    assert ids(tx) == [first]
+    with pytest.raises(Refused, match=f"waits for {first}"):
+        board.claim(tx, second, session(tx, "agent-01/1"))
+    board.close(tx, first, "done")
+    assert ids(tx) == [second]
+    board.reopen(tx, first, "broke again")
+    assert ids(tx) == [first]
+
+
+def test_what_a_queued_change_promises_to_fix_is_held_by_it_until_it_ends(tx: Tx) -> None:
+    task = planned(tx, "two cases", "torture/a", "torture/b")
+    part = queued(tx, "", "torture/a")
+    assert ids(tx) == [task]
+    rest = queued(tx, "", "torture/b", "torture/c")
+    assert ids(tx) == []
+    with pytest.raises(Refused, match=f"{rest} in the merge queue already fixes {task}"):
+        board.claim(tx, task, session(tx, "agent-01/1"))
+    changes.finish(tx, changes.get(tx.db, rest), ChangeState.BOUNCED)
+    assert ids(tx) == [task]
+    own = queued(tx, task)
+    assert ids(tx) == []
+    for change in (own, part):
+        changes.finish(tx, changes.get(tx.db, change), ChangeState.WITHDRAWN)
+    assert ids(tx) == [task]
+
+
+def test_best_first_is_order_then_cases_then_milestones_then_fewer_failures_then_age(tx: Tx) -> None:
+    small = planned(tx, "small", "torture/a")
+    tried = planned(tx, "tried", "torture/b")
+    worth = planned(tx, "worth", "unit/one")
+    large = planned(tx, "large", "torture/c", "torture/d")
+    first = planned(tx, "first")
+    tasks.count_bounce(tx, small)
+    board.order(tx, [first], "agent-01/1")
+    ready = [task.id for task in board.ready(tx.db, {"unit": 30.0})]
+    assert ready == [first, large, worth, tried, small]
+    board.order(tx, [small, tried], "agent-01/1")
+    assert ids(tx)[:2] == [small, tried] and ids(tx)[-1] == first
+
+
+def test_merging_gives_cases_and_dependants_to_the_one_that_is_kept(tx: Tx) -> None:
+    kept, other = planned(tx, "kept", "torture/a", touches=("src/a",)), planned(tx, "other", "torture/b")
+    waiting = planned(tx, "waiting", after=(other,))
+    merged = board.merge(tx, kept, [other], "agent-01/1")
+    assert merged.cases == ("torture/a", "torture/b")
+    assert tasks.get(tx.db, waiting).after == (kept,)
+    assert tasks.get(tx.db, other).reason == f"merged into {kept}"
+    with pytest.raises(Refused, match="itself"):
+        board.merge(tx, kept, [kept], "agent-01/1")
+    board.claim(tx, waiting, session(tx, "agent-01/1")) if not board.close(tx, kept, "done") else None
+    with pytest.raises(Refused, match="agent-01/1 works on"):
+        board.drop_task(tx, waiting, "no longer wanted", "agent-01/1")
+
+
+def test_a_task_closes_when_all_that_its_ids_and_patterns_mean_passes(tx: Tx) -> None:
+    exact, pattern = planned(tx, "exact", "torture/a"), planned(tx, "pattern", "unit/*", "torture/a")
+    none = planned(tx, "no cases")
+    holder = session(tx, "agent-01/1")
+    board.claim(tx, pattern, holder)
+    closed = board.close_passing(tx, {"torture/a", "unit/one"}, KNOWN)
+    assert [(one.task, one.session) for one in closed] == [(exact, "")]
+    closed = board.close_passing(tx, {"torture/a", "unit/one", "unit/two"}, KNOWN)
+    assert [(one.task, one.session) for one in closed] == [(pattern, holder)]
+    assert tasks.get(tx.db, none).state is TaskState.READY
+
+
+def fail(*names: str, why: str = "exit 134") -> dict[str, Failure]:
+    return {f"torture/{name}": Failure(f"torture|{why}", why) for name in names}
+
+
+def test_failing_cases_become_one_task_for_each_signature(tx: Tx) -> None:
+    everything = {f"torture/{n}": Failure("torture|build", "no main function") for n in range(1281)}
+    clusters.sync_failures(tx, everything, set())
+    (only,) = board.ready(tx.db)
+    assert only.title == "torture: 1281 cases: no main function" and len(only.cases) == 1281
+    few = fail("1", "2") | fail("3", why="exit 1")
+    synced = clusters.sync_failures(tx, few, everything.keys() - few.keys())
+    assert synced.closed == (only.id,) and len(synced.opened) == 2
+    assert {task.title for task in board.ready(tx.db)} == {"torture: 2 cases: exit 134", "torture/3: exit 1"}
+    again = clusters.sync_failures(tx, few, set())
+    assert again == clusters.Synced((), (), ())
+
+
+def test_a_claimed_group_keeps_its_failing_cases_however_they_fail_by_now(tx: Tx) -> None:
+    clusters.sync_failures(tx, fail("a", "b", "c"), set())
+    board.claim(tx, "T1", session(tx, "agent-01/1"))
+    synced = clusters.sync_failures(tx, fail("b", why="exit 1") | fail("d"), {"torture/a"})
+    assert synced.opened == ()
+    assert tasks.get(tx.db, "T1").cases == ("torture/b", "torture/c", "torture/d")
+    board.end_claims_of(tx, "agent-01/1", "landed")
+    clusters.sync_failures(tx, fail("b", why="exit 1"), {"torture/a", "torture/c", "torture/d"})
+    assert [task.cases for task in board.ready(tx.db)] == [("torture/b",)]
+    assert tasks.get(tx.db, "T1").state is TaskState.CLOSED
+
+
+def test_what_a_planner_decided_about_a_group_outlives_the_next_look(tx: Tx) -> None:
+    failing = fail("a", "b") | fail("c", why="exit 1") | fail("d", why="hangs") | fail("e", "f", why="link")
+    clusters.sync_failures(tx, failing, set())
+    by = {task.cases[0]: task.id for task in board.ready(tx.db)}
+    board.drop_task(tx, by["torture/c"], "the goal excludes it", "agent-01/1")
+    board.merge(tx, by["torture/a"], [by["torture/d"]], "agent-01/1")
+    part = planned(tx, "only e", "torture/e")
+    assert tasks.get(tx.db, by["torture/e"]).cases == ("torture/f",)
+    synced = clusters.sync_failures(tx, failing, set())
+    assert synced.opened == ()
+    assert tasks.get(tx.db, by["torture/a"]).cases == ("torture/a", "torture/b", "torture/d")
+    assert tasks.get(tx.db, part).cases == ("torture/e",)
+
+
+def test_the_ramp_starts_one_seat_then_one_for_each_task_in_folders_of_its_own(tx: Tx) -> None:
+    planned(tx, "parser", "torture/a", "torture/b", "torture/c", touches=("src/parse",))
+    planned(tx, "expressions", "torture/d", "torture/e", touches=("src/parse/expr.rs",))
+    planned(tx, "linker", touches=("src/parser",))
+    free = [Post("agent-01", "builder"), Post("agent-02", "builder"), Post("agent-03", "planner")]
+    alone = seats_wanted(tx.db, free, any_case_passes=False)
+    assert not alone["agent-03"].idle and "agent-03 works alone" in alone["agent-01"].idle
+    builders = seats_wanted(tx.db, free[:2], any_case_passes=False)
+    assert builders["agent-01"].task == "T1" and builders["agent-02"].idle
+    ramped = seats_wanted(tx.db, [*free[:2], Post("agent-04", "builder")], any_case_passes=True)
+    assert [ramped[f"agent-0{n}"].task for n in (1, 2, 4)] == ["T1", "T3", ""]
+    assert "folders of others" in ramped["agent-04"].idle
+    begun = [Post("agent-01", "builder", "agent-01/1"), Post("agent-02", "builder"), Post("agent-04", "builder")]
+    assert seats_wanted(tx.db, begun, any_case_passes=True)["agent-02"].task == "T3"
+    board.claim(tx, "T1", session(tx, "agent-01/1"))
+    after = seats_wanted(tx.db, begun, any_case_passes=True)
+    assert [after["agent-02"].task, after["agent-04"].task] == ["T3", ""]
+
+
+def test_undeclared_folders_overlap_nothing() -> None:
+    assert not board.overlap((), ("src",)) and not board.overlap(("src",), ())
+    assert board.overlap(("src/a",), ("src",)) and board.overlap(("src",), ("src/a",))
+    assert not board.overlap(("src/ab",), ("src/a",))
+
+
+def test_lock_files_are_what_the_tables_say_whatever_became_of_them(tx: Tx, tmp_path: Path) -> None:
+    files = LockFiles(tmp_path / "current_tasks")
+    a = session(tx, "agent-01/1")
+    board.claim(tx, planned(tx, "task T9\nowner agent-07", "torture/a"), a, "first\nowner    agent-07\x1b[2J")
+    files.sync(locks(tx.db))
+    path = files.folder / "T1.txt"
+    lines = path.read_text().splitlines()
+    assert [line for line in lines if line.startswith("owner")] == ["owner    agent-01"]
+    assert "> owner agent-07 [2J" in lines and "> task T9 owner agent-07" in lines
+    path.write_text("torn")
+    (files.folder / "T8.txt").write_text("stale")
+    files.sync(locks(tx.db))
+    assert path.read_text().splitlines() == lines and [file.name for file in files.folder.iterdir()] == ["T1.txt"]
+    board.release(tx, a, "no")
+    files.sync(locks(tx.db))
+    assert list(files.folder.iterdir()) == []
+
+
+def test_a_note_has_five_lines_and_replaces_the_sessions_earlier_one(tx: Tx) -> None:
+    board.note(tx, "T1", "agent-01/1", "\n".join(f"line {n}" for n in range(9)))
+    assert tasks.notes(tx.db, "T1")[0].text.splitlines()[-1] == "line 4 …"
+    board.note(tx, "T1", "agent-01/1", "new")
+    board.note(tx, "T1", "agent-02/1", "other")
+    assert sorted(note.text for note in tasks.notes(tx.db, "T1")) == ["new", "other"]
+    with pytest.raises(Refused, match="needs a topic"):
+        board.note(tx, "T1", "agent-01/1", " \n ")
+
+
+def test_the_list_begins_with_totals_and_says_who_tried_holds_and_waits(tx: Tx) -> None:
+    lexer = planned(tx, 'lexer "\n', "torture/a", "torture/b", touches=("src/lex",))
+    waiting = planned(tx, "parser", after=(lexer,))
+    held = planned(tx, "held")
+    a = session(tx, "agent-01/1")
+    board.claim(tx, lexer, a)
+    board.release(tx, a, "stuck", "tried a table\nno")
+    board.claim(tx, held, a)
+    text = render_tasks(tx.db, Show.ALL, NOW, session=a)
+    assert text.splitlines() == [
+        "1 ready, 1 claimed, 1 waiting, 0 closed or dropped",
+        "T1 \"lexer '\" · 2 cases, first torture/a · in src/lex · tried by agent-01/1 (1 released)",
+        f'{waiting} "parser" · waits for T1',
+        f'{held} "held" · held by agent-01/1 since 17:00',
+    ]
+    assert render_tasks(tx.db, Show.MINE, NOW, session=a).splitlines()[1:] == [text.splitlines()[3]]
+    late = render_tasks(tx.db, Show.STUCK, NOW + timedelta(hours=3))
+    assert late.splitlines()[1].startswith(held)
+    board.claim(tx, lexer, session(tx, "agent-02/1"))
+    board.release(tx, "agent-02/1", "stuck", "T9 is ready")
+    stuck = render_tasks(tx.db, Show.STUCK, NOW).splitlines()
+    assert stuck[1].startswith(lexer) and stuck[2] == "    agent-02/1: > T9 is ready"
+    for n in range(60):
+        planned(tx, f"more {n}")
+    lines = render_tasks(tx.db, Show.ALL, NOW, limit=1000).splitlines()
+    assert len(lines) == LINES
+
+
+def test_a_lease_is_renewed_by_anything_and_ends_after_its_time() -> None:
+    leases = Leases(100.0)
+    leases.renew("agent-01/1", 5.0)
+    assert leases.expired(104.0) == [] and leases.left("agent-01/1", 104.0) == 1.0
+    leases.renew("agent-01/1", 104.0)
+    assert leases.expired(203.0) == [] and leases.expired(204.0) == ["agent-01/1"]
+    leases.end("agent-01/1")
+    assert leases.expired(1e9) == []
