@@ -19,7 +19,8 @@ from orchestrator.watch.text import money, percent, plural, some, visible
 
 GATE: Final = frozenset({"judging", "judged", "voided", "gate-paused", "landed", "bounced", "heldout-judged"})
 DETAIL: Final = frozenset(
-    ["call", "verified", "session-started", "session-continued", "noted", "task-added", "task-closed", "judging", "judged", "submitted", "claimed", "released", "landing", "attempt-failed", "said", "heldout-judged"]
+    """call verified session-started session-continued noted task-added task-closed judging judged submitted claimed
+    released landing attempt-failed said heldout-judged""".split()  # noqa: SIM905 - a list of words reads best as words
 )
 """Kinds that are not news for a person who looks at the whole run."""
 
@@ -98,7 +99,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "verified": ("verify", "{what} {passed}/{total} · {seconds} s"),
     "noted": ("note", "{topic}: {text}"),
     "said": ("said", "to {to}, by {by}: {text}"),
-    "submitted": ("submit", "{change} for {task} {@task}: +{added} −{removed}, fixes {fixes}"),
+    "submitted": ("submit", "{change} for {task} {@task}: +{added} -{removed}, fixes {fixes}"),
     "judging": ("judging", "{changes} on main {main}, {tier} tier"),
     "judged": ("judged", "{changes}: {passed}/{total} pass in {seconds} s, {lost} lost, {gained} gained"),
     "voided": ("void", "{changes}: {reason}"),
@@ -137,18 +138,21 @@ class Narrator:
 
     def progress(self, change: object) -> str:
         """What a landing did to each suite it moved: `torture 402 → 450 of 3843`."""
-        sql = "SELECT l.number, s.counts FROM landing l JOIN scorecard s ON s.id = l.scorecard WHERE "
-        row = self._db.execute(sql + "l.change = ?", (str(change),)).fetchone()
-        if row is None:
+        after = self._counts("JOIN landing l ON l.scorecard = s.id WHERE l.change = ?", change)
+        if after is None:
             return ""
-        earlier = self._db.execute(sql + "l.number < ? ORDER BY l.number DESC LIMIT 1", (row["number"],)).fetchone()
-        before = json.loads(earlier["counts"]) if earlier else {}
+        before = self._counts("JOIN landing l ON l.old = s.commit_id WHERE l.change = ?", change) or {}
         moved = [
             f"{visible(suite)} {before.get(suite, [0])[0]} → {passed} of {total}"
-            for suite, (passed, total) in json.loads(row["counts"]).items()
+            for suite, (passed, total) in after.items()
             if before.get(suite, [0])[0] != passed
         ]
         return ", ".join(moved) or "no case newly passes"
+
+    def _counts(self, where: str, change: object) -> dict[str, tuple[int, int]] | None:
+        sql = f"SELECT s.counts FROM scorecard s {where} AND s.tier = 'full' ORDER BY s.id DESC"
+        row = self._db.execute(sql, (str(change),)).fetchone()
+        return json.loads(row["counts"]) if row else None
 
 
 class _Shown(dict[str, str]):

@@ -94,7 +94,7 @@ def tasks(rows: list[TaskRow]) -> str:
     def tried(row: TaskRow) -> str:
         marks = [f"{row.seat} since {clock(row.since)}"] if row.since else []
         marks += [
-            f"{word} {count}×" for word, count in (("bounced", row.bounces), ("given back", row.releases)) if count
+            f"{word} {count} times" for word, count in (("bounced", row.bounces), ("given back", row.releases)) if count
         ]
         marks += [f"after {', '.join(row.after)}"] if row.after and row.state == "ready" else []
         return ", ".join(marks) or row.reason
@@ -125,7 +125,7 @@ def runs(rows: list[RunRow]) -> str:
 
 def cost(result: Cost) -> str:
     def row(one: CostRow) -> list[str]:
-        usd = money(one.spent_usd) if one.spent_usd is not None else "–"
+        usd = money(one.spent_usd) if one.spent_usd is not None else "-"
         each = money(one.per_landed_usd) if one.per_landed_usd is not None else ""
         return [
             one.key, usd, "" if one.share is None else percent(one.share, 1), str(one.requests), str(one.landed or ""), each,

@@ -35,7 +35,7 @@ def decimal(micro: int) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    return "–" if not whole else f"{100 * part / whole:.1f} %"
+    return "-" if not whole else f"{100 * part / whole:.1f} %"
 
 
 def hours(seconds: float) -> str:

@@ -74,7 +74,7 @@ def _change(db: sqlite3.Connection, name: str, at: datetime, run: str) -> Why:
     gained = _gained(db, change, judged[-1] if judged else None, card)
     facts = [Fact("task", (f"{change.task} {Narrator(db).title(change.task)}",))]
     facts.append(
-        Fact("submitted", (f"{clock(change.submitted)}, +{change.added} −{change.removed} on main {change.base[:7]}",))
+        Fact("submitted", (f"{clock(change.submitted)}, +{change.added} -{change.removed} on main {change.base[:7]}",))
     )
     if change.summary:
         facts.append(Fact("summary", tuple(visible(line) for line in change.summary.splitlines()[:6])))
