@@ -1,0 +1,268 @@
+"""`start` and `resume`: what was asked, resolved and shown, then a process of its own that the terminal only looks at."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from genai_prices.data_snapshot import get_snapshot
+
+from agents.models.choose import FORMS, KEYS, OPEN, ModelNotReady, ModelUnknown, make, parse
+from orchestrator.cli.failures import Failure
+from orchestrator.cli.launch import create, last_seq, look, spawn, tell, utc_now
+from orchestrator.cli.manners import LOGS, DryRun, Json, Logs, Run, give, hint
+from orchestrator.cli.places import STATE, find, fresh_name, live_pid
+from orchestrator.project.loading import load
+from orchestrator.project.project import Project
+from orchestrator.roles import share_out
+from orchestrator.settings import Settings
+from orchestrator.store import reading
+from orchestrator.watch import queries, render
+from orchestrator.watch.encode import plain
+from orchestrator.watch.journal import Entry, Line, entries, spoken
+from orchestrator.watch.text import money
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    role: str
+    id: str
+    priced: bool | None  # None: it costs nothing, or declares its own prices
+
+
+@dataclass(frozen=True)
+class Limits:
+    budget_usd: int | None
+    session_usd: int | None
+    hours: float | None
+    idle_s: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    run: str
+    as_of: datetime
+    seats: dict[str, int]
+    models: tuple[ModelPlan, ...]
+    limits: Limits
+    estimate_usd: int | None
+    worst_case_usd: int | None
+
+
+def start(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.", show_default=False)],
+    agents: Annotated[int, typer.Option(min=1, help="Seats in the team.")],
+    model: Annotated[list[str] | None, typer.Option(metavar="[ROLE=]ID", help=f"{FORMS}. May be repeated.")] = None,
+    budget: Annotated[float | None, typer.Option(min=0.01, help="USD for the whole run.")] = None,
+    hours: Annotated[float | None, typer.Option(min=0.001, help="Drain after so many hours of work.")] = None,
+    sandbox: Annotated[str | None, typer.Option(help="docker, bubblewrap or local (no isolation).")] = None,
+    name: Annotated[str | None, typer.Option(help="The run's name instead of the next number.")] = None,
+    unlocked: Annotated[
+        bool, typer.Option("--unlocked", help="Start though the folder differs from its lock.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and its worst case; spend nothing.")
+    ] = False,
+    as_json: Json = False,
+    logs: Logs = LOGS,
+) -> None:
+    """Start a run in a process of its own, then look at it. Ctrl-C ends the looking, never the run.
+
+    Example: python -m orchestrator start projects/hello --agents 4 --model open
+    """
+    project = load(folder)
+    settings = Settings(
+        name=_name(name, logs) or fresh_name(logs, project.name),
+        project=str(folder),
+        agents=agents,
+        models=_models(model or [], project),
+        budget=round(budget * 1_000_000) if budget else project.budget.usd,
+        session_budget=project.budget.session,
+        hours=hours or (project.budget.run_s / 3600 if project.budget.run_s else None),
+        idle_s=project.budget.idle_s,
+        sandbox=sandbox,
+        unlocked=unlocked,
+    )
+    plan = _plan(settings, project)
+    if settings.budget is None and any(one.priced is not None for one in plan.models):
+        raise Failure(
+            "config", f"{folder}/project.toml names no budget.usd and these models cost money", "give one: --budget USD"
+        )
+    if dry_run:
+        give("start", plan, as_json, render_plan)
+        return
+    for notice in project.notices:
+        hint(f"notice    {notice}", as_json)
+    run = logs / settings.name
+    create(run, settings, sys.argv)
+    seats = ", ".join(f"{count} {role}" for role, count in plan.seats.items())
+    hint(f"run       {settings.name}: {agents} seats ({seats})", as_json)
+    pid = spawn(run)
+    if as_json:
+        with reading(run / STATE) as db:
+            began = entries(db, kinds=["run-started"])
+        facts = {
+            "pid": pid,
+            "socket": str(run / "run.sock"),
+            "dir": str(run),
+            "lock": began[0].data["lock"] if began else None,
+        }
+        typer.echo(json.dumps({"event": "launch", **facts}))
+    hint("watching  Ctrl-C stops watching, not the run · python -m orchestrator status · --help", as_json)
+    raise typer.Exit(watch(run, 0, as_json))
+
+
+def watch(run: Path, after: int, as_json: bool) -> int:
+    """Shows what is news until the run ends; returns the exit code that its end deserves."""
+    first: list[datetime] = []
+
+    def show(entry: Entry, line: Line) -> None:
+        first.append(entry.at)
+        if as_json and entry.kind != "heldout-judged":
+            typer.echo(
+                json.dumps({"event": entry.kind, "at": plain(entry.at), "seat": entry.seat or None, **entry.data})
+            )
+        elif line.news and not as_json:
+            minutes, seconds = divmod(int((entry.at - first[0]).total_seconds()), 60)
+            typer.echo(spoken(line, f"+{minutes:02d}:{seconds:02d}"))
+
+    state = look(run, after, show)
+    with reading(run / STATE) as db:
+        result = queries.status(db, live_pid(run) is not None, utc_now())
+    if as_json:
+        typer.echo(json.dumps({"event": "ended", "ended": result.reason or state, "credit": None}))
+    else:
+        typer.echo(render.status(result))
+        hint(f"report    python -m orchestrator report {run.name}    (reveals the held-out results)", as_json)
+    return 0 if result.healthy else 1
+
+
+def resume(run: Run = None, dry_run: DryRun = False, as_json: Json = False, logs: Logs = LOGS) -> None:
+    """Go on, after pause, stop, crash, reboot or upgrade.
+
+    Example: python -m orchestrator resume c-compiler-2
+    """
+    folder = find(logs, run)
+    began, mark = time.monotonic(), last_seq(folder)
+    live = live_pid(folder) is not None
+    if not dry_run:
+        if live:
+            tell(folder, "resume")
+        else:
+            spawn(folder)
+    with reading(folder / STATE) as db:
+        new = entries(db, after=mark)
+        state = queries.state_of(db, live or not dry_run)
+    continued = sum(entry.kind == "session-continued" for entry in new)
+    cut = sum(entry.kind == "session-ended" for entry in new)
+    result = Resumed(
+        folder.name,
+        utc_now(),
+        round(time.monotonic() - began, 1),
+        {"continued": continued, "cut": cut, "collected": None},
+        None,
+        None,
+        state,
+        dry_run,
+    )
+    give("resume", result, as_json, lambda done: render_resumed(done, live))
+
+
+@dataclass(frozen=True)
+class Resumed:
+    run: str
+    as_of: datetime
+    seconds: float
+    sessions: dict[str, int | None]
+    requests_resent: int | None
+    verdicts_kept: int | None
+    state: str
+    dry_run: bool
+
+
+def render_resumed(done: Resumed, live: bool) -> str:
+    if done.dry_run:
+        return f"would resume {done.run}" + (" (its process is live)" if live else " in a new process")
+    return f"{done.run}   {done.state} again after {done.seconds} s; {done.sessions['continued']} sessions go on where they were"
+
+
+def _name(name: str | None, logs: Path) -> str | None:
+    if name is None:
+        return None
+    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
+        raise Failure("usage", f"--name {name}: use letters, digits, - _ and .")
+    if (logs / name).exists():
+        raise Failure("usage", f"--name {name}: {logs / name} is there already")
+    return name
+
+
+def _models(asked: list[str], project: Project) -> dict[str, str]:
+    """Model id for each role. Raises `Failure` for what names no model, no role, or cannot be reached."""
+    try:
+        if not asked:
+            if not any(os.environ.get(key) for key in KEYS.values()):
+                make("anthropic/any", os.environ)
+            raise Failure("usage", "--model is missing", f"give {FORMS}")
+        choices = [parse(one) for one in asked]
+        for choice in choices:
+            if choice.role and choice.role not in project.roles:
+                raise Failure("usage", f"--model {choice.role}=…: no such role", f"roles: {', '.join(project.roles)}")
+            if choice.id != OPEN:
+                make(choice.id, os.environ)
+    except ModelUnknown as unknown:
+        raise Failure("usage", str(unknown)) from unknown
+    except ModelNotReady as missing:
+        raise Failure("not_ready", str(missing), *missing.remedies) from missing
+    models = {choice.role: choice.id for choice in choices}
+    if without := [role for role in project.roles if role not in models and "" not in models]:
+        raise Failure(
+            "usage", f"no --model for {', '.join(without)}", "give one without a role: it is every other role's"
+        )
+    return models
+
+
+def _plan(settings: Settings, project: Project) -> Plan:
+    seats = share_out(project.roles, settings.agents)
+    models = tuple(ModelPlan(role, settings.model_of(role), _priced(settings.model_of(role))) for role in seats)
+    limits = Limits(settings.budget, settings.session_budget, settings.hours, settings.idle_s)
+    return Plan(settings.name, utc_now(), seats, models, limits, None, settings.budget)
+
+
+def _priced(id: str) -> bool | None:
+    vendor, _, name = id.partition("/")
+    if vendor not in KEYS:
+        return None
+    try:
+        get_snapshot().find_provider_model(name.partition("@")[0], None, vendor, None)
+    except LookupError:
+        return False
+    return True
+
+
+def render_plan(plan: Plan) -> str:
+    words: Mapping[bool | None, str] = {True: "priced", False: "price unknown", None: "unmetered"}
+    models = ", ".join(sorted({f"{one.id} ({words[one.priced]})" for one in plan.models}))
+    limits = plan.limits
+    money_words = (
+        f"{money(limits.budget_usd)}, {money(limits.session_usd)} a session" if limits.budget_usd else "no money"
+    )
+    return "\n".join(
+        [
+            f"would start {plan.run}, spending nothing yet",
+            "  seats     "
+            + ", ".join(f"{count} {role}" for role, count in plan.seats.items())
+            + "; one first, more as ready tasks appear",
+            f"  model     {models}",
+            f"  limits    {money_words}, {f'{limits.hours:g} h' if limits.hours else 'no end by the clock'}"
+            + (f", drains after {limits.idle_s / 3600:g} h without a newly passing case" if limits.idle_s else ""),
+            "  estimate  none; worst case " + (money(plan.worst_case_usd) if plan.worst_case_usd else "no money"),
+        ]
+    )
