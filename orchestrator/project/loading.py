@@ -8,19 +8,21 @@ from types import MappingProxyType
 from orchestrator.project.problems import Problem, ProjectError, nearest
 from orchestrator.project.project import (
     Budget,
+    Cheat,
     Expectation,
-    ImageEntry,
     Milestone,
     Need,
     PlannedTask,
     Project,
-    SourceEntry,
 )
 from orchestrator.project.reading import Document, read_toml
 from orchestrator.project.rules import plan_problems, problems_of
 from orchestrator.project.schema import CheatFile, PlanFile, ProjectFile, ReferenceFile
+from orchestrator.project.schema import Source as SourceSection
 from orchestrator.project.schema import Suite as SuiteSection
+from sandbox.image import ImageSpec
 from sandbox.room import Limits
+from sandbox.sources import Deb, Git, Source, Src, Url
 from verifiers.suites import BuildPlan, Suite, When
 
 
@@ -52,18 +54,24 @@ def _project(
     name: str,
     plan: tuple[PlannedTask, ...],
     reference: Expectation | None,
-    cheats: dict[str, str],
+    cheats: tuple[Cheat, ...],
 ) -> Project:
     model = doc.model
     return Project(
         name=name,
         folder=folder,
         goal=(folder / "goal.md").read_text(encoding="utf-8"),
-        image=ImageEntry(model.image.packages, model.image.base, model.image.judge),
-        sources=tuple(
-            SourceEntry(key, **{field: value for field, value in source.model_dump().items() if value is not None})
-            for key, source in model.sources.items()
+        image=ImageSpec(
+            packages=model.image.packages,
+            base=model.image.base,
+            setup=_if_there(folder / "image/setup.sh"),
+            files=_if_there(folder / "image/files"),
         ),
+        judge_image=None
+        if model.image.judge is None
+        else ImageSpec(packages=model.image.judge, base=model.image.base, judge=True),
+        sources=MappingProxyType({key: _source(section) for key, section in model.sources.items()}),
+        shown_sources=frozenset(key for key, section in model.sources.items() if section.show),
         build=BuildPlan(model.build.run, model.build.artifacts, model.build.time, model.build.warm),
         limits=Limits(cpus=model.limits.cpus, memory=model.limits.memory, disk=model.limits.disk),
         command_s=model.limits.command,
@@ -82,9 +90,24 @@ def _project(
         plan=plan,
         prompts=MappingProxyType({file.stem: file.read_text(encoding="utf-8") for file in (folder / "prompts").glob("*.md")}),
         reference=reference,
-        cheats=MappingProxyType(cheats),
+        cheats=cheats,
         notices=tuple(f'follow-up "{followup.name}" is not run by this version yet' for followup in model.followup),
     )
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.exists() else None
+
+
+def _source(section: SourceSection) -> Source:
+    path = section.path or ""
+    if section.deb:
+        return Deb(section.deb, path)
+    if section.src:
+        return Src(section.src, path)
+    if section.url:
+        return Url(section.url, section.sha256 or "", path)
+    return Git(section.git or "", section.commit or "", path)
 
 
 def _suite(section: SuiteSection) -> Suite:
@@ -141,9 +164,9 @@ def _reference(folder: Path, suites: set[str]) -> Expectation | None:
     return Expectation(MappingProxyType(dict(doc.model.suites)), doc.model.allow, doc.model.packages)
 
 
-def _cheats(folder: Path) -> dict[str, str]:
+def _cheats(folder: Path) -> tuple[Cheat, ...]:
     files = sorted(path / "expect.toml" for path in (folder / "cheats").glob("*") if path.is_dir())
     missing = [Problem(file, 0, 'is missing; say how the cheat must be caught: caught = "…"') for file in files if not file.exists()]
     if missing:
         raise ProjectError(missing)
-    return {file.parent.name: read_toml(file, CheatFile).model.caught for file in files}
+    return tuple(Cheat(file.parent.name, **read_toml(file, CheatFile).model.model_dump()) for file in files)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.image import ImageSpec
 from sandbox.room import Limits
+from sandbox.sources import Source
 from verifiers.suites import BuildPlan, Suite
 
 SHIPPED_ROLES = ("builder", "planner")
@@ -51,36 +53,25 @@ class PlannedTask:
 
 
 @dataclass(frozen=True)
-class SourceEntry:
-    """`[sources]`: one input from outside. Exactly one of `deb`, `src`, `url`, `git` is set."""
-
-    name: str
-    deb: str = ""
-    src: str = ""
-    url: str = ""
-    sha256: str = ""
-    git: str = ""
-    commit: str = ""
-    path: str = ""
-    show: bool = False
-
-
-@dataclass(frozen=True)
-class ImageEntry:
-    """`[image]`. `judge` None: case rooms use the seats' image."""
-
-    packages: tuple[str, ...]
-    base: str
-    judge: tuple[str, ...] | None
-
-
-@dataclass(frozen=True)
 class Expectation:
     """What the reference must reach: shares by suite (absent = all), and what it alone may have."""
 
     suites: Mapping[str, float]
     allow: tuple[str, ...]
     packages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cheat:
+    """A way to look right without being it. It is caught when it passes at most the share `passes` of the cases and
+    what stopped it is what was meant to: `reason` stands in the reasons of most cases it lost, and every case drawn
+    as the twist `loses` is among these."""
+
+    name: str
+    caught: str
+    reason: str
+    passes: float
+    loses: str
 
 
 @dataclass(frozen=True)
@@ -93,8 +84,10 @@ class Project:
     name: str
     folder: Path
     goal: str
-    image: ImageEntry
-    sources: tuple[SourceEntry, ...]
+    image: ImageSpec
+    judge_image: ImageSpec | None  # None: case rooms have the seats' image
+    sources: Mapping[str, Source]
+    shown_sources: frozenset[str]  # seen by seats at /sources/NAME
     build: BuildPlan
     limits: Limits
     command_s: float
@@ -108,7 +101,7 @@ class Project:
     plan: tuple[PlannedTask, ...]
     prompts: Mapping[str, str]
     reference: Expectation | None
-    cheats: Mapping[str, str]  # folder name → the means that must catch it
+    cheats: tuple[Cheat, ...]
     notices: tuple[str, ...] = ()
 
     @property

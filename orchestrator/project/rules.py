@@ -95,8 +95,6 @@ def _sources(doc: Doc) -> Iterator[Problem]:
             yield doc.problem(at, f"sources.{name} has a url and no sha256; without it nobody knows what was judged")
         elif source.git and not source.commit:
             yield doc.problem(at, f"sources.{name} has a git address and no commit (40 hex digits)")
-        elif kinds != ["deb"]:
-            yield doc.problem((*at, kinds[0]), f"sources.{name}.{kinds[0]} is not fetched by this version yet; use deb")
 
 
 def _build(doc: Doc) -> Iterator[Problem]:
@@ -145,6 +143,8 @@ def _suite(doc: Doc, index: int, suite: Suite) -> Iterator[Problem]:
         yield doc.problem((*at, "count"), "count goes with generate; cases from files are counted by themselves")
     if suite.cases is None and not suite.generate:
         yield from _whole_suite(doc, at, suite)
+    elif suite.room == "build":
+        yield doc.problem((*at, "room"), 'room = "build" is for a suite without cases; cases have rooms of their own')
     elif suite.results is not None:
         yield doc.problem((*at, "results"), "results is for a suite without cases; here each case's exit code is its result")
     for number, program in enumerate(suite.allow):
@@ -167,22 +167,18 @@ def _whole_suite(doc: Doc, at: KeyPath, suite: Suite) -> Iterator[Problem]:
 def _suite_files(doc: Doc, index: int, suite: Suite, folder: Path) -> Iterator[Problem]:
     """Everything a suite names in the folder must be there, and what is run must be executable."""
     at: KeyPath = ("suite", index)
-    commands = [("run", suite.run), ("prepare", suite.prepare), *(("steps", step) for step in suite.steps)]
-    for key, command in commands:
-        name = command.split()[0] if command and command.split() else ""
-        if not name or name.startswith("$") or ("/" not in name and not (folder / name).exists()):
-            continue
-        file = folder / name
-        if not file.is_file():
-            here = [str(path.relative_to(folder)) for path in sorted((folder / "suites").glob("*")) if path.is_file()]
-            yield doc.problem((*at, key), f"{key} names {name}, which is not there{nearest(name, here)}")
-        elif key != "prepare" and not os.access(file, os.X_OK):
-            yield doc.problem((*at, key), f"{name} is not executable; run: chmod +x {file}")
+    for key, command in (("run", suite.run), *(("steps", step) for step in suite.steps)):
+        if command is not None and not command.startswith("$OUT/"):
+            yield from _command(doc, (*at, key), key, command, folder)
+    if suite.prepare is not None and not (folder / suite.prepare).is_file():
+        yield doc.problem((*at, "prepare"), f"prepare names {suite.prepare}, which is not there{_nearest_file(suite.prepare, folder)}")
     if suite.cases is None:
         return
     pattern = suite.cases
     if pattern.startswith("!"):
-        yield doc.problem((*at, "cases"), "a command that lists cases is not run by this version yet; name files")
+        yield from _command(doc, (*at, "cases"), "cases", pattern[1:], folder)
+        if suite.prepare:
+            yield doc.problem((*at, "prepare"), "prepare rewrites a case's file, and cases that a command lists have none")
     elif pattern.startswith("sources/"):
         source = pattern.split("/")[1]
         if source not in doc.model.sources:
@@ -191,6 +187,20 @@ def _suite_files(doc: Doc, index: int, suite: Suite, folder: Path) -> Iterator[P
         yield doc.problem((*at, "cases"), f"{pattern!r} must be a path inside the project's folder")
     elif not any(folder.glob(pattern)):
         yield doc.problem((*at, "cases"), f"{pattern} matches no file in {folder}")
+
+
+def _command(doc: Doc, at: KeyPath, key: str, command: str, folder: Path) -> Iterator[Problem]:
+    """A command is an executable file of the project's folder, with arguments."""
+    name = next(iter(command.split()), "")
+    if not name or not (folder / name).is_file():
+        words = f"{key} names {name or 'nothing'}, which is not in the project's folder{_nearest_file(name, folder)}"
+        yield doc.problem(at, words)
+    elif not os.access(folder / name, os.X_OK):
+        yield doc.problem(at, f"{name} is not executable; run: chmod +x {folder / name}")
+
+
+def _nearest_file(name: str, folder: Path) -> str:
+    return nearest(name, [str(path.relative_to(folder)) for path in (folder / "suites").glob("*") if path.is_file()])
 
 
 def _suites_together(doc: Doc, folder: Path) -> Iterator[Problem]:

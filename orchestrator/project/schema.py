@@ -199,6 +199,9 @@ class ReferenceFile(Section):
 
 
 class CheatFile(Section):
-    """`cheats/NAME/expect.toml`: by what means the cheat must be caught."""
+    """`cheats/NAME/expect.toml`: by what means the cheat must be caught, and what shows that it was that."""
 
     caught: Text
+    reason: str = ""
+    passes: Share = 0.0
+    loses: str = ""
