@@ -1,0 +1,17 @@
+"""A project's folder: read, checked, frozen, locked and proved. `docs/project-format.md` describes it for people."""
+
+from orchestrator.project.loading import load
+from orchestrator.project.problems import LockDiffers, Problem, ProjectError
+from orchestrator.project.project import Budget, Milestone, Need, PlannedTask, Project
+
+__all__ = [
+    "Budget",
+    "LockDiffers",
+    "Milestone",
+    "Need",
+    "PlannedTask",
+    "Problem",
+    "Project",
+    "ProjectError",
+    "load",
+]

@@ -1,0 +1,207 @@
+"""The keys of a project's TOML files, as pydantic models: types, forms and defaults.
+
+What needs more than one key, or a look into the folder, is in `rules.py`. Sizes become bytes, durations seconds and
+money micro-dollars here, at the border.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from sandbox.room import GIB
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT])(?:i?B)?")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?) ?([smhd])")
+_UNIT_BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_BOUND = re.compile(r"(<=|>=) ?(\d+(?:\.\d+)?)")
+_HOST_PORT = re.compile(r"[A-Za-z0-9.-]+:\d{1,5}")
+
+
+def size(value: object) -> int:
+    """Bytes of `"4G"`. The unit is asked for: 4 may mean four of anything."""
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('must be a size with its unit, like "4G" or "512M"')
+    return int(float(match[1]) * _UNIT_BYTES[match[2]])
+
+
+def seconds(value: object) -> float:
+    """Seconds of `"10m"`."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None or float(match[1]) == 0:
+        raise ValueError('must be a duration with its unit, like "10s", "5m" or "2h"')
+    return float(match[1]) * _UNIT_SECONDS[match[2]]
+
+
+def micro_dollars(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+        raise ValueError("must be an amount in USD above 0, like 15 or 0.5, without a currency sign")
+    return round(value * 1_000_000)
+
+
+def network(value: object) -> str | tuple[str, ...]:
+    if value in ("none", "open"):
+        return str(value)
+    if isinstance(value, tuple) and value and all(isinstance(host, str) and _HOST_PORT.fullmatch(host) for host in value):
+        return value
+    raise ValueError('must be "none", "open" or a list of "host:port"')
+
+
+def threshold(value: object) -> tuple[str, float]:
+    """`0.99` is a share of cases; `"<= 1.0"` and `">= 2"` bound the geometric mean of a measured suite."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
+        return ("share", float(value))
+    match = _BOUND.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('must be a share above 0 and up to 1, like 0.99, or for a measured suite a bound like "<= 1.0"')
+    return (match[1], float(match[2]))
+
+
+Network = Annotated[str | tuple[str, ...], BeforeValidator(network)]
+Size = Annotated[int, BeforeValidator(size)]
+Seconds = Annotated[float, BeforeValidator(seconds)]
+MicroDollars = Annotated[int, BeforeValidator(micro_dollars)]
+Threshold = Annotated[tuple[str, float], BeforeValidator(threshold)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Text = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Strings = tuple[Text, ...]
+
+
+class Section(BaseModel):
+    """Unknown keys are mistakes: a misspelt `heldout` would publish what was to be hidden.
+
+    Lists reach the models as tuples (`reading.py` turns them), so that strict types and frozen values go together.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Image(Section):
+    packages: Strings = ()
+    base: Text = "debian:bookworm"
+    judge: Strings | None = None
+    dockerfile: Text | None = None
+
+
+class Source(Section):
+    deb: Text | None = None
+    src: Text | None = None
+    url: Text | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    git: Text | None = None
+    commit: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = None
+    path: Text | None = None
+    show: bool = False
+
+
+class Seed(Section):
+    git: Text
+    commit: Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
+
+
+class Build(Section):
+    run: Text
+    artifacts: Strings = ()
+    time: Seconds = 600.0
+    warm: Strings = ()
+
+
+class Limits(Section):
+    cpus: Annotated[float, Field(gt=0)] = 2.0
+    memory: Size = 4 * GIB
+    disk: Size = 20 * GIB
+    command: Seconds = 600.0
+    fast: Seconds = 180.0
+
+
+class Suite(Section):
+    name: Name
+    cases: Text | None = None
+    generate: Text | None = None
+    count: Annotated[int, Field(ge=1)] | None = None
+    prepare: Text | None = None
+    run: Text | None = None
+    steps: Strings = ()
+    verifier: Text | None = None
+    room: Literal["judge", "build"] = "judge"
+    results: Text | None = None
+    variants: Strings = ()
+    heldout: Share = 0.0
+    when: Literal["fast", "gate", "main"] = "fast"
+    time: Seconds = 10.0
+    better: Literal["lower", "higher"] | None = None
+    allow: Strings = ()
+
+
+class Budget(Section):
+    usd: MicroDollars | None = None
+    hours: Annotated[float, Field(gt=0)] | None = None
+    session: MicroDollars = 15_000_000
+    idle: Seconds | None = None
+
+
+class Milestone(Section):
+    name: Text
+    credit: Annotated[float, Field(gt=0, le=100)]
+    needs: Annotated[dict[str, Threshold], Field(min_length=1)]
+
+
+class FollowUp(Section):
+    name: Name
+    suite: Text
+    usd: MicroDollars | None = None
+
+
+class ProjectFile(Section):
+    """`project.toml`."""
+
+    schema_: Annotated[int, Field(alias="schema")]
+    image: Image
+    build: Build
+    suite: Annotated[tuple[Suite, ...], Field(min_length=1)]
+    network: Network = "none"
+    forbid: Strings = ()
+    sources: dict[Name, Source] = Field(default_factory=dict)
+    seed: Seed | None = None
+    limits: Limits = Limits()
+    roles: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=lambda: {"builder": 1})
+    budget: Budget = Budget()
+    milestone: tuple[Milestone, ...] = ()
+    followup: tuple[FollowUp, ...] = ()
+
+
+class PlannedTask(Section):
+    name: Name
+    title: Text
+    why: Text
+    cases: Annotated[Strings, Field(min_length=1)]
+    touches: Strings = ()
+    after: Strings = ()
+
+
+class PlanFile(Section):
+    """`plan.toml`: the tasks that the board begins with. `after` names other tasks of this file."""
+
+    task: Annotated[tuple[PlannedTask, ...], Field(min_length=1)]
+
+
+class ReferenceFile(Section):
+    """`reference/expect.toml`: the share each suite must reach, and what the reference alone may have."""
+
+    suites: dict[str, Share] = Field(default_factory=dict)
+    allow: Strings = ()
+    packages: Strings = ()
+
+
+class CheatFile(Section):
+    """`cheats/NAME/expect.toml`: by what means the cheat must be caught, and what shows that it was that."""
+
+    caught: Text
+    reason: str = ""
+    passes: Share = 0.0
+    loses: str = ""

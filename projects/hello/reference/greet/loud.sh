@@ -1,0 +1,2 @@
+. "${0%/*}/../lib/names.sh"
+names | sed 's/^/Hello, /' | tr '[:lower:]' '[:upper:]'

@@ -1,0 +1,2 @@
+. "${0%/*}/../lib/names.sh"
+names | awk '{ print NR ". Hello, " $0 }'

@@ -1,0 +1,2 @@
+[ "$(printf 'Ada\nIvan\n' | sh greet/backwards.sh)" = "Hello, Ivan
+Hello, Ada" ]

@@ -1,0 +1,1 @@
+[ "$(printf 'Grace Hopper\n' | sh greet/initials.sh)" = "Hello, G. H." ]

@@ -1,0 +1,1 @@
+[ "$(printf 'Ada\nIvan\nJoan\n' | sh greet/longest.sh)" = "Hello, Ivan" ]

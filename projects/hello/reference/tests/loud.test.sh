@@ -1,0 +1,1 @@
+[ "$(printf 'Ada\n' | sh greet/loud.sh)" = "HELLO, ADA" ]

@@ -1,0 +1,1 @@
+[ "$(printf 'Ada\n\n' | sh greet/plain.sh)" = "Hello, Ada" ]

@@ -1,0 +1,2 @@
+[ "$(printf 'Ivan\nAda\n' | sh greet/sorted.sh)" = "Hello, Ada
+Hello, Ivan" ]

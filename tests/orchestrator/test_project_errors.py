@@ -1,0 +1,216 @@
+"""Wrong project files: each likely mistake is answered with file, line and remedy, and nothing starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.project import ProjectError, load
+
+GOOD = """\
+schema = 1
+forbid = ["gcc"]
+
+[image]
+packages = ["git", "python3-minimal"]
+
+[sources]
+texts = { deb = "miscfiles" }
+
+[build]
+run = "true"
+artifacts = ["out"]
+time = "10m"
+
+[limits]
+memory = "4G"
+
+[[suite]]
+name = "greet"
+cases = "suites/greet/*.txt"
+steps = ["suites/one.sh"]
+heldout = 0.2
+allow = ["gcc"]
+
+[[suite]]
+name = "unit"
+room = "build"
+run = "suites/unit.sh"
+results = "libtest"
+when = "gate"
+
+[roles]
+builder = 2
+
+[budget]
+usd = 5
+idle = "1h"
+
+[[milestone]]
+name = "greets"
+credit = 60
+needs = { greet = 0.99 }
+"""
+
+
+def write_project(folder: Path, text: str = GOOD) -> Path:
+    """A small valid project, but for what `text` says."""
+    for name, content in {
+        "project.toml": text,
+        "goal.md": "Say hello.\n",
+        "seed/README.md": "Empty.\n",
+        "suites/one.sh": "#!/bin/sh\n",
+        "suites/unit.sh": "#!/bin/sh\n",
+        "suites/plain.sh": "#!/bin/sh\n",
+        "suites/greet/a.txt": "a\n",
+        "prompts/poet.md": "You write verse.\n" if "poet" in text else "",
+        "cheats/fake/expect.toml": 'caught = "no-case"\n',
+    }.items():
+        if not content:
+            continue
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+        if name in ("suites/one.sh", "suites/unit.sh"):
+            file.chmod(0o755)
+    return folder
+
+
+# What is replaced in the good file, by what; the line of the answer; what the answer says.
+MISTAKES = {
+    "unknown key": ('run = "true"', 'runs = "true"', 11, "build.runs is not a key; did you mean build.run?"),
+    "unknown table": ("[limits]", "[limit]", 15, "limit is not a key; did you mean limits?"),
+    "unknown key of a suite": ("heldout = 0.2", "held_out = 0.2", 22, "did you mean suite.heldout?"),
+    "missing key": ('run = "true"\n', "", 10, "build.run is required"),
+    "missing schema": ("schema = 1", "", 1, 'schema is required: write "schema = 1"'),
+    "schema of the future": ("schema = 1", "schema = 2", 1, "reads schema 1"),
+    "not TOML": ('time = "10m"', "time = 10m", 13, "not valid TOML"),
+    "unclosed text": ('run = "true"', 'run = "true', 11, "not valid TOML"),
+    "key twice": ("usd = 5", "usd = 5\nusd = 6", 37, "not valid TOML"),
+    "size without unit": ('memory = "4G"', "memory = 4", 16, 'like "4G"'),
+    "duration without unit": ('time = "10m"', 'time = "10"', 13, 'like "10s"'),
+    "share in percent": ("heldout = 0.2", "heldout = 20", 22, "suite.heldout must be at most 1 (got 20)"),
+    "needs in percent": ("greet = 0.99", "greet = 99", 42, "a share above 0 and up to 1"),
+    "money with a sign": ("usd = 5", 'usd = "$5"', 36, "without a currency sign"),
+    "text for a number": ("builder = 2", 'builder = "2"', 33, "roles.builder must be a whole number"),
+    "no seats": ("builder = 2", "builder = 0", 33, "roles.builder must be at least 1"),
+    "role misspelt": ("builder = 2", "builder = 1\nbilder = 1", 34, "did you mean roles.builder?"),
+    "role of a later version": ("builder = 2", "builder = 1\nreviewer = 1", 34, "not run by this version yet"),
+    "no builder": ("builder = 2", "planner = 1", 32, "write builder = 1"),
+    "one table for suites": ('[[suite]]\nname = "greet"', '[suite]\nname = "greet"', 25, "not valid TOML"),
+    "many tables for one": ("[image]", "[[image]]", 4, "must be one table; write [image]"),
+    "packages in one text": ('["git", "python3-minimal"]', '["git python3-minimal"]', 5, "one name a string"),
+    "packages not a list": ('["git", "python3-minimal"]', '"git"', 5, "image.packages must be a list"),
+    "base of another kind": ("[image]", '[image]\nbase = "ubuntu:22.04"', 5, 'like "debian:bookworm"'),
+    "two suites of one name": ('name = "unit"', 'name = "greet"', 26, "two suites are named greet"),
+    "glob that matches nothing": ("greet/*.txt", "greet/*.c", 20, "suites/greet/*.c matches no file"),
+    "glob out of the folder": ("suites/greet/*.txt", "../greet/*.txt", 20, "inside the project's folder"),
+    "source not declared": ("suites/greet/*.txt", "sources/text/*.c", 20, "did you mean texts?"),
+    "source without a kind": ('{ deb = "miscfiles" }', "{ show = true }", 8, "exactly one of deb, src, url, git"),
+    "command not there": ("suites/one.sh", "suites/ones.sh", 21, "did you mean suites/one.sh?"),
+    "command not executable": ("suites/one.sh", "suites/plain.sh", 21, "chmod +x"),
+    "run and steps": ('steps = ["suites/one.sh"]', 'steps = ["suites/one.sh"]\nrun = "suites/one.sh"', 18, "exactly one of"),
+    "no way to judge": ('steps = ["suites/one.sh"]\n', "", 18, "exactly one of run, steps, verifier"),
+    "whole suite without results": ('results = "libtest"\n', "", 25, 'results = "libtest"'),
+    "results of another kind": ('results = "libtest"', 'results = "tap"', 29, "not read by this version yet"),
+    "held out of a whole suite": ('when = "gate"', 'when = "gate"\nheldout = 0.5', 31, "heldout needs cases"),
+    "unknown tier": ('when = "gate"', 'when = "gates"', 30, "suite.when must be 'fast', 'gate' or 'main'"),
+    "tier of a later version": ('when = "gate"', 'when = "main"', 30, "not run by this version yet"),
+    "hidden here, shown there": (
+        'room = "build"\nrun = "suites/unit.sh"\nresults = "libtest"',
+        'cases = "suites/greet/*.txt"\nrun = "suites/one.sh"',
+        25,
+        "would be hidden in one suite and shown in another",
+    ),
+    "allow what is allowed": ('allow = ["gcc"]', 'allow = ["as"]', 23, "which forbid does not forbid"),
+    "forbid a path": ('forbid = ["gcc"]', 'forbid = ["/usr/bin/gcc"]', 2, "a program's name without path"),
+    "artifact outside": ('artifacts = ["out"]', 'artifacts = ["../out"]', 12, "inside the repository"),
+    "milestone of no suite": ("greet = 0.99", "great = 0.99", 42, "did you mean greet?"),
+    "too much credit": ("credit = 60", "credit = 60\nneeds = { unit = 1.0 }\n[[milestone]]\nname = 'b'\ncredit = 50", 39, "add up to 110"),
+    "network of a wrong form": ("schema = 1", 'schema = 1\nnetwork = "yes"', 2, '"none", "open" or a list'),
+    "network not yet": ("schema = 1", 'schema = 1\nnetwork = "open"', 2, "not run by this version yet"),
+    "verifier not yet": ('steps = ["suites/one.sh"]', 'verifier = "suites/one.sh"', 21, "not run by this version yet"),
+    "generate not yet": ('cases = "suites/greet/*.txt"', 'generate = "suites/one.sh"\ncount = 3', 20, "not run by this version yet"),
+    "warm not yet": ('time = "10m"', 'time = "10m"\nwarm = ["work"]', 14, "not run by this version yet"),
+    "follow-up of no suite": ("[budget]", "[[followup]]\nname = 'x'\nsuite = 'gret'\n[budget]", 37, "did you mean greet?"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda name: name.replace(" ", "-"))
+def test_a_wrong_project_file_is_answered_with_file_line_and_remedy(mistake: str, tmp_path: Path) -> None:
+    old, new, line, words = MISTAKES[mistake]
+    assert old in GOOD
+    folder = write_project(tmp_path / "hello", GOOD.replace(old, new, 1))
+    with pytest.raises(ProjectError) as caught:
+        load(folder)
+    answers = str(caught.value).splitlines()
+    matching = [answer for answer in answers if answer.startswith(f"{folder}/project.toml:{line}: ") and words in answer]
+    assert matching, answers
+    assert caught.value.exit_code == 2
+
+
+def test_the_file_that_the_mistakes_are_made_in_is_right(tmp_path: Path) -> None:
+    project = load(write_project(tmp_path / "hello"))
+    assert project.name == "hello"
+    assert [suite.name for suite in project.suites] == ["greet", "unit"]
+    assert project.budget.usd == 5_000_000
+    assert project.limits.memory == 4 << 30
+
+
+def test_a_follow_up_is_accepted_and_said_to_wait(tmp_path: Path) -> None:
+    folder = write_project(tmp_path / "hello", GOOD + "[[followup]]\nname = 'more'\nsuite = 'greet'\n")
+    (folder / "followups/more").mkdir(parents=True)
+    (folder / "followups/more/goal.md").write_text("Say goodbye.\n")
+    assert load(folder).notices == ('follow-up "more" is not run by this version yet',)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    text = GOOD.replace("greet = 0.99", "great = 0.99").replace('artifacts = ["out"]', 'artifacts = ["/out"]')
+    with pytest.raises(ProjectError) as caught:
+        load(write_project(tmp_path / "hello", text))
+    assert [problem.line for problem in caught.value.problems] == [12, 42]
+
+
+MISSING = {
+    "project.toml": "is missing; a project is a folder with a project.toml",
+    "goal.md": "say there what is to be built",
+    "seed/README.md": "holds the first commit of main",
+    "cheats/fake/expect.toml": "say how the cheat must be caught",
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_a_missing_file_is_named_with_what_it_is_for(name: str, tmp_path: Path) -> None:
+    folder = write_project(tmp_path / "hello")
+    (folder / name).unlink()
+    with pytest.raises(ProjectError, match=MISSING[name]):
+        load(folder)
+
+
+OTHER_FILES = {
+    "a prompt for nobody": ("prompts/bilder.md", "You build.\n", "prompts/bilder.md: is for no role of this project; did you"),
+    "a cheat's unknown key": ("cheats/fake/expect.toml", 'cought = "x"\n', "expect.toml:1: cought is not a key; did you mean caught?"),
+    "a reference's unknown suite": ("reference/expect.toml", "\nsuites = { gret = 1.0 }\n", "expect.toml:2: gret is no suite; did you mean greet?"),
+    "a task after none": (
+        "plan.toml",
+        "[[task]]\nname='a'\ntitle='A'\nwhy='w'\ncases=['greet/*']\nafter=['b']\n",
+        "plan.toml:6: after names b, which is no task above",
+    ),
+    "a task's unknown suite": (
+        "plan.toml",
+        "[[task]]\nname='a'\ntitle='A'\nwhy='w'\ncases=['gret/*']\n",
+        "plan.toml:5: gret/* is in no suite; did you mean greet?",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", OTHER_FILES, ids=lambda name: name.replace(" ", "-"))
+def test_the_folders_other_files_are_checked_like_the_first(mistake: str, tmp_path: Path) -> None:
+    name, text, words = OTHER_FILES[mistake]
+    folder = write_project(tmp_path / "hello")
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+    with pytest.raises(ProjectError) as caught:
+        load(folder)
+    assert words in str(caught.value)
