@@ -1,7 +1,7 @@
 """One declaration, one root file system, kept by content: what bubblewrap binds and what Docker imports.
 
     HOME/images/
-      requests/<request>        the digest that this declaration became; written last, so that nothing half-made is found
+      requests/<request>        the digest that this declaration became; written last: nothing half-made is found
       requests/<request>.lock   held while it is built
       <digest>/image.tar        the root file system; its sha256 is the digest
       <digest>/tree/            the same, unpacked, without device nodes
@@ -17,12 +17,12 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shutil import which
 from typing import Final
 
 import anyio
@@ -151,7 +151,7 @@ async def _build(spec: ImageSpec, half: Path, progress: Callable[[str], None]) -
 
 
 async def _own_mounts() -> tuple[str, ...]:
-    """As root mmdebstrap mounts the machine's /sys and devices in the image it makes: not where they can be left behind.
+    """As root mmdebstrap mounts the machine's /sys and devices in what it makes: not where they can be left behind.
 
     Nothing where that cannot be had (inside a plain chroot, or without the right to mount at all).
     """
@@ -172,22 +172,23 @@ def _tell(progress: Callable[[str], None], line: str) -> None:
 def builder_mode() -> str:
     """How mmdebstrap works for this user: as root, with a range of user ids, or with a library that pretends.
 
-    Raises `EngineUnavailable` with the command that an administrator has to run.
+    Raises `EngineUnavailable` with the command that has to be run first.
     """
+    path = bare_environment()["PATH"]
     root = os.geteuid() == 0
-    if shutil.which("mmdebstrap", path=bare_environment()["PATH"]) is None:
-        more = "" if root else " fakechroot fakeroot"
-        raise EngineUnavailable(
-            f"images are built by mmdebstrap, which is not here; run: apt-get install mmdebstrap{more}"
-        )
-    if root:
-        return "root"
-    if shutil.which("newuidmap") and _has_subuids():
-        return "unshare"
-    if shutil.which("fakechroot") and shutil.which("fakeroot"):
-        return "fakechroot"
+    missing = [
+        tool for tool in ("mmdebstrap", *(() if root else ("fakechroot", "fakeroot"))) if not which(tool, path=path)
+    ]
+    if "mmdebstrap" not in missing:
+        if root:
+            return "root"
+        if which("newuidmap", path=path) and _has_subuids():
+            return "unshare"
+        if not missing:
+            return "fakechroot"
     raise EngineUnavailable(
-        "an ordinary user builds images with fakechroot, which is not here; run as root: apt-get install fakechroot fakeroot"
+        f"images are built with {' and '.join(missing)}, not found here; "
+        f"run{'' if root else ' as root'}: apt-get install {' '.join(missing)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a project needs from outside, fetched once, checked, kept by content and read-only, because rooms have no network.
+"""What a project needs from outside, fetched once, checked and kept read-only, because rooms have no network.
 
     HOME/sources/
       requests/<request>.json   version and digest of what this declaration became
@@ -129,7 +129,9 @@ def _noted(note: Path, home: Path) -> Fetched | None:
     except FileNotFoundError:
         return None
     folder = kept(known["digest"], home)
-    return folder and Fetched(folder=folder, digest=known["digest"], version=known["version"], pin=known["pin"])
+    if folder is None:
+        return None
+    return Fetched(folder=folder, digest=known["digest"], version=known["version"], pin=known["pin"])
 
 
 def _words(source: Source) -> str:
@@ -166,7 +168,7 @@ async def _bring_deb(source: Deb, half: Path, apt: Path) -> tuple[Path, str]:
     async with held(_apt_lock(apt)):
         env = await private_apt(apt / "deb", source.suite, "deb")
         await run(["apt-get", "download", source.name], env=env, cwd=half)
-    package = next(half.glob("*.deb"))
+    [package] = await anyio.to_thread.run_sync(_ending, half, r"\.deb$")
     version = (await run(["dpkg-deb", "--field", package, "Version"])).strip()
     tree = half / "package"
     await run(["dpkg-deb", "--extract", package, tree])
@@ -177,11 +179,11 @@ async def _bring_src(source: Src, half: Path, apt: Path) -> tuple[Path, str]:
     async with held(_apt_lock(apt)):
         env = await private_apt(apt / "src", source.suite, "deb-src")
         await run(["apt-get", "source", "--download-only", "--only-source", source.name], env=env, cwd=half)
-    version = re.search(r"^Version: (\S+)", next(half.glob("*.dsc")).read_text(), re.MULTILINE)
-    assert version is not None
-    archives = [
-        path for path in half.iterdir() if re.search(r"\.tar\.\w+$", path.name) and ".debian.tar." not in path.name
-    ]
+    [description] = await anyio.to_thread.run_sync(_ending, half, r"\.dsc$")
+    version = re.search(r"^Version: (\S+)", await anyio.Path(description).read_text(), re.MULTILINE)
+    if version is None:
+        raise SourceError(f"{description.name}: no version in it")
+    archives = await anyio.to_thread.run_sync(_ending, half, r"(?<!\.debian)\.tar\.\w+$")
     tree = half / "tree"
     tree.mkdir()
     for archive in sorted(archives, key=lambda path: ".orig-" in path.name):  # the main one first
@@ -214,18 +216,30 @@ async def _bring_git(source: Git, half: Path) -> Path:
 async def _chosen(tree: Path, path: str, half: Path) -> Path:
     """What `path` names in `tree`: a folder of it, or a folder of an archive that lies somewhere in it."""
     archive, _, folder = path.partition(":")
-    if archive:
-        matches = [found for found in tree.rglob(PurePosixPath(archive).name) if f"/{found}".endswith(f"/{archive}")]
-        files = [found for found in matches if found.is_file() and not found.is_symlink()]
-        if len(files) != 1:
-            raise SourceError(f"{path}: {len(files) or 'no'} archives of that name in the source")
-        inner = half / "inner"
-        inner.mkdir()
-        return await _unpack(files[0], folder, inner)
-    chosen = tree / folder
-    if not chosen.resolve().is_relative_to(tree.resolve()) or not chosen.is_dir():
-        raise SourceError(f"{path}: no such folder in the source")
+    if not archive:
+        return await anyio.to_thread.run_sync(_folder, tree, folder)
+    inner = half / "inner"
+    inner.mkdir()
+    return await _unpack(await anyio.to_thread.run_sync(_archive, tree, archive), folder, inner)
+
+
+def _folder(tree: Path, folder: str) -> Path:
+    chosen = (tree / folder).resolve()
+    if not chosen.is_relative_to(tree.resolve()) or not chosen.is_dir():
+        raise SourceError(f"{folder}: no such folder in the source")
     return chosen
+
+
+def _archive(tree: Path, name: str) -> Path:
+    named = [path for path in tree.rglob(PurePosixPath(name).name) if f"/{path}".endswith(f"/{name}")]
+    files = [path for path in named if path.is_file() and not path.is_symlink()]
+    if len(files) != 1:
+        raise SourceError(f"{name}: {len(files) or 'no'} archives of that name in the source")
+    return files[0]
+
+
+def _ending(folder: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if re.search(pattern, path.name))
 
 
 async def _unpack(archive: Path, folder: str, into: Path) -> Path:
@@ -249,7 +263,7 @@ async def _unpack(archive: Path, folder: str, into: Path) -> Path:
 
 def _common_top(archive: Path) -> str:
     """The one folder that holds everything in the tar; empty if there is none."""
-    tops = set()
+    tops: set[str] = set()
     with tarfile.open(archive) as tar:
         for member in tar:
             parts = PurePosixPath(member.name).parts
