@@ -59,7 +59,7 @@ class Spawner:
         env: Mapping[str, str] = HOST_ENV,
     ) -> Process:
         """Starts `argv` in a session of its own, in `/`. Raises `OSError`."""
-        start = partial(
+        start: Callable[[], Process] = partial(
             subprocess.Popen,
             list(argv),
             bufsize=0,
