@@ -1,0 +1,282 @@
+"""What bounds a room on this machine: host users, rlimits, control groups, disks.
+
+As root everything is bounded: each room user is a host user of its own, a control group holds memory, processes and
+CPU, and a workspace is an ext4 image with a size. As an ordinary user only rlimits are left; what they cannot bound, the
+engines declare as gaps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import math
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from sandbox.process import HOST_ENV
+from sandbox.room import GIB, MIB, Command, Limits, RoomError, RoomSpec
+
+FIRST_UID: Final = 200_000
+USERS_PER_RUN: Final = 1_000
+RUN_SLOTS: Final = 4_000
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MNT_DETACH = 1, 2, 4, 8, 32, 4096, 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def host_uid(run: str, user: int) -> int:
+    """The host user of a room's user: the same in every epoch of a run, another in (nearly) every other run."""
+    if not 0 <= user < USERS_PER_RUN:
+        raise ValueError(f"user must be in 0..{USERS_PER_RUN - 1} (got {user})")
+    slot = int.from_bytes(hashlib.sha256(run.encode()).digest()[:4], "big") % RUN_SLOTS
+    return FIRST_UID + slot * USERS_PER_RUN + user
+
+
+def room_uid(spec: RoomSpec) -> int:
+    """Who runs the room's commands on the host: a user of their own as root, else we ourselves."""
+    return host_uid(spec.labels.run, spec.user) if os.geteuid() == 0 else os.geteuid()
+
+
+def as_user(uid: int) -> tuple[str, ...]:
+    """The prefix that gives up root for good; empty for an ordinary user."""
+    if os.geteuid() != 0:
+        return ()
+    who = ("--reuid", str(uid), "--regid", str(uid), "--clear-groups")
+    return ("setpriv", *who, "--inh-caps", "-all", "--bounding-set", "-all", "--no-new-privs")
+
+
+def reachable(path: Path) -> bool:
+    """Whether a stranger can walk to `path`."""
+    return all(folder.stat().st_mode & 0o001 for folder in path.absolute().parents)
+
+
+# What runs first inside every room, in the room's own shell: bounds that must be set inside (RLIMIT_NPROC counts by
+# user namespace), the folder, and a subshell for the command, so that the shell stays behind to reap. Its own remarks
+# ("Killed") go nowhere; the command's stderr is descriptor 9 meanwhile.
+INNER: Final = (
+    'cd -- "$1" 2>/dev/null || { echo "cannot enter the folder $1" >&2; exit 126; }; shift; unset OLDPWD; '
+    'exec 9>&2 2>/dev/null; (exec "$@" 2>&9 9>&-); exit $?'
+)
+
+
+def inner(limits: Limits, command: Command, *, memory: bool, processes: bool, disk: bool) -> tuple[str, ...]:
+    """The shell that sets rlimits and runs the command. The flags say what only an rlimit bounds here."""
+    words = ["ulimit -c 0", "echo 1000 >/proc/self/oom_score_adj"]  # a hog of the room dies first, not its keepers
+    if command.cpu_s is not None:
+        soft = max(1, math.ceil(command.cpu_s))
+        words += [f"ulimit -S -t {soft}", f"ulimit -H -t {soft + 1}"]
+    if memory:
+        words.append(f"ulimit -v {limits.memory >> 10}")
+    if processes:
+        words.append(f"ulimit -p {limits.processes}")
+    if disk:
+        words.append(f"ulimit -f {limits.disk >> 9}")
+    return ("sh", "-c", f"{{ {'; '.join(words)}; }} 2>/dev/null; {INNER}", "sh", command.cwd, *command.argv)
+
+
+# Mounts and disks (root)
+
+
+def mount(source: str, target: Path, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """mount(2). Raises `RoomError`."""
+    if _libc.mount(source.encode(), os.fsencode(target), kind.encode(), flags, options.encode()) != 0:
+        raise RoomError(f"cannot mount {source} on {target}: {os.strerror(ctypes.get_errno())}")
+
+
+def unmount(target: Path) -> None:
+    """Takes a mount away at once, or later when it is still in use. Nothing mounted is fine."""
+    _libc.umount2(os.fsencode(target), MNT_DETACH)
+
+
+def mounts_below(folder: Path) -> list[Path]:
+    """What is mounted at or below `folder`, innermost first."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    targets = [Path(line.split()[4].replace("\\040", " ").replace("\\011", "\t")) for line in lines]
+    return [target for target in reversed(targets) if target == folder or folder in target.parents]
+
+
+def bind(source: Path, target: Path, *, noexec: bool = False) -> None:
+    """Shows a file or folder at a second place."""
+    if source.is_dir():
+        target.mkdir(exist_ok=True)
+    else:
+        target.touch()
+    mount(str(source), target, flags=MS_BIND)
+    if noexec:
+        mount("none", target, flags=MS_BIND | MS_REMOUNT | MS_NOEXEC | MS_NOSUID | MS_NODEV)
+
+
+def scratch(target: Path, uid: int, size: int, inodes: int, *, noexec: bool = False, mode: str = "1777") -> None:
+    """A bounded folder in memory."""
+    target.mkdir(parents=True, exist_ok=True)
+    options = f"size={size},nr_inodes={inodes},mode={mode},uid={uid},gid={uid}"
+    mount("rooms", target, "tmpfs", MS_NOSUID | MS_NODEV | (MS_NOEXEC if noexec else 0), options)
+
+
+def image_of(workspace: Path) -> Path:
+    return workspace.with_name(workspace.name + ".disk")
+
+
+def disk(workspace: Path, uid: int, limits: Limits) -> None:
+    """Mounts the workspace's own bounded disk: an ext4 image beside the folder, sparse. Raises `RoomError`."""
+    image = image_of(workspace)
+    fresh = not image.exists()
+    if fresh:
+        making = image.with_name(image.name + ".new")
+        with making.open("wb") as file:
+            file.truncate(max(limits.disk, 8 * MIB))
+        options = f"root_owner={uid}:{uid},lazy_itable_init=1"
+        inodes = min(limits.inodes, max(limits.disk, 8 * MIB) // 8192)
+        _tool("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", "-N", str(inodes), "-E", options, str(making))
+        making.rename(image)
+    _tool("mount", "-o", "loop,nosuid,nodev,noatime", str(image), str(workspace))
+    if fresh:
+        (workspace / "lost+found").rmdir()
+
+
+def discard(workspace: Path) -> None:
+    """Removes a workspace: its mount, its disk and its folder. Symbolic links in it are not followed."""
+    for target in mounts_below(workspace.resolve()):
+        unmount(target)
+    image_of(workspace).unlink(missing_ok=True)
+    shutil.rmtree(workspace, ignore_errors=True)
+
+
+@cache
+def can_mount() -> bool:
+    """Whether we may mount at all: root outside of a container that forbids it."""
+    return (
+        os.geteuid() == 0
+        and subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
+    )
+
+
+@cache
+def has_disks() -> bool:
+    return (
+        can_mount()
+        and Path("/dev/loop-control").exists()
+        and shutil.which("mkfs.ext4", path=HOST_ENV["PATH"]) is not None
+    )
+
+
+def _tool(*argv: str) -> None:
+    done = subprocess.run(argv, capture_output=True, env=dict(HOST_ENV), check=False)
+    if done.returncode != 0:
+        raise RoomError(f"{' '.join(argv)}: {done.stderr.decode(errors='replace').strip()}")
+
+
+# Control groups (root, or a delegated place)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A room's control groups: one folder under cgroup v2, one for each controller under v1."""
+
+    folders: tuple[Path, ...]
+
+    def make(self, limits: Limits) -> None:
+        """Raises `OSError` when the machine does not let us."""
+        quota = int(limits.cpus * 100_000)
+        values = {
+            "memory.limit_in_bytes": str(limits.memory),
+            "memory.memsw.limit_in_bytes": str(limits.memory),
+            "memory.max": str(limits.memory),
+            "memory.swap.max": "0",
+            "pids.max": str(limits.processes + OVERHEAD),
+            "cpu.cfs_quota_us": str(quota),
+            "cpu.max": f"{quota} 100000",
+        }
+        for folder in self.folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            if (handed_down := folder.parent / "cgroup.subtree_control").exists():
+                handed_down.write_text("+memory +pids +cpu")
+            for name, value in values.items():
+                if (folder / name).exists():
+                    (folder / name).write_text(value)
+
+    def join(self) -> tuple[str, ...]:
+        """A prefix: the process enters the groups, then becomes what follows."""
+        script = 'while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs" || exit 125; shift; done; shift; exec "$@"'
+        return ("sh", "-c", script, "sh", *map(str, self.folders), "--")
+
+    def pids(self) -> set[int]:
+        """Everybody inside, also in groups made below."""
+        found: set[int] = set()
+        for top in self.folders:
+            for listing in top.rglob("cgroup.procs"):
+                with contextlib.suppress(OSError):
+                    found.update(map(int, listing.read_text().split()))
+        return found
+
+    def end(self, seconds: float = 10.0) -> None:
+        """Kills everybody inside and removes the groups. A fork bomb is frozen first, where there is a freezer."""
+        deadline = time.monotonic() + seconds
+        while (pids := self.pids()) and time.monotonic() < deadline:
+            self._set("freezer.state", "FROZEN")
+            self._set("cgroup.kill", "1")
+            kill(self.pids() | pids)
+            self._set("freezer.state", "THAWED")
+            time.sleep(0.002)
+        for folder in self.folders:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    def _set(self, name: str, value: str) -> None:
+        for folder in self.folders:
+            with contextlib.suppress(OSError):
+                if (folder / name).exists():
+                    (folder / name).write_text(value)
+
+
+OVERHEAD: Final = 24  # processes of ours beside a room's commands: bwrap, shells, the keeper of a job
+
+
+@cache
+def group_roots() -> tuple[Path, ...]:
+    """Where groups for rooms may be made; empty when memory and processes cannot both be bounded."""
+    base = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError):
+        if (base / "cgroup.controllers").exists():
+            root = base / "orchestrator-rooms"
+            root.mkdir(exist_ok=True)
+            (base / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+            (root / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+            return (root,)
+        own = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+        by_kind = {kind: path for _, kinds, path in own for kind in kinds.split(",")}
+        roots = []
+        for kind in ("memory", "pids", "cpu", "freezer"):
+            inside = base / kind / by_kind.get(kind, "/").lstrip("/")
+            root = (inside if inside.exists() else base / kind) / "orchestrator-rooms"
+            root.mkdir(exist_ok=True)
+            if not os.access(root, os.W_OK):
+                return ()
+            roots.append(root)
+        return tuple(roots)
+    return ()
+
+
+def group(run: str, room: str) -> Group | None:
+    roots = group_roots()
+    return Group(tuple(root / run / room for root in roots)) if roots else None
+
+
+def kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def tmp_bytes(limits: Limits) -> int:
+    """The size of a room's /tmp, which is memory."""
+    return min(limits.disk, limits.memory // 2, 2 * GIB)
