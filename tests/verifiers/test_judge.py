@@ -97,8 +97,8 @@ async def test_a_case_cannot_see_other_cases_the_expected_output_or_the_supervis
 async def test_the_product_runs_with_nothing_beside_it_and_cannot_change_itself(
     engine: Engine, plan: JudgePlan
 ) -> None:
-    empty = r'[ -z "\$(ls -A /case && ls -A /artifacts && ls -A /tmp)" ] && ! touch /workspace/x && [ -z "\$CASE\$ARTIFACTS" ]'
-    alone = f"{empty} || exit 2\nexit $well"
+    empty = r'[ -z "\$(ls -A /case && ls -A /artifacts && ls -A /tmp)" ] && ! touch /workspace/x'
+    alone = f"{empty} && [ -z \\$CASE\\$ARTIFACTS ] || exit 2\nexit $well"
     judge = judge_of(engine, plan)
     card = await judge.judge(candidate(script(alone)), Selection.of(frozenset({"end"})))
     assert card.passed() == {case for case in card.verdicts if judge.twist(case) == "status"}
