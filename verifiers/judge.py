@@ -255,10 +255,12 @@ class RoomJudge:
         return _Laid(folder, entry, answer)
 
     def _lay_runners(self, steps: Iterable[str], folder: Path) -> None:
-        for part in ("files", "step"):
-            (folder / part).mkdir()
+        """Makes the folder of a case, readable by the room's user whatever our umask is."""
+        for part in (folder, folder / "files", folder / "step"):
+            part.mkdir(exist_ok=True)
+            part.chmod(0o755)
         for script in (step.split()[0] for step in steps if not step.startswith("$OUT/")):
-            shutil.copy(self.plan.folder / script, folder / "step")
+            Path(shutil.copy(self.plan.folder / script, folder / "step")).chmod(0o555)
 
     def _weights(self, case: LockedCase) -> Mapping[str, int]:
         prepare = self._suites[case.suite].prepare
@@ -319,6 +321,7 @@ class RoomJudge:
         asked = self._rooms.new_folder()
         self._lay_runners((suite.run,), asked)
         (asked / "files/cases").write_bytes(listing)
+        (asked / "files/cases").chmod(0o444)
         mounts = (Mount(asked, CASE),)
         env = BUILD_ENV | {"CASES": f"{CASE}/files/cases"}
         command = Command(

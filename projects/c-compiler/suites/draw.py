@@ -38,11 +38,12 @@ void drawn_exit (int status) { if (status) exit (status); exit (%(well)d); }
 void drawn_abort (void) { exit (%(aborted)d); }
 int main (%(takes)s)
 {
-  int status = drawn_main (%(gives)s);
-  if (status) return status;
-  return %(well)d;
+%(call)s  return %(well)d;
 }
 """
+# A main without `return` gives 0 by the language's rule for main, which it no longer is: its value is not asked for.
+CALL = {True: b"  int status = drawn_main (%s);\n  if (status) return status;\n", False: b"  drawn_main (%s);\n"}
+MAIN = re.compile(rb"\bmain\s*\(.*", re.DOTALL)
 ARGUMENTS = re.compile(rb"\bmain\s*\(\s*(?:int|argc|const|char)\b")
 # An `if` that aborts, and a comparison in its condition that is no part of a shift or an arrow.
 GUARD = re.compile(rb"\bif\s*\((?P<condition>[^;{}]*?)\)\s*(?:\{\s*)?(?:__builtin_)?abort\s*\(\s*\)")
@@ -66,7 +67,9 @@ def prepare(case_text: bytes, name: str, draw: Draw) -> Prepared:
     step = draw.number(1, len(STATUSES) - 1, "aborted")
     well, aborted = STATUSES[first], STATUSES[(first + step) % len(STATUSES)]
     takes, gives = (b"int count, char **words", b"count, words") if ARGUMENTS.search(case_text) else (b"void", b"")
-    text = BEFORE + body + AFTER % {b"well": well, b"aborted": aborted, b"takes": takes, b"gives": gives}
+    main = MAIN.search(case_text)
+    call = CALL[main is None or b"return" in main[0]] % gives
+    text = BEFORE + body + AFTER % {b"well": well, b"aborted": aborted, b"takes": takes, b"call": call}
     meanings = {well: "ended well", aborted: "called abort"}
     return Prepared({name: text}, aborted if inverse else well, meanings=meanings)
 
