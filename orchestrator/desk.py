@@ -62,6 +62,8 @@ class Desk:
     state_changed: Bell = field(default_factory=Bell)
     draining: str = ""
     """Why no new session starts; "" while the run works."""
+    broke: str = ""
+    """Set by the session that the run's budget could not hold any more."""
     stopping: bool = False
     """Sessions end at their next stored turn, and stay live for a resume."""
     paused: bool = False

@@ -14,7 +14,6 @@ from typing import Final
 import anyio
 
 from orchestrator import board, clusters
-from orchestrator.history import Trailers
 from orchestrator.queue import Clash, Fate, Ruling, Stacked, rule
 from orchestrator.records import Change, ChangeState
 from orchestrator.repository import Conflict, Repository
@@ -37,7 +36,7 @@ class MergedTrees:
     async def stack(self, main: str, change: Change) -> Stacked | Clash:
         merged = await self.repository.merge(main, change.commit)
         if isinstance(merged, Conflict):
-            return Clash(merged.files, merged.text)
+            return Clash(merged.files, merged.hunks)
         return Stacked(self.repository.tree(merged.tree), main)
 
 
@@ -139,7 +138,13 @@ class Gate:
             tree=stacked.tree.id,
             parent=stacked.main,
             summary=change.summary,
-            trailers=Trailers(self._run, change.seat, change.session, change.task, change.id),
+            trailers={
+                "Run": self._run,
+                "Seat": change.seat,
+                "Session": change.session,
+                "Task": change.task,
+                "Change": change.id,
+            },
             author=change.seat,
             at=self._utc_now(),
         )

@@ -131,7 +131,7 @@ class Ledger:
             )
             raise BudgetSpent(
                 scope,
-                f"the {scope}'s budget is spent: {usd(used)} settled, reserved or in doubt of {usd(limit)}{kept}; "
+                f"{spent_words(scope)}: {usd(used)} settled, reserved or in doubt of {usd(limit)}{kept}; "
                 f"the next request may cost {usd(worst)}",
             )
 
@@ -217,6 +217,11 @@ class SessionMeter:
 
     async def free(self, attempt: int, failure: Exception) -> None:
         await self._store.write(lambda tx: self._ledger.free(tx, attempt, str(failure)))
+
+
+def spent_words(scope: str) -> str:
+    """How the refusal of a request begins, for "run" and "session"."""
+    return f"the {scope}'s budget is spent"
 
 
 def usd(micro: int) -> str:

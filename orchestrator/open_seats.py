@@ -199,7 +199,8 @@ class OpenSeats:
                     mind = Mind(session.role, "", (), 0, _nobody)
                     hands, verbs = Hands(room, desk.project.command_s), Verbs(desk, session, room)
                     for pending in log.pending():  # cut by a crash: verbs go on, commands are told as interrupted
-                        await self._finish(held, await act(pending, log, mind, hands, verbs), log, pending.call.name)
+                        await act(pending, log, mind, hands, verbs)
+                        await self._finish(held, log, pending.call.name)
                     held.ready.set()
                     while held.over is None:
                         await self._next(held, log, mind, hands, verbs)
@@ -227,11 +228,12 @@ class OpenSeats:
         call = ToolCall(f"open-{log.turn + 1}", held.asked.tool, held.asked.arguments)
         await log.hear()
         await log.store_reply(Reply((call,), Stop.TOOLS, Usage(), MODEL))
-        answer = await act(log.pending()[0], log, mind, hands, verbs)
-        await self._finish(held, answer, log, call.name)
+        await act(log.pending()[0], log, mind, hands, verbs)
+        await self._finish(held, log, call.name)
 
-    async def _finish(self, held: _Desk, answer: Answer, log: StoredLog, tool: str) -> None:
-        desk = self._desk
+    async def _finish(self, held: _Desk, log: StoredLog, tool: str) -> None:
+        desk, turn = self._desk, log.transcript().turns[-1]
+        answer = Answer(turn.results[-1].text, turn.results[-1].failed, turn.end)
         desk.leases.renew(held.session.id, anyio.current_time())
         if answer.end is not None:
             held.over = Outcome(answer.end, answer.text.partition("\n")[0])

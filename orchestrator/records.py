@@ -114,6 +114,7 @@ class Call:
     seconds: float = 0.0
     result: str = ""
     failed: bool = False
+    end: str = ""  # agents.team.End, when the answer ended the session
 
 
 class ChangeState(StrEnum):

@@ -123,7 +123,7 @@ class Run:
             engine=engine,
             rooms=home / "rooms" / settings.name,
             root=furnished.image,
-            sources={source.name: furnished.sources[source.name].folder for source in project.shown_sources},
+            sources={name: furnished.sources[name].folder for name in project.shown_sources},
             models=models,
             seats=seats_of(project.roles, settings),
             shown_cases=frozenset(case.id for case in frozen.cases if not case.heldout),
@@ -167,8 +167,17 @@ class Run:
         ids: dict[str, str] = {}
         for planned in desk.project.plan:
             after = [ids[name] for name in planned.after]
-            facts_of = {"why": planned.why, "cases": planned.cases, "touches": planned.touches, "after": after}
-            ids[planned.name] = board.add_task(tx, planned.title, TaskSource.PROJECT, by="project", **facts_of).id
+            made = board.add_task(
+                tx,
+                planned.title,
+                TaskSource.PROJECT,
+                by="project",
+                why=planned.why,
+                cases=planned.cases,
+                touches=planned.touches,
+                after=after,
+            )
+            ids[planned.name] = made.id
 
     async def go(self) -> None:
         """Works until the run has ended or is stopped; then everything is written down and the process may end."""
@@ -238,8 +247,8 @@ class Run:
             return "goal: every shown case passes"
         if settings.hours is not None and self.worked_s >= settings.hours * 3600:
             return f"hours: {settings.hours:g} h of work"
-        if await desk.store.read(lambda db: desk.ledger.exhausted(db)):
-            return "budget"
+        if desk.broke:
+            return f"budget: {desk.broke}"
         gained = await desk.store.read(last_gain)
         idle = (utc_now() - gained).total_seconds() if gained else self.worked_s
         if settings.idle_s is not None and min(idle, anyio.current_time() - self._began) >= settings.idle_s:
@@ -304,7 +313,8 @@ class Run:
         working = self._seats_working or self._open_seats.working
         if desk.stopping and self.outcome[0] is RunState.STOPPED:
             return not self._seats_working or now - self._suspended_at > SUSPEND_S
-        if not desk.stopping and (working or await desk.store.read(changes.live)):
+        queued = await desk.store.read(changes.live)
+        if not desk.stopping and (working or queued):
             return False
         return self.heldout.idle.is_set() or now - self._drained_at > HELDOUT_WAIT_S
 
@@ -379,11 +389,16 @@ class Run:
 
     async def _add_task(self, request: dict[str, Any], by: str) -> str:
         known = self.desk.shown_cases
-        facts = {name: request.get(name) or () for name in ("cases", "touches", "after")}
-        why = str(request.get("why", ""))
         made = await self._board(
             lambda tx: board.add_task(
-                tx, str(request["title"]), TaskSource.PERSON, by=by, why=why, known=known, **facts
+                tx,
+                str(request["title"]),
+                TaskSource.PERSON,
+                by=by,
+                why=str(request.get("why", "")),
+                cases=request.get("cases") or (),
+                touches=request.get("touches") or (),
+                known=known,
             )
         )
         return str(made.id)
@@ -464,11 +479,11 @@ def prices_of(models: Mapping[str, Model]) -> Prices:
     """genai-prices, and what scripted teams declare: their price, and that no reply uses more than they say."""
     scripted = {id: model for id, model in models.items() if isinstance(model, Scripted)}
     declared = {
-        id: Declared.model_validate(model.script.price.model_dump())
+        id: Declared.model_validate(model.price)
         for id, model in scripted.items()
-        if model.script.price is not None
+        if model.price is not None
     }
-    most = {id: Usage(**model.script.usage.model_dump()) for id, model in scripted.items()}
+    most = {id: Usage(**model.usage) for id, model in scripted.items()}
     return Prices(declared, most)
 
 

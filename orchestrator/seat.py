@@ -22,6 +22,7 @@ from agents.team import End
 from orchestrator import board, ramp, workspace
 from orchestrator.briefing import Briefing, opening
 from orchestrator.desk import Desk, Seat
+from orchestrator.ledger import spent_words
 from orchestrator.quarantine import Refused
 from orchestrator.records import Session, SessionState, Task
 from orchestrator.signals import unwrapped
@@ -48,7 +49,8 @@ async def work(seat: Seat, desk: Desk) -> None:
             session = await next_session(seat, desk)
             if session is None:
                 return
-            await live(seat, desk, session)
+            if not await live(seat, desk, session):
+                return
             crashes = 0
         except (ModelFailure, RoomError, Refused, workspace.Unpacked, OSError) as error:
             wait_s = BACKOFF_S[min(crashes, len(BACKOFF_S) - 1)]
@@ -168,8 +170,11 @@ def _landed_since(tx: Tx, seat: str) -> list[str]:
     return [f"{row['id']} {row['seat']}: {row['summary'].strip().splitlines()[0][:100]}" for row in rows]
 
 
-async def live(seat: Seat, desk: Desk, session: Session) -> None:
-    """One session to its end, or to the stored turn at which the run stops; a dead room is rebuilt on the way."""
+async def live(seat: Seat, desk: Desk, session: Session) -> bool:
+    """One session to its end, or to the stored turn at which the run stops; a dead room is rebuilt on the way.
+
+    Returns whether the seat goes on. A session that the run's budget cannot hold goes on once while the team drains.
+    """
     log = await StoredLog.load(desk.store, session)
     await desk.journal("session-continued", seat.name, session=session.id, doing=f"turn {log.turn}")
     mind = await mind_of(seat, desk, session, log)
@@ -189,8 +194,15 @@ async def live(seat: Seat, desk: Desk, session: Session) -> None:
             if lives == DEAD_ROOMS - 1:
                 outcome = Outcome(End.CRASHED, f"its room died {DEAD_ROOMS} times: {death}")
     if outcome.end is End.DRAINED:
-        return  # the session stays live: a resume goes on at this turn
+        return False  # the session stays live: a resume goes on at this turn
+    if outcome.end is End.BUDGET and outcome.reason.startswith(spent_words("run")):
+        again = not desk.draining
+        desk.broke = outcome.reason
+        while not desk.draining:
+            await desk.state_changed.wait(desk.state_changed.heard)
+        return again
     await end(desk, session, outcome)
+    return True
 
 
 async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
@@ -204,8 +216,6 @@ async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
     await desk.store.write(work)
     await desk.engine.discard(desk.rooms / session.seat)
     desk.board_changed.ring()
-    if outcome.end is End.BUDGET:
-        desk.state_changed.ring()
 
 
 async def mind_of(seat: Seat, desk: Desk, session: Session, log: StoredLog) -> Mind:

@@ -10,7 +10,7 @@ import anyio
 from agents.context import Summary, Transcript, Turn
 from agents.models.base import Reply, ToolResult
 from agents.session import Pending
-from agents.team import Answer
+from agents.team import Answer, End
 from orchestrator.records import CallState, Session
 from orchestrator.store import Store, Tx, sessions
 
@@ -47,7 +47,8 @@ class StoredLog:
                     if call.state is not CallState.DONE
                 ]
                 calls += len(stored)
-                turns.append(Turn(reply, results, tuple(said.get(number, ()))))
+                ends = [End(call.end) for call in stored if call.end]
+                turns.append(Turn(reply, results, tuple(said.get(number, ())), ends[0] if ends else None))
             summaries = tuple(Summary(count, text) for count, text in sessions.summaries(db, session.id))
             opening = tx.payload(session.opening).decode() if session.opening else ""
             transcript = Transcript(opening, tuple(turns), summaries, tuple(said.get(0, ())))
@@ -89,11 +90,11 @@ class StoredLog:
 
     async def finish(self, pending: Pending, answer: Answer) -> None:
         seconds = anyio.current_time() - self._began.pop(pending.key, anyio.current_time())
-        await self._store.write(lambda tx: sessions.finish_call(tx, pending.key, answer.text, answer.refused, seconds))
+        await self._store.write(lambda tx: sessions.finish_call(tx, pending.key, answer, seconds))
         self._pending = [other for other in self._pending if other.key != pending.key]
         last = self._transcript.turns[-1]
         result = ToolResult(pending.call.id, answer.text, answer.refused)
-        self._put_last(replace(last, results=(*last.results, result)))
+        self._put_last(replace(last, results=(*last.results, result), end=last.end or answer.end))
 
     async def hear(self) -> None:
         turn = self.turn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import anyio
@@ -11,7 +11,7 @@ from agents.team import Answer, End
 from agents.visible import visible
 from orchestrator import board, ramp, workspace
 from orchestrator.desk import Desk
-from orchestrator.quarantine import USUAL, Refused
+from orchestrator.quarantine import SUBMISSION, Refused
 from orchestrator.records import CallState, Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
 from orchestrator.repository import Conflict, Received
 from orchestrator.store import Tx, changes, sessions, tasks
@@ -41,7 +41,7 @@ class Verbs:
     async def do(self, verb: str, call_id: str, arguments: Mapping[str, Any]) -> Answer:
         done = await self._desk.store.read(lambda db: sessions.get_call(db, call_id))
         if done is not None and done.state is CallState.DONE:
-            return Answer(done.result, done.failed, await self._end_of(verb, done.failed))
+            return Answer(done.result, done.failed, End(done.end) if done.end else None)
         try:
             match verb:
                 case "tasks":
@@ -62,23 +62,17 @@ class Verbs:
             return Answer(str(refusal), refused=True)
         raise ValueError(f"there is no verb {verb}")
 
-    async def _end_of(self, verb: str, failed: bool) -> End | None:
-        """What a stored answer meant for the session, when it is asked for again after a crash."""
-        if failed:
-            return None
-        return End.RELEASED if verb == "release" else None
-
-    async def _store(self, call_id: str, work: Callable[[Tx], str]) -> Answer:
+    async def _store(self, call_id: str, work: Callable[[Tx], str], end: End | None = None) -> Answer:
         """One transaction: the verb's effect, and its answer under the call's id."""
 
-        def both(tx: Tx) -> str:
-            text = work(tx)
-            sessions.finish_call(tx, call_id, text, failed=False)
-            return text
+        def both(tx: Tx) -> Answer:
+            answer = Answer(work(tx), end=end)
+            sessions.finish_call(tx, call_id, answer)
+            return answer
 
-        text = await self._desk.store.write(both)
+        answer = await self._desk.store.write(both)
         self._desk.board_changed.ring()
-        return Answer(text)
+        return answer
 
     async def _claimed(self) -> Task | None:
         return await self._desk.store.write(lambda tx: task_of(tx, self._session.id))
@@ -124,8 +118,7 @@ class Verbs:
             task = board.release(tx, self._session.id, reason, note)
             return f"{task.id} released, work kept"
 
-        answer = await self._store(call_id, work)
-        return Answer(answer.text, end=End.RELEASED)
+        return await self._store(call_id, work, End.RELEASED)
 
     async def _note(self, call_id: str, topic: str, text: str) -> Answer:
         def work(tx: Tx) -> str:
@@ -144,13 +137,13 @@ class Verbs:
     async def _packed(self) -> bytes:
         """The workspace as the room gives it out: bytes for the quarantine. Raises `No`."""
         try:
-            return workspace.packed(await self._room.run(workspace.pack(Kind.SUBMISSION, USUAL.packed)))
+            return workspace.packed(await self._room.run(workspace.pack(Kind.SUBMISSION, SUBMISSION.packed)))
         except workspace.Unpacked as failure:
             raise No(str(failure)) from failure
 
-    async def _received(self, receive: Callable[[bytes, str], Awaitable[Received]], name: str) -> Received:
+    async def _received(self, ref: str) -> Received:
         try:
-            return await receive(await self._packed(), name)
+            return await self._desk.repository.receive(await self._packed(), ref)
         except Refused as refusal:
             raise No(f"not taken: {refusal}") from refusal
 
@@ -158,7 +151,7 @@ class Verbs:
         desk = self._desk
         task = await self._claimed()
         wanted = self._selections(what, task)
-        received = await self._received(desk.repository.receive_trial, self._session.seat)
+        received = await self._received(f"refs/drafts/{self._session.seat}")
         main = await desk.repository.main()
         merged = await desk.repository.merge(main, received.commit)
         if isinstance(merged, Conflict):
@@ -246,7 +239,7 @@ class Verbs:
             raise No(f"fixes names no known case: {', '.join(unknown[:3])}; give case ids as `tasks` prints them")
         async with desk.submitting:
             number = await desk.store.write(changes.next_number)
-            received = await self._received(desk.repository.receive, str(number))
+            received = await self._received(f"refs/changes/{number}")
             merged = await desk.repository.merge(await desk.repository.main(), received.commit)
             change = Change(
                 id=f"C{number}",
@@ -270,7 +263,7 @@ class Verbs:
                 changes.add(tx, change)
                 if isinstance(merged, Conflict):
                     reason = f"conflicts with main in {', '.join(merged.files[:5])}"
-                    changes.bounce(tx, change, reason, detail=merged.text)
+                    changes.bounce(tx, change, reason, detail=merged.hunks)
 
             await desk.store.write(work)
         desk.gate.queued.ring()
@@ -372,7 +365,7 @@ def plan(
 
 def conflict_text(conflict: Conflict) -> str:
     files = ", ".join(conflict.files[:5])
-    return f"conflicts with main in {files}: `git pull --rebase` and resolve it\n{conflict.text}"
+    return f"conflicts with main in {files}: `git pull --rebase` and resolve it\n{conflict.hunks}"
 
 
 def totals(name: str, card: Scorecard, floor: Scorecard) -> tuple[str, int, int]:

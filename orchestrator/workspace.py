@@ -104,11 +104,6 @@ def fresh(seat: str, origin: str = ORIGIN, time_s: float = 300.0) -> Command:
     return _command(_FRESH, seat, MAIL_DOMAIN, origin, time_s=time_s)
 
 
-def is_there(time_s: float = 30.0) -> Command:
-    """Succeeds where a workspace has been made."""
-    return _command("git rev-parse -q --verify HEAD", time_s=time_s)
-
-
 def restore(
     seat: str, commit: str, pack: bytes | AsyncIterable[bytes], origin: str = ORIGIN, time_s: float = 300.0
 ) -> Command:

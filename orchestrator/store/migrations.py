@@ -116,6 +116,7 @@ CREATE TABLE call (
     seconds REAL NOT NULL DEFAULT 0,
     result TEXT NOT NULL DEFAULT '',
     failed INTEGER NOT NULL DEFAULT 0,
+    end TEXT NOT NULL DEFAULT '',
     UNIQUE (session, turn, number)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX call_live ON call (session) WHERE state <> 'done';

@@ -7,7 +7,7 @@ import json
 import sqlite3
 
 from agents.models.base import Reply
-from agents.team import End
+from agents.team import Answer, End
 from orchestrator.records import Call, CallState, Session, SessionState
 from orchestrator.store.messages import decode_reply, encode_reply
 from orchestrator.store.rows import insert, record, update
@@ -76,15 +76,16 @@ def begin_call(tx: Tx, call: str) -> None:
     update(tx, "call", call, state=CallState.RUNNING, started=tx.now)
 
 
-def finish_call(tx: Tx, call: str, result: str, failed: bool, seconds: float = 0.0) -> None:
+def finish_call(tx: Tx, call: str, answer: Answer, seconds: float = 0.0) -> None:
     """Stores a call's result, once: a second result for the same call changes nothing."""
     row = tx.one("SELECT c.*, s.seat FROM call c JOIN session s ON s.id = c.session WHERE c.id = ?", call)
     if row is None:
         raise KeyError(f"no call {call}")
     if row["state"] == CallState.DONE:
         return
-    update(tx, "call", call, state=CallState.DONE, result=tx.keep(result), failed=failed, seconds=seconds)
-    facts = {"name": row["name"], "brief": _brief(row["arguments"]), "seconds": round(seconds, 2), "failed": failed}
+    kept = {"result": tx.keep(answer.text), "failed": answer.refused, "end": answer.end or ""}
+    update(tx, "call", call, state=CallState.DONE, seconds=seconds, **kept)
+    facts = {"name": row["name"], "brief": _brief(row["arguments"]), "seconds": round(seconds, 2), "failed": answer.refused}
     tx.journal("call", row["seat"], session=row["session"], turn=row["turn"], **facts)
 
 
