@@ -479,11 +479,11 @@ def prices_of(models: Mapping[str, Model]) -> Prices:
     """genai-prices, and what scripted teams declare: their price, and that no reply uses more than they say."""
     scripted = {id: model for id, model in models.items() if isinstance(model, Scripted)}
     declared = {
-        id: Declared.model_validate(model.price)
+        id: Declared.model_validate(model.script.price)
         for id, model in scripted.items()
-        if model.price is not None
+        if model.script.price
     }
-    most = {id: Usage(**model.usage) for id, model in scripted.items()}
+    most = {id: Usage(**{str(kind): count for kind, count in model.script.usage.items()}) for id, model in scripted.items()}
     return Prices(declared, most)
 
 

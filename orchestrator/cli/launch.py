@@ -12,6 +12,7 @@ import contextlib
 import getpass
 import json
 import os
+import shutil
 import subprocess
 import sys
 import traceback
@@ -28,6 +29,8 @@ from orchestrator.cli.failures import EXIT, Failure
 from orchestrator.cli.places import STATE, live_pid
 from orchestrator.settings import Settings
 from orchestrator.store import Store, Tx, reading
+from sandbox.engines import choose
+from sandbox.home import state_home
 from orchestrator.watch.journal import Entry, Line, follow
 from orchestrator.watch.queries import state_of
 
@@ -47,8 +50,11 @@ def who() -> str:
     return f"uid {os.getuid()}"
 
 
-def create(folder: Path, settings: Settings, command: list[str]) -> None:
-    """Makes a run's folder and its state. Raises `Failure` when the name is taken."""
+def create(folder: Path, settings: Settings, command: list[str], progress: Callable[[str], None]) -> None:
+    """Makes a run's folder with everything that is frozen in it, and its state last: without it there is no run.
+
+    Raises `Failure` when the name is taken, and what `prepare` raises; the folder is then gone again.
+    """
     try:
         folder.mkdir(parents=True)
     except FileExistsError as taken:
@@ -60,11 +66,19 @@ def create(folder: Path, settings: Settings, command: list[str]) -> None:
     )
 
     async def work() -> None:
+        from orchestrator.preparing import prepare  # images and git: not for commands that only look
+
+        local = choose(settings.sandbox, state_home()).name == "local"
+        frozen = await prepare(folder, settings, state_home(), local=local, progress=progress)
         store = Store(folder / STATE, utc_now)
-        await store.create(settings.name, settings.model_dump_json())
+        await store.create(frozen.name, frozen.model_dump_json())
         await store.close()
 
-    anyio.run(work)
+    try:
+        anyio.run(work)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
 
 
 def _toml(value: object) -> str:

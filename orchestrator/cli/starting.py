@@ -102,7 +102,7 @@ def start(
     for notice in project.notices:
         hint(f"notice    {notice}", as_json)
     run = logs / settings.name
-    create(run, settings, sys.argv)
+    create(run, settings, sys.argv, lambda line: hint(line, as_json))
     seats = ", ".join(f"{count} {role}" for role, count in plan.seats.items())
     hint(f"run       {settings.name}: {agents} seats ({seats})", as_json)
     pid = spawn(run)
