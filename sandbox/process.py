@@ -6,15 +6,19 @@ processes from pool threads that come and go. Here one thread starts them all an
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import IO, Final
 
 import anyio
+import psutil
 from anyio import to_thread
 
 from sandbox.room import MIB, OnOutput
@@ -56,39 +60,41 @@ class Spawner:
         stdin: int = subprocess.DEVNULL,
         output: int = subprocess.PIPE,
         pass_fds: Sequence[int] = (),
-        env: Mapping[str, str] = HOST_ENV,
     ) -> Process:
         """Starts `argv` in a session of its own, in `/`. Raises `OSError`."""
-        start: Callable[[], Process] = partial(
-            subprocess.Popen,
-            list(argv),
-            bufsize=0,
-            stdin=stdin,
-            stdout=output,
-            stderr=output,
-            pass_fds=tuple(pass_fds),
-            env=dict(env),
-            cwd="/",
-            start_new_session=True,
-        )
+
+        def start() -> Process:
+            return subprocess.Popen(
+                list(argv),
+                bufsize=0,
+                stdin=stdin,
+                stdout=output,
+                stderr=output,
+                pass_fds=tuple(pass_fds),
+                env=dict(HOST_ENV),
+                cwd="/",
+                start_new_session=True,
+            )
+
         return await to_thread.run_sync(lambda: self._thread.submit(start).result())
 
     async def run(
         self,
         argv: Sequence[str],
         *,
-        end: End,
+        end: End | None = None,
         stdin: bytes | AsyncIterable[bytes] = b"",
         limit: int = MIB,
         time_s: float = 60.0,
         on_output: OnOutput | None = None,
         pass_fds: Sequence[int] = (),
     ) -> Finished:
-        """Runs to the end. At the time limit, or when cancelled, `end` must end the process and all that it started.
+        """Runs to the end. At the time limit, or when cancelled, `end` (by default `end_process`) must end the process
+        and all that it started.
 
         `limit` bytes are kept of each stream; the rest is read slowly and dropped. Raises `OSError`.
         """
-        began = anyio.current_time()
+        began, end = anyio.current_time(), end or end_process
         feed = subprocess.DEVNULL if stdin == b"" else subprocess.PIPE
         process = await self.spawn(argv, stdin=feed, pass_fds=pass_fds)
         assert process.stdout and process.stderr
@@ -145,14 +151,67 @@ class _Stream:
 
 async def exited(process: Process) -> None:
     """Returns when the process has ended, and reaps it."""
-    if process.poll() is not None:
+    if process.poll() is None:
+        await gone(process.pid)
+        process.wait()
+
+
+async def gone(pid: int) -> None:
+    """Returns when a process, not always a child of ours, has ended."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
         return
-    pidfd = os.pidfd_open(process.pid)
     try:
         await anyio.wait_readable(pidfd)
     finally:
         os.close(pidfd)
-    process.wait()
+
+
+async def end_process(process: Process) -> None:
+    """Ends a process that we started and everything below it."""
+    await to_thread.run_sync(end_tree, process.pid)
+    await exited(process)
+
+
+def end_tree(pid: int) -> None:
+    """Kills a process of ours and everything below it.
+
+    First only the first process of each pid namespace: the kernel ends the rest, and bwrap lives to reap it.
+    """
+    for attempt in range(500):
+        try:
+            below = [child.pid for child in psutil.Process(pid).children(recursive=True)]
+        except psutil.NoSuchProcess:
+            break
+        if not below:
+            break
+        kill((attempt < 100 and [child for child in below if _is_init(child)]) or below)
+        time.sleep(0.002)
+    kill([pid])
+
+
+def _is_init(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    inside = next((line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:")), [])
+    return len(inside) > 1 and inside[-1] == "1"
+
+
+def end_tagged(tag: str) -> None:
+    """Ends every process on whose command line we wrote a tag that begins so, and everything below it."""
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):
+            if f"\0--argv0\0{tag}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                end_tree(pid)
+
+
+def kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 async def _read(fd: int) -> bytes:

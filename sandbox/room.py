@@ -1,7 +1,7 @@
 """The interface of a room: a place where untrusted commands run.
 
 A room is opened from a `RoomSpec`, runs commands, keeps background jobs, and is stopped. Nothing here knows why a
-command runs. Every engine (`bubblewrap`, `docker`, `local`) passes one conformance suite, `tests/sandbox/conformance.py`.
+command runs. Every engine (`bubblewrap`, `docker`, `local`) passes one suite, `tests/sandbox/test_conformance.py`.
 
 Who is to blame is part of the interface: what a command did is a `Result`, whatever its exit code; what the engine or
 the machine did is a `RoomError`. A dead room is never a failing command.

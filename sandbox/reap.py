@@ -1,0 +1,70 @@
+"""Parent of one `local` command, run as a program: ends everything the command leaves behind.
+
+`reap.py --argv0 TAG -- COMMAND…` adopts every orphan below it (a daemon with a session of its own too), and kills
+all of them when the command ends, when the orchestrator dies, or at SIGTERM. Exits as a shell would: 128 + n for signal n.
+Needs nothing but the interpreter, so that it starts quickly.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def below(top: int) -> list[int]:
+    """Every process below `top`, parents first."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                parent = int((entry / "stat").read_text(errors="replace").rsplit(") ", 1)[1].split()[1])
+            except OSError:
+                continue
+            children.setdefault(parent, []).append(int(entry.name))
+    found = list(children.get(top, []))
+    for pid in found:
+        found += children.get(pid, [])
+    return found
+
+
+def end_all() -> None:
+    """Stops everybody first, so that nobody forks while being counted."""
+    while pids := below(os.getpid()):
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    continue
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+
+
+def main(tag: str, argv: list[str]) -> int:
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.execvp(argv[0], argv)
+        finally:
+            os._exit(127)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            break
+    end_all()
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[2], sys.argv[4:]))
