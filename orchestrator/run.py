@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ import structlog
 from agents.models.base import Model, Usage
 from agents.models.choose import OPEN, make
 from agents.models.scripted import Scripted
-from orchestrator import board, control, lockfiles
+from orchestrator import VERSION, board, control, lockfiles
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk, Seat
 from orchestrator.gate import Gate, HeldoutLane
@@ -153,7 +152,7 @@ class Run:
             if first:
                 self._journal_start(tx)
             else:
-                facts = {"version": version("orchestrator"), "by": "operator", "sessions": len(live)}
+                facts = {"version": VERSION, "by": "operator", "sessions": len(live)}
                 tx.journal("run-resumed", **facts)
             if swept:
                 tx.journal("swept", count=swept)
@@ -419,7 +418,7 @@ class Run:
 
             def write(tx: Tx) -> None:
                 tx.run("UPDATE run SET state = ?", RunState.RUNNING)
-                tx.journal("run-resumed", version=version("orchestrator"), by=by, sessions=0)
+                tx.journal("run-resumed", version=VERSION, by=by, sessions=0)
 
             self.desk.paused = self.desk.held = False
             await self.desk.store.write(write)

@@ -20,6 +20,7 @@ from orchestrator.watch.journal import GATE, Entry, Line, since, spoken
 from orchestrator.watch.text import clock, day
 from orchestrator.watch.why import why as why_of
 
+
 class By(StrEnum):
     ROLE = "role"
     SEAT = "seat"

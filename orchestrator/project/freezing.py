@@ -16,13 +16,13 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from orchestrator import VERSION
 from orchestrator.project.loading import load
 from orchestrator.project.problems import LockDiffers
 from orchestrator.project.project import Project
@@ -75,7 +75,7 @@ def freeze(
         (folder / "prompts" / f"{role}.md").write_text(compose(role, project), encoding="utf-8")
     (folder / "cases.json").write_bytes(_CASES.dump_json(tuple(cases), exclude_defaults=True))
     digests = digests_of(project.name, folder) | dict(others)
-    lock = RunLock(project=project.name, digests=digests, orchestrator=version("orchestrator"), models=models)
+    lock = RunLock(project=project.name, digests=digests, orchestrator=VERSION, models=models)
     half = run / "lock.json.new"
     half.write_text(json.dumps(lock.model_dump(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
     half.replace(run / "lock.json")
