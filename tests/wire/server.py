@@ -370,7 +370,7 @@ class Wire:
             "ANTHROPIC_BASE_URL": self.url,
             "OPENAI_API_KEY": "key",
             "OPENAI_BASE_URL": f"{self.url}/v1",
-            "ORCHESTRATOR_MODEL_IDLE_S": "1",
+            "ORCHESTRATOR_MODEL_IDLE_S": "30",
         }
 
 
