@@ -109,7 +109,9 @@ async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, allowa
         if ending := ended(log.transcript()):
             return ending
         if waiting := log.pending():
-            await act(waiting[0], log, mind, hands, team)
+            answer = await act(waiting[0], log, mind, hands, team)
+            if answer.end is not None:
+                return Outcome(answer.end, answer.text.partition("\n")[0])
             continue
         if ending := over(log.transcript(), allowance):
             return ending
@@ -123,7 +125,7 @@ async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, allowa
 
 
 def ended(transcript: Transcript) -> Outcome | None:
-    """The end that a verb brought (submit landed, task released); calls after it are not run."""
+    """The end that a stored answer brought (submit landed, task released) before a crash: what is left is not run."""
     last = transcript.turns[-1] if transcript.turns else None
     if last is None or last.end is None:
         return None
@@ -181,7 +183,7 @@ async def summarize(log: SessionLog, mind: Mind, squeezed: bool) -> None:
     await log.store_summary(reply, text)
 
 
-async def act(pending: Pending, log: SessionLog, mind: Mind, hands: Hands, team: Team) -> None:
+async def act(pending: Pending, log: SessionLog, mind: Mind, hands: Hands, team: Team) -> Answer:
     """Runs one call, or says why not; begun and finished are stored on either side of it."""
     call, cut = pending.call, log.transcript().turns[-1].reply.stop in CUT
     try:
@@ -200,6 +202,7 @@ async def act(pending: Pending, log: SessionLog, mind: Mind, hands: Hands, team:
         else:
             answer = await team.do(call.name, pending.key, arguments.model_dump())
     await log.finish(pending, answer)
+    return answer
 
 
 def same_failure(transcript: Transcript) -> str | None:

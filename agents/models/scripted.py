@@ -31,7 +31,7 @@ import tomllib
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -72,14 +72,37 @@ class Entry(BaseModel):
         return self
 
 
-Kind = Literal["input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning"]
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Tokens(BaseModel):
+    """Tokens of each reply, by the kinds of `Usage`."""
+
+    model_config = ConfigDict(extra="forbid")
+    input: Count = 0
+    output: Count = 0
+    cache_read: Count = 0
+    cache_write_5m: Count = 0
+    cache_write_1h: Count = 0
+    reasoning: Count = 0
+
+
+class Price(BaseModel):
+    """USD per million tokens; a kind that is not named has no price of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+    input: Usd
+    output: Usd
+    cache_read: Usd | None = None
+    cache_write_5m: Usd | None = None
+    cache_write_1h: Usd | None = None
 
 
 class Script(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    usage: dict[Kind, Annotated[int, Field(ge=0)]] = {}
-    price: dict[Kind, Amount] = {}  # USD per million tokens; empty: unpriced
+    usage: Tokens = Tokens()
+    price: Price | None = None  # None: unpriced
     session: list[Entry] = Field(min_length=1)
 
 
@@ -136,7 +159,7 @@ class Scripted:
                     for i, step in enumerate(steps)
                 )
         blocks: tuple[Block, ...] = (Text(text), *calls) if text else calls
-        usage = {str(kind): tokens for kind, tokens in self.script.usage.items()}
+        usage = self.script.usage.model_dump()
         return Reply(blocks, Stop.TOOLS if calls else Stop.END, Usage(**usage), self.id, usage)
 
     async def close(self) -> None: ...
@@ -200,7 +223,7 @@ class _Story:
         """Takes the task named in `line` (`T91 bit-fields wider than int`); its cases are somewhere in `text`."""
         if found := re.search(r"\b(T\d+)\b\W*(.*)", line):
             self.task, self.title = found[1], found[2]
-            case = re.search(r"^.*\bcases?\b.*?([\w.-]+/[\w./@+-]*[\w])", text, re.MULTILINE)
+            case = re.search(r"^\W*(?:\d+ )?cases?\b[^:\n]*:\s*(\S+/\S*\w)", text, re.MULTILINE)
             self.case = case[1] if case else ""
             self.since = self.turn
 

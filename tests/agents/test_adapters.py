@@ -207,14 +207,14 @@ async def test_each_fault_is_named_priced_and_followed_by_a_working_request(
     serving: Serving, models: Models, id: str, fault: Fault
 ) -> None:
     wire = serving(SCRIPT, Plan(first=[fault]))
-    model = models(id, {**wire.env(), "ORCHESTRATOR_MODEL_IDLE_S": "0.3"})
+    patience = {"ORCHESTRATOR_MODEL_IDLE_S": "0.3"} if fault is Fault.STALL else {}
     with pytest.raises(ModelFailure) as raised:
-        await model.reply(asked())
+        await models(id, {**wire.env(), **patience}).reply(asked())
     failure = raised.value
     assert (failure.fault, failure.billed) == EXPECTED[fault]
     assert failure.policy.retry
     assert failure.retry_after == (0.2 if fault is Fault.RATE_LIMIT else None)
-    assert (await model.reply(asked())).calls
+    assert (await models(id, wire.env()).reply(asked())).calls
 
 
 @pytest.mark.parametrize("id", IDS)

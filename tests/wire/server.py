@@ -124,8 +124,8 @@ class Vendor:
 
     def _usage(self, body: Json, reply: Reply) -> Json:
         """Tokens by kind: the script's, or counted from the bytes, with prompt caching as Anthropic does it."""
-        if self.script.script.usage:
-            return {str(kind): tokens for kind, tokens in self.script.script.usage.items()}
+        if self.script.script.usage.model_fields_set:
+            return self.script.script.usage.model_dump()
         output = sum(len(repr(block)) for block in reply.blocks) // 4 + 1
         total, marks = 0, []
         digest = hashlib.sha256(body["model"].encode())
@@ -370,7 +370,7 @@ class Wire:
             "ANTHROPIC_BASE_URL": self.url,
             "OPENAI_API_KEY": "key",
             "OPENAI_BASE_URL": f"{self.url}/v1",
-            "ORCHESTRATOR_MODEL_IDLE_S": "1",
+            "ORCHESTRATOR_MODEL_IDLE_S": "30",
         }
 
 
