@@ -48,6 +48,7 @@ from sandbox.workspaces import Workspaces, shown
 CALLS: Final = "/run/calls"
 CAPABILITIES: Final = ["KILL", "SETUID", "SETGID", "SETPCAP", "DAC_OVERRIDE"]
 API_S: Final = 60
+ASK_S: Final = 5.0  # between looks at whether a job that is waited for still lives
 IMPORT_S: Final = 900
 GRACE_S: Final = 30.0  # beyond a command's own time, until the room is asked to end it and then the client is ended
 
@@ -175,13 +176,12 @@ class DockerRoom:
     async def job(self, job: str, wait_s: float = 0.0) -> JobStatus:
         await self._alive()
         record = self._known(job)
-        until = anyio.current_time() + wait_s
-        while (left := until - anyio.current_time()) > 0 and not record.ended():
-            await anyio.sleep(min(left, 0.1))
-            await self._alive_soon()
-        age = None if record.ended() else await self._age(job)
-        if age is None and not record.ended():
-            await self._alive()
+        age = await self._age(job)
+        with anyio.move_on_after(wait_s):
+            while age is not None and not record.ended():
+                await record.over(ASK_S)
+                age = await self._age(job)
+        await self._alive()
         return await to_thread.run_sync(partial(record.status, age, boxed=True))
 
     async def kill(self, job: str) -> None:
@@ -190,8 +190,7 @@ class DockerRoom:
         if not record.ended():
             (record.folder / "killed").touch()
             await self._ask("TERM", job)
-            with anyio.move_on_after(GRACE_S):
-                await record.over()
+            await record.over(GRACE_S)
 
     async def write(self, path: str, data: bytes) -> None:
         await files.write(self, path, data)
@@ -216,6 +215,7 @@ class DockerRoom:
         return (await self._spawner.run(argv, time_s=API_S)).stdout.decode()
 
     async def _age(self, job: str) -> float | None:
+        """For how many seconds the job has run; None when its sweeper is gone."""
         words = (await self._ask("ask", job)).split()
         return float(words[1]) - int(words[0]) / os.sysconf("SC_CLK_TCK") if words else None
 
@@ -226,9 +226,7 @@ class DockerRoom:
     def _call(self, call: str, command: Command) -> tuple[str, ...]:
         env = BARE_ENV | dict(self._spec.env) | dict(command.env)
         bounds = limits.inner(self._spec.limits, command, memory=False, processes=False, disk=not limits.has_disks())
-        uid = str(limits.room_uid(self._spec))
-        user = ("setpriv", "--reuid", uid, "--regid", uid, "--clear-groups", "--inh-caps", "-all")
-        user += ("--bounding-set", "-all", "--no-new-privs", "env", "-i")
+        user = (*limits.setpriv(limits.room_uid(self._spec)), "env", "-i")
         folder = f"{CALLS}/{call}"
         sweeper = ("/sbin/docker-init", "-s", "--", "sh", "-c", SWEEPER, "sh", folder)
         size = (folder, str(command.output_limit + 1), f"{command.time_s}")
@@ -251,9 +249,6 @@ class DockerRoom:
         self._known_alive()
         if not await to_thread.run_sync(self._client.running, self._container):
             raise RoomDied(f"room {self._spec.name}: its container is gone")
-
-    async def _alive_soon(self) -> None:
-        self._known_alive()
 
 
 class _Client:
@@ -348,9 +343,8 @@ class DockerEngine:
             binds = self._binds(spec, place.folder)
             if not self._client.running(name):
                 self._client.remove(name)
-                self._client.api.containers.create(
-                    image, ["sleep", "infinity"], name=name, mounts=binds, **_options(spec)
-                ).start()
+                create = self._client.api.containers.create
+                create(image, ["sleep", "infinity"], name=name, mounts=binds, **_options(spec)).start()
         except (DockerException, OSError) as error:
             raise RoomError(f"room {spec.name} cannot be opened: {error}") from error
         return DockerRoom(spec, place, name, self._spawner, self._client)

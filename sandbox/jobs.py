@@ -8,7 +8,6 @@ survives reuse of process ids and reboots; `rc` is written last. No `rc` and no 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import subprocess
@@ -80,20 +79,21 @@ class Job:
 
     async def started(self) -> None:
         """Returns when the keeper has written down who it is. Raises `RoomError`."""
-        await self._appears("pid", START_S)
+        if not await self._appears("pid", START_S):
+            raise RoomError(f"the keeper of job {self.folder.name} did not start within {START_S:g} s")
 
-    async def over(self) -> None:
-        await self._appears("rc", math.inf)
+    async def over(self, seconds: float) -> None:
+        """Returns when the job has ended, or after `seconds`."""
+        await self._appears("rc", seconds)
 
     def ended(self) -> bool:
         return (self.folder / "rc").exists()
 
-    async def _appears(self, name: str, seconds: float) -> None:
+    async def _appears(self, name: str, seconds: float) -> bool:
         until = anyio.current_time() + seconds
-        while not (self.folder / name).exists():  # files are all that both sides of a container share
-            if anyio.current_time() > until:
-                raise RoomError(f"the keeper of job {self.folder.name} did not start within {seconds:g} s")
-            await anyio.sleep(0.005)
+        while not (found := (self.folder / name).exists()) and anyio.current_time() < until:
+            await anyio.sleep(0.01)  # files are all that both sides of a container share
+        return found
 
     def keeper(self) -> int | None:
         """The living keeper's process id, or None."""
