@@ -7,7 +7,6 @@ the parent of its bwrap instead. As root, bwrap runs behind a change to the room
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -20,13 +19,13 @@ from anyio import to_thread
 
 from sandbox import limits, seccomp
 from sandbox.home import key
-from sandbox.hosted import BARE_ENV, WORKSPACE, HostedRoom, Place, record, sweep
+from sandbox.hosted import BARE_ENV, HostedRoom, Place, sweep
 from sandbox.process import HOST_ENV, Spawner
-from sandbox.room import MIB, Command, EngineUnavailable, Mount, Room, RoomError, RoomSpec
+from sandbox.room import MIB, Command, EngineUnavailable, Room, RoomError, RoomSpec
+from sandbox.workspaces import BRIEF_INODES, Workspaces, shown
 
 ROOM_UID: Final = "1000"
 NAMESPACES: Final = tuple(f"--unshare-{kind}" for kind in ("user", "ipc", "pid", "net", "uts", "cgroup"))
-BRIEF_INODES: Final = 20_000
 SHM: Final = 64 * MIB
 
 # Writable mounts that nothing can be executed from, for an ordinary user: made in a namespace around bwrap's.
@@ -69,7 +68,7 @@ class BubblewrapEngine:
     def __init__(self, home: Path) -> None:
         self._home = home
         self._rooms = home / "rooms"
-        self._mounts = home / "mounts"
+        self._workspaces = Workspaces(home)
         self._spawner = Spawner()
 
     @property
@@ -85,7 +84,7 @@ class BubblewrapEngine:
         return await to_thread.run_sync(self._sweep, run, epoch, keep)
 
     async def discard(self, workspace: Path) -> None:
-        await to_thread.run_sync(self._discard, workspace)
+        await to_thread.run_sync(self._workspaces.discard, workspace)
 
     def check(self) -> None:
         """Raises `EngineUnavailable` when namespaces do not work here."""
@@ -151,7 +150,7 @@ class BubblewrapEngine:
         uid = limits.room_uid(spec)
         words = [str(self._bwrap), *NAMESPACES, "--disable-userns", "--as-pid-1", "--die-with-parent", "--new-session"]
         words += ["--clearenv", "--hostname", "room", "--uid", ROOM_UID, "--gid", ROOM_UID]
-        words += ["--ro-bind", str(_shown(spec.root.tree, folder / "root")), "/", "--proc", "/proc", "--dev", "/dev"]
+        words += ["--ro-bind", str(shown(spec.root.tree, folder / "root")), "/", "--proc", "/proc", "--dev", "/dev"]
         words += ["--size", str(SHM), "--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
         wrapped = not spec.scratch_exec and not limits.can_mount()
         if spec.brief and not limits.can_mount() and not wrapped:
@@ -159,15 +158,11 @@ class BubblewrapEngine:
         else:
             words += ["--bind", str(_tmp(spec, folder / "tmp", uid)), "/tmp"]
         writable = []
-        for number, one in enumerate(
-            spec.mounts if spec.workspace is None else (self._workspace(spec, uid), *spec.mounts)
-        ):
+        for number, one in enumerate(self._workspaces.prepare(spec, uid)):
             noexec = one.writable and not spec.scratch_exec and not wrapped
             if one.writable:
                 writable.append(str(one.source))
-                if os.geteuid() == 0 and one.source.is_dir():
-                    os.chown(one.source, uid, uid)
-            source = _shown(one.source, folder / f"m{number}", noexec=noexec)
+            source = shown(one.source, folder / f"m{number}", noexec=noexec)
             words += ["--bind" if one.writable else "--ro-bind", str(source), one.target]
         if not wrapped:
             return (*limits.as_user(uid), *words)
@@ -188,39 +183,10 @@ class BubblewrapEngine:
             *words,
         )
 
-    def _workspace(self, spec: RoomSpec, uid: int) -> Mount:
-        """The workspace, bounded where this machine can: in memory for a case's room, else a disk of its own.
-
-        It stays mounted when the room stops, because other rooms may look at it; `discard` and `sweep` take it away.
-        """
-        assert spec.workspace is not None
-        workspace = spec.workspace
-        workspace.mkdir(parents=True, exist_ok=True)
-        if limits.can_mount():
-            self._mounts.mkdir(parents=True, exist_ok=True)
-            mine = {"run": spec.labels.run, "epoch": spec.labels.epoch, "path": str(workspace)}
-            (self._mounts / key(str(workspace))).write_text(json.dumps(mine))
-            if os.path.ismount(workspace):
-                pass
-            elif spec.brief and not limits.image_of(workspace).exists():
-                limits.scratch(workspace, uid, limits.tmp_bytes(spec.limits), BRIEF_INODES, mode="0755")
-            elif limits.has_disks():
-                limits.disk(workspace, uid, spec.limits)
-        return Mount(workspace, WORKSPACE, writable=True)
-
     def _sweep(self, run: str, epoch: int, keep: frozenset[str]) -> int:
         count, in_use = sweep(self._rooms, run, epoch, keep)
-        for file in self._mounts.glob("*"):
-            mine = record(file)
-            if mine.get("run") == run and mine["epoch"] < epoch and mine["path"] not in in_use:
-                for target in limits.mounts_below(Path(mine["path"])):
-                    limits.unmount(target)
-                file.unlink(missing_ok=True)
+        self._workspaces.sweep(run, epoch, in_use)
         return count
-
-    def _discard(self, workspace: Path) -> None:
-        limits.discard(workspace)
-        (self._mounts / key(str(workspace))).unlink(missing_ok=True)
 
 
 def _tmp(spec: RoomSpec, folder: Path, uid: int) -> Path:
@@ -230,15 +196,6 @@ def _tmp(spec: RoomSpec, folder: Path, uid: int) -> Path:
         inodes = BRIEF_INODES if spec.brief else spec.limits.inodes
         limits.scratch(folder, uid, limits.tmp_bytes(spec.limits), inodes, noexec=not spec.scratch_exec)
     return folder
-
-
-def _shown(source: Path, place: Path, *, noexec: bool = False) -> Path:
-    """Where the room's user can reach `source`: there, or, as root, bound to a place in the room's own folder."""
-    if not limits.can_mount() or (not noexec and limits.reachable(source)):
-        return source
-    if not os.path.ismount(place):
-        limits.bind(source, place, noexec=noexec)
-    return place
 
 
 def _holding(data: bytes) -> int:

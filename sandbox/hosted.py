@@ -131,7 +131,8 @@ class HostedRoom:
                 await gone(keeper)
         self._alive()
         self._reap()
-        return await to_thread.run_sync(partial(record.status, boxed=self.boxed))
+        age = await to_thread.run_sync(record.age)
+        return await to_thread.run_sync(partial(record.status, age, boxed=self.boxed))
 
     async def kill(self, job: str) -> None:
         self._alive()

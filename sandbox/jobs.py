@@ -59,8 +59,8 @@ class Job:
             return False
         return True
 
-    async def start(self, spawner: Spawner, argv: Sequence[str], command: Command, fds: Sequence[int]) -> Process:
-        """Starts the keeper and returns when it has written down who it is. Raises `RoomError`."""
+    async def prepare(self, command: Command) -> None:
+        """Writes down the command's input and limit."""
         async with await anyio.open_file(self.folder / "in", "wb") as file:
             if isinstance(command.stdin, bytes):
                 await file.write(command.stdin)
@@ -68,23 +68,32 @@ class Job:
                 async for chunk in command.stdin:
                     await file.write(chunk)
         (self.folder / "limit").write_text(str(command.output_limit))
-        keeper = (
-            "sh",
-            "-c",
-            KEEPER,
-            "sh",
-            str(self.folder),
-            str(command.output_limit + 1),
-            f"{command.time_s}",
-        )
-        process = await spawner.spawn((*keeper, *argv), output=subprocess.DEVNULL, pass_fds=fds)
-        with anyio.move_on_after(START_S):
-            while not (self.folder / "pid").exists():
-                if process.poll() is not None:
-                    raise RoomError(f"the job's keeper could not start (exit code {process.returncode})")
-                await anyio.sleep(0.002)
-            return process
-        raise RoomError(f"the job's keeper did not start within {START_S:g} s")
+
+    async def start(self, spawner: Spawner, argv: Sequence[str], command: Command, fds: Sequence[int]) -> Process:
+        """Starts the keeper and returns when it has written down who it is. Raises `RoomError`."""
+        await self.prepare(command)
+        size = (str(self.folder), str(command.output_limit + 1), f"{command.time_s}")
+        process = await spawner.spawn(("sh", "-c", KEEPER, "sh", *size, *argv), output=subprocess.DEVNULL, pass_fds=fds)
+        await self.started()
+        return process
+
+    async def started(self) -> None:
+        """Returns when the keeper has written down who it is. Raises `RoomError`."""
+        if not await self._appears("pid", START_S):
+            raise RoomError(f"the keeper of job {self.folder.name} did not start within {START_S:g} s")
+
+    async def over(self, seconds: float) -> None:
+        """Returns when the job has ended, or after `seconds`."""
+        await self._appears("rc", seconds)
+
+    def ended(self) -> bool:
+        return (self.folder / "rc").exists()
+
+    async def _appears(self, name: str, seconds: float) -> bool:
+        until = anyio.current_time() + seconds
+        while not (found := (self.folder / name).exists()) and anyio.current_time() < until:
+            await anyio.sleep(0.01)  # files are all that both sides of a container share
+        return found
 
     def keeper(self) -> int | None:
         """The living keeper's process id, or None."""
@@ -97,14 +106,17 @@ class Job:
         same = boot == Path("/proc/sys/kernel/random/boot_id").read_text().strip() and started(then) == started(now)
         return pid if same and not now.rsplit(") ", 1)[1].startswith("Z") else None
 
-    def status(self, boxed: bool) -> JobStatus:
-        """Reads the folder. `boxed` jobs tell through bwrap's status how the command itself ended."""
+    def age(self) -> float | None:
+        """For how many seconds the keeper has lived; None when it is gone."""
         keeper = self.keeper()
-        job, rc = self.folder.name, self.folder / "rc"
-        if keeper is not None and not rc.exists():
-            return JobStatus(job, True, _age(keeper), self._tail(), None)
-        ended = self._result(boxed)
-        return JobStatus(job, False, ended.seconds, self._tail(), ended)
+        return None if keeper is None else _age(keeper)
+
+    def status(self, age: float | None, *, boxed: bool) -> JobStatus:
+        """Reads the folder. `boxed` jobs tell by a status of their own how the command itself ended."""
+        if age is not None and not self.ended():
+            return JobStatus(self.folder.name, True, age, self._tail(), None)
+        done = self._result(boxed)
+        return JobStatus(self.folder.name, False, done.seconds, self._tail(), done)
 
     def _result(self, boxed: bool) -> Result:
         limit = int(self._text("limit") or "0")
@@ -126,7 +138,7 @@ class Job:
     async def kill(self, process: Process | None) -> None:
         """Ends the keeper and everything below it; a job that has ended is left as it is."""
         keeper = await to_thread.run_sync(self.keeper)
-        if keeper is None or (self.folder / "rc").exists():
+        if keeper is None or self.ended():
             return
         (self.folder / "killed").touch()
         await to_thread.run_sync(end_tree, keeper)

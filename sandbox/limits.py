@@ -46,8 +46,11 @@ def room_uid(spec: RoomSpec) -> int:
 
 def as_user(uid: int) -> tuple[str, ...]:
     """The prefix that gives up root for good; empty for an ordinary user."""
-    if os.geteuid() != 0:
-        return ()
+    return setpriv(uid) if os.geteuid() == 0 else ()
+
+
+def setpriv(uid: int) -> tuple[str, ...]:
+    """The prefix that becomes another user, without any capability, for good."""
     who = ("--reuid", str(uid), "--regid", str(uid), "--clear-groups")
     return ("setpriv", *who, "--inh-caps", "-all", "--bounding-set", "-all", "--no-new-privs")
 

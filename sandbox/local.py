@@ -103,7 +103,7 @@ class LocalEngine:
         ]
         if os.geteuid() == 0:
             found.append(
-                "where a room's own user cannot reach its mounts, its commands run as root, unbounded in processes"
+                "where a room's user cannot reach its mounts, its commands run as root, unbounded in processes"
             )
         else:
             found.append("the number of processes is not bounded")

@@ -1,7 +1,7 @@
 """Parent of one `local` command, run as a program: ends everything the command leaves behind.
 
 `reap.py --argv0 TAG -- COMMAND…` adopts every orphan below it (a daemon with a session of its own too), and kills
-all of them when the command ends, when the orchestrator dies, or at SIGTERM. Exits as a shell would: 128 + n for signal n.
+all of them when the command ends, when the orchestrator dies, or at SIGTERM. Exits as a shell would (128 + signal).
 Needs nothing but the interpreter, so that it starts quickly.
 """
 
@@ -52,6 +52,7 @@ def main(tag: str, argv: list[str]) -> int:
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     child = os.fork()
     if child == 0:
+        os.closerange(3, 1024)
         try:
             os.execvp(argv[0], argv)
         finally:
