@@ -11,6 +11,7 @@ import io
 import os
 import subprocess
 from collections.abc import AsyncGenerator, Container, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -178,10 +179,11 @@ class Git:
     async def records(self, *argv: str) -> AsyncGenerator[bytes, None]:
         """The NUL-ended records of a command's output, one by one."""
         rest = b""
-        async for piece in self.stream(*argv):
-            *whole, rest = (rest + piece).split(b"\0")
-            for record in whole:
-                yield record
+        async with aclosing(self.stream(*argv)) as pieces:
+            async for piece in pieces:
+                *whole, rest = (rest + piece).split(b"\0")
+                for record in whole:
+                    yield record
 
     async def exists(self, commit: str) -> bool:
         return (await self.run("cat-file", "-e", commit, accept=(0, 1, 128))).code == 0
@@ -211,7 +213,8 @@ def _clip(stderr: bytes) -> str:
 
 async def create_bare(git: Git, *, readable: bool = False) -> Git:
     """Makes an empty bare repository. `readable`: every user of the machine may read it, whatever our umask is."""
-    await anyio.Path(git.folder).mkdir(mode=0o755 if readable else 0o700, parents=True)
+    await anyio.Path(git.folder).mkdir(parents=True)
+    await anyio.Path(git.folder).chmod(0o755 if readable else 0o700)
     shared = ["--shared=0644"] if readable else []
     await git.run("init", "--quiet", "--bare", "--template=", "--object-format=sha1", "-b", "main", *shared)
     return git

@@ -162,7 +162,7 @@ class Repository:
     async def receive_checkpoint(
         self, stream: bytes | AsyncIterable[bytes], name: str, limits: StreamLimits = CHECKPOINT
     ) -> str:
-        """Keeps a workspace at `refs/checkpoints/<name>` (a session, a seat, a task) and returns its commit.
+        """Keeps a workspace at `refs/checkpoints/<name>` (a session or a task) and returns its commit.
 
         It only ever goes back into a room, so what may not be on main may be in it. Older checkpoints stay readable by
         their commit, for a row that names one. Raises `Refused`.

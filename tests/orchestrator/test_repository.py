@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+from contextlib import aclosing
 from datetime import timedelta, timezone
 from pathlib import Path
 
@@ -88,6 +89,21 @@ async def test_public_git_holds_main_and_nothing_else(repository: Repository, tm
     reachable = git(repository.public.folder, "rev-list", "--objects", "--no-object-names", "main").decode()
     assert sorted(objects.split()) == sorted(reachable.split())
     assert received.commit not in objects
+
+
+async def test_every_user_may_read_public_git_and_no_other_the_runs_own(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        repository = await make_repository(tmp_path)
+        seed = await repository.main()
+        tree = await repository.tree_of(seed)
+        await repository.land(seed, await repository.commit(tree, seed, "x", TRAILERS, at=NOON, author="agent-01"))
+    finally:
+        os.umask(before)
+    for path in (repository.public.folder, *repository.public.folder.rglob("*")):
+        assert path.stat().st_mode & 0o005 == (0o005 if path.is_dir() else 0o004), path
+        assert not path.stat().st_mode & 0o022, path
+    assert repository.git.folder.stat().st_mode & 0o077 == 0
 
 
 async def test_work_goes_on_with_pull_rebase_over_uncommitted_edits(repository: Repository, tmp_path: Path) -> None:
@@ -300,6 +316,13 @@ async def test_a_git_that_does_not_end_is_killed(repository: Repository, tmp_pat
         await hung.run("rev-parse", "HEAD")
     with pytest.raises(GitTimeout):
         await anext(hung.stream("rev-parse", "HEAD"))
+
+
+async def test_a_stream_that_is_left_early_ends_its_process(repository: Repository) -> None:
+    async with aclosing(repository.git.records("ls-tree", "-r", "-t", "-z", "main")) as records:
+        await anext(records)
+    where = str(repository.git.folder)
+    assert not [p for p in psutil.Process().children() if p.environ().get("GIT_DIR") == where]
 
 
 async def test_the_tar_obeys_no_attribute(tmp_path: Path) -> None:
