@@ -11,6 +11,7 @@ import io
 import os
 import subprocess
 from collections.abc import AsyncGenerator, Container, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -22,7 +23,7 @@ CHUNK: Final = 64 * 1024
 EMPTY_TREE: Final = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 SETTINGS: Final[Mapping[str, str]] = {
-    "core.fsync": "all",
+    "core.fsync": "all",  # first: see `Git.durable`
     "core.hooksPath": "/dev/null",
     "core.attributesFile": "/dev/null",
     "core.fsmonitor": "false",
@@ -107,6 +108,7 @@ class Git:
 
     folder: Path
     bounds: Bounds = OURS
+    durable: bool = True  # False only for what is thrown away
 
     async def run(
         self,
@@ -177,10 +179,11 @@ class Git:
     async def records(self, *argv: str) -> AsyncGenerator[bytes, None]:
         """The NUL-ended records of a command's output, one by one."""
         rest = b""
-        async for piece in self.stream(*argv):
-            *whole, rest = (rest + piece).split(b"\0")
-            for record in whole:
-                yield record
+        async with aclosing(self.stream(*argv)) as pieces:
+            async for piece in pieces:
+                *whole, rest = (rest + piece).split(b"\0")
+                for record in whole:
+                    yield record
 
     async def exists(self, commit: str) -> bool:
         return (await self.run("cat-file", "-e", commit, accept=(0, 1, 128))).code == 0
@@ -190,7 +193,8 @@ class Git:
         return ["prlimit", f"--as={b.memory}", f"--fsize={b.file}", f"--cpu={b.cpu_s}", "--core=0", "git", *argv]
 
     def _environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
-        return {**ENVIRONMENT, "GIT_DIR": str(self.folder), **(more or {})}
+        sync = {} if self.durable else {"GIT_CONFIG_VALUE_0": "none"}
+        return {**ENVIRONMENT, **sync, "GIT_DIR": str(self.folder), **(more or {})}
 
 
 def _as_file(data: bytes | IO[bytes]) -> IO[bytes]:
@@ -207,10 +211,10 @@ def _clip(stderr: bytes) -> str:
     return stderr[:2000].decode(errors="replace")
 
 
-async def create_bare(folder: Path, *, readable: bool) -> Git:
-    """An empty bare repository. `readable`: every user of the machine may read it, whatever our umask is."""
-    await anyio.Path(folder).mkdir(mode=0o755 if readable else 0o700, parents=True)
-    git = Git(folder)
+async def create_bare(git: Git, *, readable: bool = False) -> Git:
+    """Makes an empty bare repository. `readable`: every user of the machine may read it, whatever our umask is."""
+    await anyio.Path(git.folder).mkdir(parents=True)
+    await anyio.Path(git.folder).chmod(0o755 if readable else 0o700)
     shared = ["--shared=0644"] if readable else []
     await git.run("init", "--quiet", "--bare", "--template=", "--object-format=sha1", "-b", "main", *shared)
     return git

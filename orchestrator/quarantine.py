@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -102,7 +102,7 @@ async def _take(
 ) -> Incoming:
     spool = folder / "stream"
     await _spool(stream, spool, limits)
-    git = replace(await create_bare(folder / "q.git", readable=False), bounds=CONFINED)
+    git = await create_bare(Git(folder / "q.git", CONFINED, durable=False))
     async with await anyio.open_file(git.folder / "objects/info/alternates", "w") as alternates:
         await alternates.write(f"{public.folder / 'objects'}\n")
     async with await anyio.open_file(spool, "rb", buffering=0) as pack:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
@@ -33,7 +34,9 @@ from orchestrator.workspace import MAIL_DOMAIN, Kind
 MAIN: Final = "refs/heads/main"
 ITSELF: Final = "orchestrator"
 SEED_TIME: Final = 946684800  # 2000-01-01: the same seed gives the same first commit in every run
-LOOSE_LIMIT: Final = 100  # smaller imports become loose objects: packs by the thousand slow every command
+LOOSE_LIMIT: Final = (
+    30  # objects: fewer become loose ones (packs by the thousand slow every command), each synced alone
+)
 CONFLICT_TEXT: Final = 6000  # characters shown of a conflict
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _KEPT: Final = re.compile(rf"refs/(changes|drafts|checkpoints)/{_NAME.pattern}(/{_NAME.pattern})?")
@@ -82,8 +85,8 @@ class Repository:
     async def create(cls, folder: Path, seed: Path) -> Repository:
         """New repositories whose first commit holds the seed folder as it lies there: no attribute, no ignore file."""
         repository = cls(folder)
-        await create_bare(repository.git.folder, readable=False)
-        await create_bare(repository.public.folder, readable=True)
+        await create_bare(repository.git)
+        await create_bare(repository.public, readable=True)
         with tempfile.TemporaryFile(buffering=0) as commands:
             await anyio.to_thread.run_sync(_fast_import_commands, seed, commands)
             await repository.git.run("fast-import", "--quiet", "--date-format=raw", stdin=commands)
@@ -102,8 +105,7 @@ class Repository:
     async def recover(self) -> None:
         """After a crash, and before anything else: ends our git processes that outlived it, removes their locks and
         half-written files, and lets public.git catch up. Only for the process that holds the run's lock."""
-        folders = (self.git.folder, self.public.folder, self._quarantine)
-        await anyio.to_thread.run_sync(_clean_up, folders)
+        await anyio.to_thread.run_sync(_clean_up, self.git.folder, self.public.folder, self._quarantine)
         await self._publish()
 
     # Reading
@@ -160,7 +162,7 @@ class Repository:
     async def receive_checkpoint(
         self, stream: bytes | AsyncIterable[bytes], name: str, limits: StreamLimits = CHECKPOINT
     ) -> str:
-        """Keeps a workspace at `refs/checkpoints/<name>` (a session, a seat, a task) and returns its commit.
+        """Keeps a workspace at `refs/checkpoints/<name>` (a session or a task) and returns its commit.
 
         It only ever goes back into a room, so what may not be on main may be in it. Older checkpoints stay readable by
         their commit, for a row that names one. Raises `Refused`.
@@ -337,16 +339,17 @@ def _fast_import_commands(seed: Path, out: IO[bytes]) -> None:
     out.seek(0)
 
 
-def _clean_up(folders: tuple[Path, ...]) -> None:
-    """Ends git processes that work in the folders and removes the locks and half-written files they leave."""
+def _clean_up(*folders: Path) -> None:
+    """Ends git processes that work in the folders; removes the locks and half-written files they left, and the last
+    folder, the quarantine, as a whole."""
     ours = [process for process in psutil.process_iter() if _works_in(process, folders)]
     for process in ours:
         process.kill()
     psutil.wait_procs(ours, timeout=30)
     for folder in folders:
-        for pattern in ("**/*.lock", "objects/**/tmp_*", "tmp*", "q-*/stream"):
-            for path in folder.glob(pattern):
-                path.unlink(missing_ok=True)
+        for path in (*folder.rglob("*.lock"), *folder.glob("objects/**/tmp_*")):
+            path.unlink(missing_ok=True)
+    shutil.rmtree(folders[-1], ignore_errors=True)
 
 
 def _works_in(process: psutil.Process, folders: tuple[Path, ...]) -> bool:

