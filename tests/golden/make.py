@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from agents.team import End
 from orchestrator import board, clusters
 from orchestrator.clusters import Failure
 from orchestrator.ledger import Budget, Ledger, size
-from orchestrator.prices import Declared, Prices
+from orchestrator.prices import Prices, Rates
 from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource
 from orchestrator.store import Tx, changes, sessions
 from orchestrator.store.migrations import MIGRATIONS
@@ -47,7 +48,7 @@ def fill(tx: Tx) -> None:
     clusters.sync_failures(tx, {"torture/c": Failure("torture|exit 134", "exit 134")}, set())
     board.claim(tx, first.id, "agent-01/1", "read, then write")
     board.note(tx, first.id, "agent-01/1", "look at the table")
-    books = Ledger(None, Prices({MODEL: Declared(input=3, output=15)}), Budget(10_000_000))  # type: ignore[arg-type]
+    books = Ledger(None, Prices({MODEL: Rates(input=Decimal(3), output=Decimal(15))}), Budget(10_000_000))  # type: ignore[arg-type]
     request = size(Request("system", (), (Message(Role.USER, (Text("go"),)),)))
     attempt = books.reserve(tx, "agent-01/1", 1, MODEL, request, 100)
     usage = Usage(input=1000, output=100)

@@ -5,8 +5,8 @@ CREATE TABLE account (
     reserved INTEGER NOT NULL DEFAULT 0,
     in_doubt INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
-INSERT INTO "account" VALUES('',4500,0,4620);
-INSERT INTO "account" VALUES('agent-01/1',4500,0,4620);
+INSERT INTO "account" VALUES('',4500,0,4770);
+INSERT INTO "account" VALUES('agent-01/1',4500,0,4770);
 CREATE TABLE attempt (
     id INTEGER PRIMARY KEY,
     epoch INTEGER NOT NULL,
@@ -25,8 +25,8 @@ CREATE TABLE attempt (
     metered INTEGER NOT NULL,
     prefix TEXT NOT NULL DEFAULT ''
 ) STRICT;
-INSERT INTO "attempt" VALUES(1,1,'agent-01/1',1,1,'T1','scripted:team.toml','settled','2026-03-14T17:00:00.000000+00:00',4620,4500,'scripted:team.toml','{"cache_read": 0, "cache_write_1h": 0, "cache_write_5m": 0, "input": 1000, "output": 100, "reasoning": 0}','',1,'1aa2b2725fc170600c65535576a5c900afd22a3ce41b78f43834c1ef3679ac1b');
-INSERT INTO "attempt" VALUES(2,1,'agent-01/1',2,1,'T1','scripted:team.toml','in-doubt','2026-03-14T17:00:00.000000+00:00',4620,NULL,'','','stream cut',1,'1aa2b2725fc170600c65535576a5c900afd22a3ce41b78f43834c1ef3679ac1b');
+INSERT INTO "attempt" VALUES(1,1,'agent-01/1',1,1,'T1','scripted:team.toml','settled','2026-03-14T17:00:00.000000+00:00',4770,4500,'scripted:team.toml','{"cache_read": 0, "cache_write_1h": 0, "cache_write_5m": 0, "input": 1000, "output": 100, "reasoning": 0}','',1,'86e52758a44d1eb54345f2472c72660d3820e6539dd77b32d168331cd167dc5b');
+INSERT INTO "attempt" VALUES(2,1,'agent-01/1',2,1,'T1','scripted:team.toml','in-doubt','2026-03-14T17:00:00.000000+00:00',4770,NULL,'','','stream cut',1,'86e52758a44d1eb54345f2472c72660d3820e6539dd77b32d168331cd167dc5b');
 CREATE TABLE call (
     id TEXT PRIMARY KEY,
     session TEXT NOT NULL,

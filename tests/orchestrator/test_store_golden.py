@@ -55,7 +55,7 @@ def test_todays_code_reads_and_continues_a_state_of_a_past_version(file: Path, t
     restored(file, tmp_path / "state.db")
 
     def look(db: sqlite3.Connection) -> None:
-        assert [(task.id, task.state) for task in tasks.every(db)][0] == ("T1", TaskState.CLAIMED)
+        assert next((task.id, task.state) for task in tasks.every(db)) == ("T1", TaskState.CLAIMED)
         assert tasks.get(db, "T1").order == 1.5 and tasks.get(db, "T3").signature == "torture|exit 134"
         assert [note.text for note in tasks.notes(db, "T1")] == ["look at the table"]
         assert "owner    agent-01" in text(locks(db)[0])
