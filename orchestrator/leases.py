@@ -16,6 +16,10 @@ class Leases:
     def end(self, session: str) -> None:
         self._ends.pop(session, None)
 
+    def left(self, session: str, now: float) -> float:
+        """Seconds until it runs out; 0 when it has, or when there is none."""
+        return max(0.0, self._ends.get(session, now) - now)
+
     def expired(self, now: float) -> list[str]:
         """Sessions whose lease has run out; they stay in the list until `end`."""
         return [session for session, ends in self._ends.items() if ends <= now]

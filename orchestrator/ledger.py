@@ -1,7 +1,7 @@
 """The ledger: every attempt at a model request is reserved at its worst case before it is sent (P6).
 
-settled + reserved + in doubt + the new reservation never passes the budget. `Ledger`'s methods take the transaction they
-belong to; a `SessionMeter` is what the turn loop holds.
+settled + reserved + in doubt + the new reservation never passes the budget. `Ledger`'s methods take the transaction
+they belong to; a `SessionMeter` is what the turn loop holds.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Unpriced(Exception):
     """A money budget was asked for, and a model has no known price."""
 
 
-class Rates(BaseModel):
+class Declared(BaseModel):
     """A price that the user or a script states, in USD per million tokens.
 
     A kind of cached input that is left out costs what `input` costs.
@@ -61,7 +61,7 @@ class Prices:
     """`declared` by model id, as `--model` or as the vendor names it. `most` says what one request of a model uses at
     most, where that does not follow from the request (scripted models)."""
 
-    def __init__(self, declared: Mapping[str, Rates] | None = None, most: Mapping[str, Usage] | None = None) -> None:
+    def __init__(self, declared: Mapping[str, Declared] | None = None, most: Mapping[str, Usage] | None = None) -> None:
         self._declared = {id: rates.price() for id, rates in (declared or {}).items()}
         self._most = dict(most or {})
 
@@ -110,11 +110,11 @@ class Prices:
         return None
 
 
-def load(path: Path) -> dict[str, Rates]:
+def load(path: Path) -> dict[str, Declared]:
     """Reads a file of declared prices: TOML, one table for each model id. Raises `ValueError` with file and place."""
     try:
         table = tomllib.loads(path.read_text(), parse_float=Decimal)
-        return TypeAdapter(dict[str, Rates]).validate_python(table)
+        return TypeAdapter(dict[str, Declared]).validate_python(table)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: {error}") from error
     except ValidationError as error:

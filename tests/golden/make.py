@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from agents.models.base import Message, Reply, Request, Role, Stop, Text, ToolCall, Usage
-from agents.team import End
+from agents.team import Answer, End
 from orchestrator import board, clusters
 from orchestrator.clusters import Failure
 from orchestrator.ledger import Budget, Ledger, size
-from orchestrator.prices import Prices, Rates
+from orchestrator.prices import Declared, Prices
 from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource
 from orchestrator.store import Tx, changes, sessions
 from orchestrator.store.migrations import MIGRATIONS
@@ -48,7 +48,7 @@ def fill(tx: Tx) -> None:
     clusters.sync_failures(tx, {"torture/c": Failure("torture|exit 134", "exit 134")}, set())
     board.claim(tx, first.id, "agent-01/1", "read, then write")
     board.note(tx, first.id, "agent-01/1", "look at the table")
-    books = Ledger(None, Prices({MODEL: Rates(input=Decimal(3), output=Decimal(15))}), Budget(10_000_000))  # type: ignore[arg-type]
+    books = Ledger(None, Prices({MODEL: Declared(input=Decimal(3), output=Decimal(15))}), Budget(10_000_000))  # type: ignore[arg-type]
     request = size(Request("system", (), (Message(Role.USER, (Text("go"),)),)))
     attempt = books.reserve(tx, "agent-01/1", 1, MODEL, request, 100)
     usage = Usage(input=1000, output=100)
@@ -57,7 +57,7 @@ def fill(tx: Tx) -> None:
     call = ToolCall("call_1", "shell", {"command": "make"})
     sessions.store_reply(tx, "agent-01/1", 1, Reply((Text("I will."), call), Stop.TOOLS, usage, MODEL))
     sessions.begin_call(tx, "agent-01/1.1.0")
-    sessions.finish_call(tx, "agent-01/1.1.0", "exit 0", False, 1.5)
+    sessions.finish_call(tx, "agent-01/1.1.0", Answer("exit 0"), 1.5)
     sessions.say(tx, "agent-01/1", "person", "Prefer small steps.")
     sessions.deliver(tx, "agent-01/1", 1)
     change = Change("C1", "agent-01/1", "agent-01", "T1", ChangeState.QUEUED, NOW, "b0", "c1", "t1", "agent-01/1.2.0")

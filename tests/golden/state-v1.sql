@@ -40,9 +40,10 @@ CREATE TABLE call (
     seconds REAL NOT NULL DEFAULT 0,
     result TEXT NOT NULL DEFAULT '',
     failed INTEGER NOT NULL DEFAULT 0,
+    end TEXT NOT NULL DEFAULT '',
     UNIQUE (session, turn, number)
 ) STRICT, WITHOUT ROWID;
-INSERT INTO "call" VALUES('agent-01/1.1.0','agent-01/1',1,0,'call_1','shell','{"command": "make"}','done','2026-03-14T17:00:00.000000+00:00',1.5,'c22995adc29757a99bc9242926a5d5b5a8007ecc78f30943161cf072af42d9d2',0);
+INSERT INTO "call" VALUES('agent-01/1.1.0','agent-01/1',1,0,'call_1','shell','{"command": "make"}','done','2026-03-14T17:00:00.000000+00:00',1.5,'c22995adc29757a99bc9242926a5d5b5a8007ecc78f30943161cf072af42d9d2',0,'');
 CREATE TABLE change (
     id TEXT PRIMARY KEY,
     number INTEGER NOT NULL UNIQUE,

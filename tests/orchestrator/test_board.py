@@ -337,7 +337,7 @@ def test_the_list_begins_with_totals_and_says_who_tried_holds_and_waits(tx: Tx) 
 def test_a_lease_is_renewed_by_anything_and_ends_after_its_time() -> None:
     leases = Leases(100.0)
     leases.renew("agent-01/1", 5.0)
-    assert leases.expired(104.0) == []
+    assert leases.expired(104.0) == [] and leases.left("agent-01/1", 104.0) == 1.0
     leases.renew("agent-01/1", 104.0)
     assert leases.expired(203.0) == [] and leases.expired(204.0) == ["agent-01/1"]
     leases.end("agent-01/1")

@@ -18,7 +18,7 @@ from agents.attempts import Meter
 from agents.models.base import Message, Reply, Request, Role, Stop, Text, ToolResult, ToolSpec, Usage
 from orchestrator import ledger as ledgers
 from orchestrator.ledger import Budget, BudgetSpent, Ledger, size
-from orchestrator.prices import Prices, Rates, Unpriced, load
+from orchestrator.prices import Declared, Prices, Unpriced, load
 from orchestrator.records import AttemptState, Session, SessionState
 from orchestrator.store import Store, Tx, attempts, sessions
 from orchestrator.store.attempts import By
@@ -28,7 +28,7 @@ NOW = datetime(2026, 3, 14, 17, 0, tzinfo=UTC)
 OPUS = "anthropic/claude-opus-4-6"
 TEAM = "scripted:team.toml"
 ONE = Decimal(1)
-DECLARED = Rates(input=ONE, output=ONE)
+DECLARED = Declared(input=ONE, output=ONE)
 SCRIPTED = Prices({TEAM: DECLARED}, {TEAM: Usage(input=60_000, output=40_000)})  # ten cents a request
 CENTS = 10_000  # micro-dollars
 
