@@ -1,7 +1,7 @@
 """The board: tasks, and who may work on which. The one authority on claims (P4).
 
-Every function that changes something takes the transaction it belongs to, so that a verb's effect and its stored answer are one.
-A claim is a row that names a live session: no heartbeat and no clock. It ends with its task, its release or its session.
+What changes something takes the transaction it belongs to, so that a verb's effect and its stored answer are one. A
+claim is a row that names a live session: no heartbeat and no clock. It ends with its task, its release or its session.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import dataclasses
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import filter as matching
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 from orchestrator.quoting import few_lines, one_line
 from orchestrator.records import Claim, Note, Task, TaskSource, TaskState
@@ -29,14 +28,6 @@ SET_ASIDE: Final = 3  # owners that gave a task back; then it is `stuck` until a
 
 class Refused(Exception):
     """The board says no. The message says why and what to do instead."""
-
-
-@dataclass(frozen=True)
-class Closed:
-    """A task that was closed, and the session that held it, or ""."""
-
-    task: str
-    session: str
 
 
 def seat_of(session: str) -> str:
@@ -69,8 +60,8 @@ def add_task(
 ) -> Task:
     """Writes a task. `known` are the visible case ids that `cases` must name or match; None takes them as they are.
 
-    Raises `Refused` for what names no case, folder or task, and for what an open task already covers. Cases that the new
-    task names leave the groups of failing cases that nobody holds: this is how a planner splits one.
+    Raises `Refused` for what names no case, folder or task, and for what an open task already covers. Cases that the
+    new task names leave the groups of failing cases that nobody holds: this is how a planner splits one.
     """
     title = one_line(title, TITLE)
     if not title:
@@ -81,30 +72,15 @@ def add_task(
     folders = declared(touches)
     open_now = tasks.open_tasks(tx.db)
     _refuse_double(tx, title, cases, open_now)
-    task = put(tx, title, source, by=by, why=why, cases=cases, touches=folders, after=tuple(after), order=order)
+    facts = {"cases": cases, "touches": folders, "after": tuple(after), "order": order}
+    task = put(tx, title, source, by=by, why=few_lines(why), **facts)
     _split_off(tx, task, open_now)
     return task
 
 
-def put(
-    tx: Tx,
-    title: str,
-    source: TaskSource,
-    *,
-    by: str,
-    why: str = "",
-    cases: tuple[str, ...] = (),
-    touches: tuple[str, ...] = (),
-    after: tuple[str, ...] = (),
-    signature: str = "",
-    order: float = 0.0,
-) -> Task:
+def put(tx: Tx, title: str, source: TaskSource, **facts: Any) -> Task:
     """Writes a task whose fields are already what they should be. Ids come from here alone."""
-    name = f"T{tasks.next_number(tx)}"
-    text = few_lines(why)
-    task = Task(
-        name, title, TaskState.READY, source, tx.now, by, text, cases, touches, after, signature=signature, order=order
-    )
+    task = Task(f"T{tasks.next_number(tx)}", title, TaskState.READY, source, tx.now, **facts)
     tasks.add(tx, task)
     return task
 
@@ -226,9 +202,7 @@ def order(tx: Tx, ids: Sequence[str], by: str) -> None:
     """Puts these tasks before all others, in this order; an earlier order is forgotten. Raises `Refused`."""
     for name in ids:
         get(tx.db, name)
-    for task in tasks.open_tasks(tx.db):
-        if task.order < 0:
-            tasks.change(tx, task.id, order=0.0)
+    tx.run("UPDATE task SET priority = 0 WHERE priority < 0")
     for place, name in enumerate(dict.fromkeys(ids)):
         tasks.change(tx, name, order=float(place - len(ids)))
     tx.journal("tasks-ordered", seat_of(by), tasks=list(ids), by=by)
@@ -250,7 +224,7 @@ def _drop(tx: Tx, task: Task, reason: str, by: str, *, into: str = "") -> None:
 
 
 def close(tx: Tx, task_id: str, reason: str) -> str:
-    """Closes an open task, ends its claim and returns the session that held it, or ""; a task that is not open stays so."""
+    """Closes an open task, ends its claim and returns the session that held it, or ""; another task stays as it is."""
     task = get(tx.db, task_id)
     if task.state not in (TaskState.READY, TaskState.CLAIMED):
         return ""
@@ -261,16 +235,18 @@ def close(tx: Tx, task_id: str, reason: str) -> str:
     return held.session if held else ""
 
 
-def close_passing(tx: Tx, passed: Collection[str], known: Collection[str]) -> list[Closed]:
-    """Closes every open task whose cases, ids and patterns alike, all pass on main. `known` are all visible cases."""
-    ended = []
+def close_passing(tx: Tx, passed: Collection[str], known: Collection[str]) -> dict[str, str]:
+    """Closes every open task whose cases, ids and patterns alike, all pass on main. `known` are all visible cases.
+
+    Returns the tasks and, for each, the session that held it, or "".
+    """
+    ended = {}
     known = set(known)
     for task in tasks.open_tasks(tx.db):
         meant = expand(task.cases, known)
         named = all(case in known or expand((case,), known) for case in task.cases)
         if task.cases and named and meant <= set(passed):
-            session = close(tx, task.id, f"{len(meant)} of {len(meant)} cases pass")
-            ended.append(Closed(task.id, session))
+            ended[task.id] = close(tx, task.id, f"{len(meant)} of {len(meant)} cases pass")
     return ended
 
 
@@ -312,7 +288,7 @@ def _rank(task: Task, weights: Mapping[str, float]) -> tuple[float, int, float, 
 
 
 def promised_by(task: Task, promises: Iterable[Promise]) -> str:
-    """The change in the queue that was made for the task, or the last of those that together fix all its cases, or ""."""
+    """The queued change that was made for the task, or the last of those that together fix all its cases, or ""."""
     missing = set(task.cases)
     for promise in promises:
         if promise.task == task.id:
@@ -351,7 +327,7 @@ def claim(tx: Tx, task_id: str, session: str, plan: str = "", touches: Sequence[
 
 
 def claim_own(tx: Tx, title: str, touches: Sequence[str], session: str, plan: str = "") -> Claim:
-    """Writes a task of the session's own and claims it. Raises `Refused`; the caller's transaction then leaves no task."""
+    """Writes a task of the session's own and claims it. Raises `Refused`, which undoes the caller's transaction."""
     mine = tasks.claim_of(tx.db, session)
     if mine is not None:
         raise Refused(f"you hold {mine.task}: submit or release it first")
@@ -382,7 +358,7 @@ def end_claims_of(tx: Tx, session: str, reason: str) -> str:
 
 
 def recover(tx: Tx, continuing: Collection[str]) -> list[Claim]:
-    """At the start of an epoch: sessions that go on keep their claims, all others lose them. Returns those that were lost."""
+    """At the start of an epoch: sessions that go on keep their claims. All others lose theirs, which are returned."""
     lost = [held for held in tasks.claims(tx.db) if held.session not in continuing]
     for held in lost:
         _end(tx, held, "its session did not go on after a resume")

@@ -1,7 +1,7 @@
 """Failing visible cases as tasks: one task for each failure signature, so that one cause has one owner.
 
-On an empty main everything fails alike: that is one task about 1,281 cases, which falls apart into others by itself as soon
-as cases begin to fail differently.
+On an empty main everything fails alike: that is one task about 1,281 cases, which falls apart into others by itself as
+soon as cases begin to fail differently.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def failures(card: Scorecard, signature: Callable[[Verdict], str]) -> dict[str, 
 def sync_failures(tx: Tx, failing: Mapping[str, Failure], passing: Collection[str]) -> Synced:
     """Makes the board's groups of failing cases those of today's main.
 
-    A case stays with a task that somebody holds, and with a task that names it by its id, however it fails by now; a claimed
-    task is never closed here, because its owner is at work. A group that a planner dropped stays dropped while its signature
-    is the same, and one that was merged goes where it was merged.
+    A case stays with a task that somebody holds, and with a task that names it by its id, however it fails by now; a
+    claimed task is never closed here, because its owner is at work. A group that a planner dropped stays dropped while
+    its signature is the same, and one that was merged goes where it was merged.
     """
     groups = [task for task in tasks.open_tasks(tx.db) if task.signature]
     taken = _taken(tx)

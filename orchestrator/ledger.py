@@ -1,7 +1,7 @@
-"""The ledger: every attempt at a model request is reserved at its worst case before it is sent, and settled after (P6).
+"""The ledger: every attempt at a model request is reserved at its worst case before it is sent (P6).
 
-settled + reserved + in doubt + the new reservation never passes the budget. `Ledger`'s methods take the transaction they
-belong to; a `SessionMeter` is what the turn loop holds.
+settled + reserved + in doubt + the new reservation never passes the budget. `Ledger`'s methods take the transaction
+they belong to; a `SessionMeter` is what the turn loop holds.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from agents.attempts import OutOfMoney
-from agents.models.base import Message, Opaque, Reply, Request, Text, ToolCall, ToolResult, Usage
+from agents.models.base import Reply, Request, Usage
 from orchestrator.prices import Prices
 from orchestrator.records import Attempt, AttemptState
 from orchestrator.store import Store, Tx, attempts, tasks
@@ -23,7 +23,7 @@ from orchestrator.store.attempts import RUN
 WARN: Final = 0.8
 DRAIN: Final = 0.05  # share of the run's budget that only a draining team may use
 FRAME: Final = 1_000  # tokens that a vendor adds to a request: its own words about tools, roles, separators
-EACH: Final = 16  # and for each message and tool
+EACH: Final = 16  # and for each message
 
 
 class BudgetSpent(OutOfMoney):
@@ -58,39 +58,18 @@ class Size:
 
 
 def size(request: Request) -> Size:
-    """Measures a request in UTF-8 bytes. No tokenizer makes more tokens of a text than it has bytes."""
-    tools = [[tool.name, tool.description, dict(tool.schema)] for tool in request.tools]
-    parts = [(request.system + json.dumps(tools), EACH * len(tools)), *((_text(m), EACH) for m in request.messages)]
-    chain, ends, sizes = hashlib.sha256(), [], []
-    for text, extra in parts:
-        data = text.encode("utf-8", "backslashreplace")
+    """Measures a request in UTF-8 bytes, as JSON. No tokenizer makes more tokens of a text than it has bytes."""
+    chain, total, ends = hashlib.sha256(), 0, {}
+    for part in ([request.system, request.tools], *request.messages):
+        data = json.dumps(part, default=_plain, ensure_ascii=False).encode("utf-8", "backslashreplace")
         chain.update(hashlib.sha256(data).digest())
-        ends.append(chain.hexdigest())
-        sizes.append(len(data) + extra)
-    total, after = sum(sizes), {}
-    left = total
-    for end, taken in zip(ends, sizes, strict=True):
-        left -= taken
-        after[end] = left
-    return Size(total, after, ends[-1])
+        total += len(data) + EACH
+        ends[chain.hexdigest()] = total
+    return Size(total, {end: total - so_far for end, so_far in ends.items()}, chain.hexdigest())
 
 
-def _text(message: Message) -> str:
-    return json.dumps([message.role, *map(_block, message.blocks)], ensure_ascii=False)
-
-
-def _block(block: Any) -> list[Any]:
-    match block:
-        case Text(text):
-            return [text]
-        case Opaque(vendor, data):
-            return [vendor, dict(data)]
-        case ToolCall(id, name, arguments):
-            return [id, name, dict(arguments)]
-        case ToolResult(call, text):
-            return [call, text]
-        case other:
-            raise TypeError(f"a message holds {type(other).__name__}")
+def _plain(value: object) -> dict[str, object]:
+    return dict(value) if isinstance(value, Mapping) else vars(value)
 
 
 class Ledger:
@@ -105,8 +84,8 @@ class Ledger:
     def reserve(self, tx: Tx, session: str, turn: int, model: str, request: Size, max_tokens: int) -> Attempt:
         """Sets an attempt's worst case aside. Raises `BudgetSpent`, and `Unpriced` under a budget in money.
 
-        The worst case takes every byte for a token, save for what the session's last request held word for word, which the
-        vendor has counted.
+        The worst case takes every byte for a token, save for what the session's last request held word for word, which
+        the vendor has counted.
         """
         held = tasks.claim_of(tx.db, session)
         task = held.task if held else ""
@@ -169,8 +148,8 @@ class Ledger:
     def meter(
         self, session: str, model: str, turn: Callable[[], int], also: Callable[[Tx, Reply], None] | None = None
     ) -> SessionMeter:
-        """The session's meter. `turn` is asked before each request; `also` runs in the settlement's transaction, so that a
-        response and what it cost are stored as one."""
+        """The session's meter. `turn` is asked before each request; `also` runs in the settlement's transaction, so
+        that a response and what it cost are stored as one."""
         return SessionMeter(self, self._store, session, model, turn, also)
 
     def _warn(self, tx: Tx) -> None:
@@ -183,20 +162,16 @@ class Ledger:
                 tx.journal("spent", share=round(spent / self.budget.run, 3), micro=spent)
 
 
+@dataclass(frozen=True)
 class SessionMeter:
     """`agents.attempts.Meter` over the ledger: what it is told is durable when the call returns."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        store: Store,
-        session: str,
-        model: str,
-        turn: Callable[[], int],
-        also: Callable[[Tx, Reply], None] | None,
-    ) -> None:
-        self._ledger, self._store = ledger, store
-        self._session, self._model, self._turn, self._also = session, model, turn, also
+    _ledger: Ledger
+    _store: Store
+    _session: str
+    _model: str
+    _turn: Callable[[], int]
+    _also: Callable[[Tx, Reply], None] | None
 
     async def reserve(self, request: Request) -> int:
         measured, turn = size(request), self._turn()

@@ -6,7 +6,6 @@ read-only beside every workspace and holds nothing else.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -79,4 +78,4 @@ class LockFiles:
         new = path.with_name(path.name + NEW)
         new.write_text(body)
         new.chmod(0o644)
-        os.replace(new, path)
+        new.replace(path)

@@ -16,7 +16,7 @@ from typing import Final
 
 from genai_prices import Usage as Counts
 from genai_prices.data_snapshot import get_snapshot
-from genai_prices.types import ModelPrice, Tier, TieredPrices
+from genai_prices.types import ModelPrice
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from agents.models.base import Usage
@@ -38,8 +38,11 @@ class Unpriced(Exception):
     """A money budget was asked for, and a model has no known price."""
 
 
-class Rates(BaseModel):
-    """USD per million tokens of a kind. A kind of cached input that is left out costs what `input` costs."""
+class Declared(BaseModel):
+    """A price that the user or a script states, in USD per million tokens.
+
+    A kind of cached input that is left out costs what `input` costs.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,27 +52,14 @@ class Rates(BaseModel):
     cache_write_5m: Decimal | None = Field(default=None, ge=0)
     cache_write_1h: Decimal | None = Field(default=None, ge=0)
 
-
-class Declared(Rates):
-    """A price that the user or a script states. `above` gives the rates of requests with more input than so many tokens."""
-
-    above: dict[int, Rates] = {}
-
     def price(self) -> ModelPrice:
-        rates: dict[str, Decimal | TieredPrices] = {}
-        for kind, key in _KINDS.items():
-            base = getattr(self, kind)
-            tiers = [
-                Tier(start, value) for start, more in self.above.items() if (value := getattr(more, kind)) is not None
-            ]
-            if base is not None:
-                rates[key] = TieredPrices(base, tiers) if tiers else base
-        return ModelPrice(**rates)
+        stated = {key: getattr(self, kind) for kind, key in _KINDS.items()}
+        return ModelPrice(**{key: rate for key, rate in stated.items() if rate is not None})
 
 
 class Prices:
-    """`declared` by model id, as `--model` or as the vendor names it. `most` says what one request of a model uses at most,
-    for models whose usage does not follow from the request (scripted ones)."""
+    """`declared` by model id, as `--model` or as the vendor names it. `most` says what one request of a model uses at
+    most, where that does not follow from the request (scripted models)."""
 
     def __init__(self, declared: Mapping[str, Declared] | None = None, most: Mapping[str, Usage] | None = None) -> None:
         self._declared = {id: rates.price() for id, rates in (declared or {}).items()}
@@ -85,18 +75,16 @@ class Prices:
         return None if price is None else _micro(price, usage)
 
     def worst(self, model: str, input_tokens: int, output_tokens: int, at: datetime) -> int | None:
-        """The most that a request with up to so many tokens can cost: every split between fresh input, cache reads and
-        cache writes, at every tier that it may reach."""
+        """The most that a request with up to so many tokens can cost, however its input is split between fresh tokens,
+        cache reads and cache writes. Tiers for long requests only ever rise in the table."""
         price = self._price(model, at)
         if price is None:
             return None
         if model in self._most:
             return _micro(price, self._most[model])
-        tiers = (tier for value in vars(price).values() if isinstance(value, TieredPrices) for tier in value.tiers)
-        reachable = {input_tokens, *(tier.start for tier in tiers if tier.start < input_tokens)}
         none = Usage(output=output_tokens)
         kinds = [kind for kind in _KINDS if kind != "output"]
-        return max(_micro(price, replace(none, **{kind: tokens})) for tokens in reachable for kind in kinds)
+        return max(_micro(price, replace(none, **{kind: input_tokens})) for kind in kinds)
 
     def check(self, models: Iterable[str], at: datetime) -> None:
         """Raises `Unpriced` when a budget in money could not be kept with these models."""
@@ -104,8 +92,8 @@ class Prices:
         if unknown:
             raise Unpriced(
                 f"no price is known for {', '.join(unknown)}, so a budget in dollars cannot be kept: "
-                f'declare it in a prices file ("{unknown[0]}" = {{ input = 3.0, output = 15.0 }}, USD per million tokens), '
-                "or name another model"
+                f'declare it in a prices file ("{unknown[0]}" = {{ input = 3.0, output = 15.0 }}, USD per million '
+                "tokens), or name another model"
             )
 
     def _price(self, model: str, at: datetime, resolved: str = "") -> ModelPrice | None:

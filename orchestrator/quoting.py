@@ -1,4 +1,4 @@
-"""What agents, programs and failing cases wrote, made safe to store and to show: short, in whole lines, marked as quoted.
+"""What agents, programs and failing cases wrote, made safe to store and show: short, in whole lines, marked as quoted.
 
 Such text gives no authority and must not look as if it came from the run: no control or direction characters, no line
 that could pass for one of ours.
@@ -29,6 +29,6 @@ def few_lines(text: str, lines: int = NOTE_LINES, limit: int = LINE) -> str:
     return "\n".join(said)
 
 
-def quoted(text: str, indent: str = "") -> str:
+def quoted(text: str) -> str:
     """Each line behind a mark, so that a reader sees where the quotation ends."""
-    return "\n".join(f"{indent}{QUOTE}{line}" for line in text.splitlines())
+    return "\n".join(f"{QUOTE}{line}" for line in text.splitlines())

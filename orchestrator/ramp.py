@@ -1,4 +1,4 @@
-"""Which seats may start a session now. Sixteen seats on an empty tree write sixteen compilers; an idle seat costs nothing."""
+"""Which seats may start a session now: sixteen on an empty tree write sixteen compilers, an idle one costs nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Post:
 
 @dataclass(frozen=True)
 class Seating:
-    """What an unoccupied seat does next: starts, best with `task` (or "" for its own choice), or is idle for a reason."""
+    """What a free seat does next: starts, best with `task` ("" leaves it to the seat), or is idle for a reason."""
 
     task: str = ""
     idle: str = ""
@@ -40,9 +40,9 @@ def seats_wanted(
 ) -> dict[str, Seating]:
     """An answer for each seat without a live session, in the order of `posts`.
 
-    Until a case passes on main, one seat works, the planner if there is one. Then a builder for each ready task whose folders
-    overlap no claimed task's, and a planner while the board holds less than `AHEAD` ready tasks for each builder. A planner
-    that has just found nothing to plan is the caller's to hold back until the board has changed.
+    Until a case passes on main, one seat works, the planner if there is one. Then a builder for each ready task whose
+    folders overlap no claimed task's, and a planner while there are less than `AHEAD` ready tasks for each builder. A
+    planner that has just found nothing to plan is the caller's to hold back until the board has changed.
     """
     free = [post for post in posts if not post.session]
     working = [post for post in posts if post.session]

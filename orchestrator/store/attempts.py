@@ -1,6 +1,6 @@
-"""Attempts at model requests, and accounts: what the run and each session have spent, set aside and in doubt.
+"""Attempts at model requests, and accounts: what the run and each session spent, reserved and have in doubt.
 
-An account is the sum of its attempts, kept in step in the same transaction, so that no reservation has to add up a week.
+An account is the sum of its attempts, kept in step in the same transaction, so that no reservation adds up a week.
 """
 
 from __future__ import annotations
@@ -105,9 +105,10 @@ def end(
     """Ends a reserved attempt, once: a second end raises `KeyError`."""
     before = get(tx.db, attempt)
     text = "" if usage is None else json.dumps(vars(usage), sort_keys=True)
-    sql = "UPDATE attempt SET state = ?, cost = ?, usage = ?, resolved = ?, failure = ? WHERE id = ? AND state = 'reserved'"
-    if tx.run(sql, state.value, cost, text, resolved, failure, attempt) != 1:
+    if before.state is not AttemptState.RESERVED:
         raise KeyError(f"attempt {attempt} has already ended as {before.state}")
+    sql = "UPDATE attempt SET state = ?, cost = ?, usage = ?, resolved = ?, failure = ? WHERE id = ?"
+    tx.run(sql, state.value, cost, text, resolved, failure, attempt)
     reserved = before.reserved or 0
     _book(tx, before.session, AttemptState.RESERVED, -reserved)
     if state is not AttemptState.FREE:
@@ -133,12 +134,12 @@ def left_reserved(db: sqlite3.Connection, epoch: int) -> list[int]:
 
 
 def counted(db: sqlite3.Connection, session: str, model: str, after: Mapping[str, int]) -> int | None:
-    """The input tokens that the vendor counted for a request that this one begins with, and a token for each byte since.
+    """The input tokens that the vendor counted for a request that this one begins with, and a token a byte since.
 
     `after` gives the bytes after each of this request's beginnings, by their digests. None when no late request fits.
     """
-    sql = "SELECT prefix, usage FROM attempt WHERE session = ? AND model = ? AND state = 'settled' ORDER BY id DESC LIMIT ?"
-    for row in db.execute(sql, (session, model, LATE)):
+    sql = "SELECT prefix, usage FROM attempt WHERE session = ? AND model = ? AND state = 'settled'"
+    for row in db.execute(f"{sql} ORDER BY id DESC LIMIT {LATE}", (session, model)):
         if row["prefix"] in after:
             usage = Usage(**json.loads(row["usage"]))
             seen = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
@@ -179,9 +180,12 @@ def costs(db: sqlite3.Connection, by: By) -> list[Cost]:
 
 
 _LANDED: Final = {
-    By.ROLE: "SELECT s.role, count(*) FROM change c JOIN session s ON s.id = c.session WHERE c.state = 'landed' GROUP BY 1",
-    By.SEAT: "SELECT seat, count(*) FROM change WHERE state = 'landed' GROUP BY 1",
-    By.TASK: "SELECT task, count(*) FROM change WHERE state = 'landed' GROUP BY 1",
-    By.SESSION: "SELECT session, count(*) FROM change WHERE state = 'landed' GROUP BY 1",
-    By.DAY: "SELECT substr(ended, 1, 10), count(*) FROM change WHERE state = 'landed' GROUP BY 1",
+    by: f"SELECT {key}, count(*) FROM change c JOIN session s ON s.id = c.session WHERE c.state = 'landed' GROUP BY 1"
+    for by, key in {
+        By.ROLE: "s.role",
+        By.SEAT: "c.seat",
+        By.TASK: "c.task",
+        By.SESSION: "c.session",
+        By.DAY: "substr(c.ended, 1, 10)",
+    }.items()
 }

@@ -1,0 +1,86 @@
+"""Every past version of the state stays loadable. Write a new version's file with `python -m tests.golden.make`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import pytest
+
+from agents.models.base import Text
+from orchestrator.lockfiles import locks, text
+from orchestrator.records import AttemptState, TaskState
+from orchestrator.store import Store, attempts, changes, sessions, tasks
+from orchestrator.store.attempts import By
+from orchestrator.store.events import KINDS
+from orchestrator.store.migrations import MIGRATIONS
+from orchestrator.store.store import migrate
+from verifiers.scorecard import Outcome
+
+GOLDEN = sorted((Path(__file__).parent.parent / "golden").glob("state-v*.sql"))
+
+
+def restored(file: Path, path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.executescript(file.read_text())
+    db.close()
+
+
+def schema(db: sqlite3.Connection) -> list[tuple[str, str]]:
+    rows = db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name")
+    return [(name, " ".join(sql.split())) for name, sql in rows]
+
+
+def test_every_version_has_its_file() -> None:
+    assert [file.stem for file in GOLDEN] == [f"state-v{n}" for n in range(1, len(MIGRATIONS) + 1)]
+
+
+@pytest.mark.parametrize("file", GOLDEN, ids=lambda file: file.stem)
+def test_a_state_of_a_past_version_is_what_its_migrations_make(file: Path, tmp_path: Path) -> None:
+    restored(file, tmp_path / "state.db")
+    stored = sqlite3.connect(tmp_path / "state.db")
+    fresh = sqlite3.connect(":memory:")
+    for script in MIGRATIONS[: GOLDEN.index(file) + 1]:
+        fresh.executescript(script)
+    assert schema(stored) == schema(fresh), "a migration was edited: not released? then write the file again"
+    migrate(stored)
+    assert stored.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS)
+
+
+@pytest.mark.parametrize("file", GOLDEN, ids=lambda file: file.stem)
+def test_todays_code_reads_and_continues_a_state_of_a_past_version(file: Path, tmp_path: Path) -> None:
+    restored(file, tmp_path / "state.db")
+
+    def look(db: sqlite3.Connection) -> None:
+        assert next((task.id, task.state) for task in tasks.every(db)) == ("T1", TaskState.CLAIMED)
+        assert tasks.get(db, "T1").order == 1.5 and tasks.get(db, "T3").signature == "torture|exit 134"
+        assert [note.text for note in tasks.notes(db, "T1")] == ["look at the table"]
+        assert "owner    agent-01" in text(locks(db)[0])
+        assert [session.id for session in sessions.live(db)] == ["agent-01/1"]
+        ((turn, reply),) = sessions.turns_of(db, "agent-01/1")
+        assert turn == 1 and reply.blocks[0] == Text("I will.")
+        assert sessions.calls_of(db, "agent-01/1", 1)[0].result == "exit 0"
+        assert sessions.messages(db, "agent-01/1") == {1: ["[person] Prefer small steps."]}
+        assert [change.id for change in changes.live(db)] == ["C1"]
+        card = changes.scorecard_of(db, "m1")
+        assert card is not None and card.verdicts["torture/c"].outcome is Outcome.FAIL
+        landing = changes.open_landing(db)
+        assert landing is not None and not landing.done
+        assert attempts.get(db, 1).cost == 4_500 and attempts.get(db, 2).state is AttemptState.IN_DOUBT
+        used = attempts.account(db)
+        assert (used.settled, used.in_doubt) == (4_500, attempts.get(db, 2).reserved)
+        assert [row.key for row in attempts.costs(db, By.SEAT)] == ["agent-01"]
+        events = db.execute("SELECT kind, data FROM journal").fetchall()
+        assert len(events) >= 10 and all(json.loads(event["data"]).keys() <= KINDS[event["kind"]] for event in events)
+
+    async def scenario() -> None:
+        store = Store(tmp_path / "state.db", lambda: datetime(2027, 1, 1, tzinfo=UTC))
+        await store.read(look)
+        assert await store.begin_epoch() == 2
+        await store.write(lambda tx: tx.journal("run-resumed", version="next", by="person", sessions=1))
+        await store.close()
+
+    anyio.run(scenario)
