@@ -17,8 +17,9 @@ from orchestrator.store import reading
 from orchestrator.watch import queries, render
 from orchestrator.watch.cost import cost as cost_of
 from orchestrator.watch.journal import GATE, Entry, Line, since, spoken
-from orchestrator.watch.text import clock, day
+from orchestrator.watch.text import moment
 from orchestrator.watch.why import why as why_of
+
 
 class By(StrEnum):
     ROLE = "role"
@@ -105,7 +106,7 @@ def log(
         return line.seat == part if part else line.kind != "call"
 
     def words_of(line: Line) -> str:
-        return spoken(line, f"{day(line.at)} {clock(line.at)}", with_seat=not part.startswith("agent-"))
+        return spoken(line, moment(line.at), with_seat=not part.startswith("agent-"))
 
     mark = last_seq(folder)
     with reading(folder / STATE) as db:

@@ -44,11 +44,12 @@ def _dead(result: Status) -> str:
 
 
 def _suites(suites: dict[str, Passing]) -> str:
-    def one(name: str, suite: Passing) -> str:
-        delta = f", {suite.delta_1h:+d} in the last hour" if suite.delta_1h else ""
-        return f"{name} {suite.passed}/{suite.total} ({percent(suite.passed, suite.total)}{delta})"
+    return " · ".join(f"{name} {share(suite)}" for name, suite in suites.items())
 
-    return " · ".join(one(name, suite) for name, suite in suites.items())
+
+def share(suite: Passing) -> str:
+    delta = f", {suite.delta_1h:+d} in the last hour" if suite.delta_1h else ""
+    return f"{suite.passed}/{suite.total} ({percent(suite.passed, suite.total)}{delta})"
 
 
 def _team(seats: tuple[SeatNow, ...]) -> str:
