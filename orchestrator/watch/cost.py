@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Final
 
+from agents.models.base import Usage
+from orchestrator.store import attempts
+from orchestrator.store.attempts import By
 from orchestrator.watch.journal import entries
-from orchestrator.watch.queries import PRICE, as_of, settings_of, spending_of
+from orchestrator.watch.queries import PRICE, as_of, queue_of, settings_of, spending_of
 from orchestrator.watch.text import visible
+
+SUMMED: Final = ("requests", "settled", "reserved", "in_doubt", "unpriced", "unmetered")
 
 
 @dataclass(frozen=True)
@@ -52,35 +56,20 @@ class Cost:
     core_hours: dict[str, float]
 
 
-KEYS: Final = {
-    "role": ("s.role", "s.role"),
-    "seat": ("s.seat", "s.seat"),
-    "task": ("a.task", "c.task"),
-    "model": ("a.model", "s.model"),
-    "day": ("substr(a.at, 1, 10)", "substr(c.ended, 1, 10)"),
-}
-"""How attempts and landed changes are grouped for `cost --by`."""
-REQUESTS: Final = f"""SELECT {{key}} AS key, sum({PRICE}) AS micro, count(*) AS requests,
-    sum(json_extract(nullif(usage, ''), '$.cache_read')) AS cached, sum(json_extract(nullif(usage, ''), '$.input')
-      + json_extract(usage, '$.cache_write_5m') + json_extract(usage, '$.cache_write_1h')) AS fresh
-    FROM attempt a LEFT JOIN (SELECT id AS sid, role, seat FROM session) s ON s.sid = a.session"""
-
-
-def cost(db: sqlite3.Connection, alive: bool, now: datetime, by: str = "role") -> Cost:
+def cost(db: sqlite3.Connection, alive: bool, now: datetime, by: By = By.ROLE) -> Cost:
     at = as_of(db, alive, now)
-    spending, (key, key_of_change) = spending_of(db, at), KEYS[by]
-    sql = f"SELECT {key_of_change} AS key, count(*) AS n FROM change c JOIN session s ON s.id = c.session"
-    landed = Counter({row["key"] or "": row["n"] for row in db.execute(f"{sql} WHERE c.state = 'landed' GROUP BY 1")})
-    found = {row["key"] or "": row for row in db.execute(REQUESTS.format(key=key) + " GROUP BY 1")}
-    whole = db.execute(REQUESTS.format(key="''")).fetchone()
-    rows = [_row(name or "none", found.get(name), landed[name], spending.spent_usd) for name in {*found, *landed}]
+    spending, found = spending_of(db, at), attempts.costs(db, by)
+    rows = [_row(one, spending.spent_usd) for one in found]
+    tokens = {field.name: sum(getattr(one.usage, field.name) for one in found) for field in fields(Usage)}
+    sums = {name: sum(getattr(one, name) for one in found) for name in SUMMED}
+    whole = attempts.Cost("total", usage=Usage(**tokens), landed=queue_of(db).landed, **sums)
     return Cost(
         run=settings_of(db).name,
         as_of=at,
-        by=by,
+        by=by.value,
         metered=spending.metered,
         rows=tuple(sorted(rows, key=lambda row: (-(row.spent_usd or 0), row.key))),
-        total=_row("total", whole, landed.total(), spending.spent_usd),
+        total=_row(whole, spending.spent_usd),
         unpriced=spending.unpriced,
         waste=_waste(db),
         in_doubt=InDoubt(spending.in_doubt, spending.in_doubt_usd),
@@ -88,17 +77,17 @@ def cost(db: sqlite3.Connection, alive: bool, now: datetime, by: str = "role") -
     )
 
 
-def _row(key: str, row: sqlite3.Row | None, landed: int, whole: int | None) -> CostRow:
-    micro = row["micro"] if row else None
-    prompt = (row["cached"] or 0) + (row["fresh"] or 0) if row else 0
+def _row(one: attempts.Cost, whole: int | None) -> CostRow:
+    micro = one.settled + one.in_doubt if one.requests > one.unmetered + one.unpriced else None
+    prompt = one.usage.input + one.usage.cache_read + one.usage.cache_write_5m + one.usage.cache_write_1h
     return CostRow(
-        key=visible(key),
+        key=visible(one.key or "none"),
         spent_usd=micro,
         share=micro / whole if whole and micro is not None else None,
-        requests=row["requests"] if row else 0,
-        landed=landed,
-        per_landed_usd=micro // landed if landed and micro is not None else None,
-        cache_hit=(row["cached"] or 0) / prompt if row and prompt else None,
+        requests=one.requests,
+        landed=one.landed,
+        per_landed_usd=micro // one.landed if one.landed and micro is not None else None,
+        cache_hit=one.usage.cache_read / prompt if prompt else None,
     )
 
 

@@ -1,6 +1,6 @@
 """One result for each question people ask of a run, computed from its stored state.
 
-Every function takes a read-only connection in one snapshot and gives back frozen data; `render.py` and `encode.py` show it.
+Every function takes a read-only connection in one snapshot and gives back frozen data for `render.py` and `encode.py`.
 Fields ending in `_usd` are micro-dollars. Held-out results are in none of them unless `reveal` is asked for.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from orchestrator.records import Claim, Task, TaskState
 from orchestrator.settings import Settings
-from orchestrator.store import changes
+from orchestrator.store import attempts, changes
 from orchestrator.store.rows import record
 from orchestrator.store.store import iso, when
 from orchestrator.watch.journal import Entry, Line, Narrator, entries
@@ -146,26 +146,24 @@ def heldout_of(db: sqlite3.Connection) -> dict[str, Passing]:
     return {name: Passing(*pair) for name, pair in json.loads(row["counts"]).items()} if row else {}
 
 
-PRICE: Final = "CASE state WHEN 'settled' THEN cost WHEN 'in-doubt' THEN reserved END"
+PRICE: Final = "CASE state WHEN 'settled' THEN coalesce(cost, reserved) WHEN 'in-doubt' THEN reserved END"
 """What a row of `attempt` counts for, in SQL: an attempt in doubt counts at its worst case (P6)."""
 
 
 def spending_of(db: sqlite3.Connection, at: datetime) -> Spending:
-    sql = f"""SELECT sum({PRICE}) AS spent, sum(CASE WHEN at > ? THEN {PRICE} END) AS hour,
-        sum(reserved) FILTER (WHERE state = 'in-doubt') AS doubt, count(*) FILTER (WHERE state = 'in-doubt') AS doubts,
-        sum(reserved) FILTER (WHERE state = 'reserved') AS held, count(*) FILTER (WHERE state = 'reserved') AS holds,
-        count(*) FILTER (WHERE state = 'settled' AND cost IS NULL) AS unpriced,
-        count(*) FILTER (WHERE coalesce(cost, reserved) IS NOT NULL) AS priced FROM attempt"""
+    sql = f"""SELECT sum(CASE WHEN at > ? THEN {PRICE} END) AS hour, total(metered) AS metered,
+        total(state = 'in-doubt') AS doubts, total(state = 'reserved') AS held,
+        total(metered AND state IN ('settled', 'in-doubt') AND {PRICE} IS NULL) AS unpriced FROM attempt"""
     row = db.execute(sql, (iso(at - timedelta(hours=1)),)).fetchone()
-    metered = row["priced"] > 0
+    account, metered = attempts.account(db), row["metered"] > 0
     return Spending(
         metered=metered,
-        spent_usd=(row["spent"] or 0) if metered else None,
-        in_doubt_usd=row["doubt"] or 0,
-        in_doubt=row["doubts"],
-        reserved_usd=row["held"] or 0,
-        reserved=row["holds"],
-        unpriced=row["unpriced"],
+        spent_usd=account.settled + account.in_doubt if metered else None,
+        in_doubt_usd=account.in_doubt,
+        in_doubt=int(row["doubts"]),
+        reserved_usd=account.reserved,
+        reserved=int(row["held"]),
+        unpriced=int(row["unpriced"]),
         last_hour_usd=row["hour"] or 0,
     )
 
@@ -191,11 +189,11 @@ def _seat(seat: str, row: sqlite3.Row | None, said: Entry | None, at: datetime) 
     if row is None or row["state"] == "ended":
         role, ended = (row["role"], f"session {row['id']} ended: {row['end']}") if row else ("", "")
         return SeatNow(seat, role, "idle", why or ended)
-    until = when(data["until"]) if data.get("until") else None
+    until = said.at + timedelta(seconds=data["until"]) if said and data.get("why") and data.get("until") else None
     state, reason = "works", "a person or another program" if row["open_seat"] else ""
     if row["state"] == "waiting":
         state, reason, until = "waits", "its verdict", None
-    elif until and until > at:
+    elif data.get("why") and (until is None or until > at):
         state, reason = "waits", why
     return SeatNow(seat, row["role"], state, reason, until if state == "waits" else None, row["task"] or "", row["id"])
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML file about a run, and its curves as a picture: no script, nothing fetched, every word escaped."""
+"""One self-contained HTML file about a run, and its curves as a picture: no script, nothing fetched, all escaped."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from orchestrator.project.loading import load
 from orchestrator.project.problems import ProjectError
 from orchestrator.project.project import Milestone
 from orchestrator.store import changes, reading
+from orchestrator.store.attempts import By
 from orchestrator.store.store import when
 from orchestrator.watch import queries, render
 from orchestrator.watch.cost import cost
@@ -148,13 +149,13 @@ def _at_work(db: sqlite3.Connection, status: queries.Status) -> list[tuple[float
 
 def _who(db: sqlite3.Connection, now: datetime) -> list[list[str]]:
     """What each seat did; `gained` are the cases that newly passed with its landings."""
-    money_of = {row.key: row.spent_usd for row in cost(db, False, now, "seat").rows}
+    money_of = {row.key: row.spent_usd for row in cost(db, False, now, By.SEAT).rows}
     gained = Counter[str]()
     for entry in entries(db, kinds=["landed"]):
         gained[entry.seat] += int(entry.data["gained"] or 0)
-    sql = """SELECT seat, max(role), max(model), count(*), sum(turns),
-        (SELECT count(*) FROM change WHERE seat = s.seat AND state = 'landed'),
-        (SELECT count(*) FROM change WHERE seat = s.seat AND state = 'bounced') FROM session s GROUP BY seat ORDER BY seat"""
+    changed = "(SELECT count(*) FROM change WHERE seat = s.seat AND state = '{}')"
+    counted = f"count(*), sum(turns), {changed.format('landed')}, {changed.format('bounced')}"
+    sql = f"SELECT seat, max(role), max(model), {counted} FROM session s GROUP BY seat ORDER BY seat"
     rows = []
     for row in db.execute(sql):
         micro = money_of.get(row["seat"])
@@ -173,26 +174,29 @@ def words(result: Report) -> str:
     for gap in result.gaps:
         shown, hidden = (percent(one.passed, one.total) for one in (gap.shown, gap.heldout))
         lines.append(f"  gap        {gap.suite} {shown} shown, {hidden} held out")
-    lines.append(
-        f"  conditions {plural(result.interventions, 'intervention')}, {plural(result.attempts, 'attempt')} here of this lock and these models"
-    )
+    counts = f"{plural(result.interventions, 'intervention')}, {plural(result.attempts, 'attempt')}"
+    lines.append(f"  conditions {counts} here of this lock and these models")
     return "\n".join(lines)
 
 
 HEAD: Final = """<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>
-<meta http-equiv=Content-Security-Policy content="default-src 'none'; style-src 'unsafe-inline'"><title>{title}</title>"""
+<meta http-equiv=Content-Security-Policy content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{title}</title>"""
 STYLE: Final = """
 :root{color-scheme:light}*{box-sizing:border-box}
 body{font:15px/1.5 system-ui,sans-serif;color:#1f2937;background:#f8fafc;margin:0}
-main{max-width:960px;margin:0 auto;padding:32px 24px 64px}h1{font-size:28px;margin:0}h2{font-size:18px;margin:36px 0 10px}
+main{max-width:960px;margin:0 auto;padding:32px 24px 64px}
+h1{font-size:28px;margin:0}h2{font-size:18px;margin:36px 0 10px}
 .sub{color:#6b7280;margin:4px 0 20px}.cards{display:flex;flex-wrap:wrap;gap:12px}
 .card{background:#fff;border:1px solid #e5e7eb;border-radius:8px;padding:12px 16px;min-width:130px;flex:1}
 .card b{display:block;font-size:22px}.card span{color:#6b7280;font-size:13px}
 .box{background:#fff;border:1px solid #e5e7eb;border-radius:8px;padding:12px 16px;overflow-x:auto}
 svg{max-width:100%;height:auto;display:block}table{border-collapse:collapse;width:100%;font-size:14px}
-th{text-align:left;color:#6b7280;font-weight:600;border-bottom:1px solid #e5e7eb}td,th{padding:4px 14px 4px 0;vertical-align:top}
+th{text-align:left;color:#6b7280;font-weight:600;border-bottom:1px solid #e5e7eb}
+td,th{padding:4px 14px 4px 0;vertical-align:top}
 tr+tr td{border-top:1px solid #f1f5f9}.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-.bar{background:#e5e7eb;border-radius:4px;height:8px;min-width:120px;margin-top:7px}.bar i{display:block;height:8px;border-radius:4px;background:#2563eb}
+.bar{background:#e5e7eb;border-radius:4px;height:8px;min-width:120px;margin-top:7px}
+.bar i{display:block;height:8px;border-radius:4px;background:#2563eb}
 pre{font:12.5px/1.45 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere;margin:0}
 """
 
@@ -252,12 +256,13 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _credit(earned: Sequence[Earned]) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(visible(one.name))}</td><td><div class=bar><i style='width:{100 * one.credit / one.of:.1f}%'></i></div></td>"
-        f"<td class=n>{one.credit:.1f} of {one.of:g}</td><td>{'held-out cases' if one.heldout else 'shown cases'}</td></tr>"
-        for one in earned
-    )
-    return f"<table><tr><th>milestone<th><th class=n>credit<th>decided by</tr>{rows}</table>"
+    rows = []
+    for one in earned:
+        bar = f"<div class=bar><i style='width:{100 * one.credit / one.of:.1f}%'></i></div>"
+        by = "held-out cases" if one.heldout else "shown cases"
+        figures = f"<td class=n>{one.credit:.1f} of {one.of:g}</td><td>{by}</td>"
+        rows.append(f"<tr><td>{escape(visible(one.name))}</td><td>{bar}</td>{figures}</tr>")
+    return f"<table><tr><th>milestone<th><th class=n>credit<th>decided by</tr>{''.join(rows)}</table>"
 
 
 def _story(db: sqlite3.Connection, kinds: tuple[str, ...]) -> str:

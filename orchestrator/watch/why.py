@@ -52,8 +52,9 @@ class Why:
 
 
 HISTORY: Final = 12  # lines of history shown
-STEPS: Final = tuple(
-    "task-added claimed released submitted landed bounced task-closed task-dropped task-reopened".split()
+STEPS: Final = (
+    *("task-added", "claimed", "released", "submitted", "landed", "bounced"),
+    *("task-closed", "task-dropped", "task-reopened"),
 )
 Answer = Callable[[sqlite3.Connection, str, datetime, str], Why]
 
