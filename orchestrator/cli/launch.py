@@ -1,9 +1,7 @@
-"""A run's process: making its folder, spawning it, serving in it, talking to it, looking at it.
+"""A run's process: spawning it, serving in it, talking to it, looking at it.
 
-What the rest of the run offers for this: `orchestrator.run.serve(folder)` is the whole life of the process, and
-`orchestrator.control.ask(folder, request)` reaches it. A request is `{"do": VERB, "by": WHO, …}`:
-`ping` · `pause`, `stop` (now) · `resume` · `set` (key, value) · `say` (to, text) · `reveal` ·
-`task-add` (title, why, cases, touches) · `task-drop` (task, reason).
+`orchestrator.run.serve(folder)` is the whole life of the process; `orchestrator.control.ask` reaches it, with the
+requests that `Run.answer` takes.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import contextlib
 import getpass
 import json
 import os
-import shutil
 import subprocess
 import sys
 import traceback
@@ -48,43 +45,6 @@ def who() -> str:
     with contextlib.suppress(OSError, KeyError):
         return getpass.getuser()
     return f"uid {os.getuid()}"
-
-
-def create(folder: Path, settings: Settings, command: list[str], progress: Callable[[str], None]) -> None:
-    """Makes a run's folder with everything that is frozen in it, and its state last: without it there is no run.
-
-    Raises `Failure` when the name is taken, and what `prepare` raises; the folder is then gone again.
-    """
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError as taken:
-        raise Failure("busy", f"{folder} is there already", "choose another name: --name NAME") from taken
-    asked = {"command": command, **settings.model_dump()}
-    lines = [f"{key} = {_toml(value)}" for key, value in asked.items() if value is not None]
-    (folder / "run.toml").write_text(
-        "# What was asked. For people: the run reads its state.\n" + "\n".join(lines) + "\n"
-    )
-
-    async def work() -> None:
-        from orchestrator.preparing import prepare  # images and git: not for commands that only look
-
-        local = choose(settings.sandbox, state_home()).name == "local"
-        frozen = await prepare(folder, settings, state_home(), local=local, progress=progress)
-        store = Store(folder / STATE, utc_now)
-        await store.create(frozen.name, frozen.model_dump_json())
-        await store.close()
-
-    try:
-        anyio.run(work)
-    except BaseException:
-        shutil.rmtree(folder)
-        raise
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
-    return json.dumps(value, ensure_ascii=False)
 
 
 def spawn(folder: Path) -> int:
@@ -197,7 +157,7 @@ def reveal(folder: Path) -> None:
 def change_setting(folder: Path, key: str, field: str, value: Any) -> None:
     """Sets one of the run's settings, journalled as a changed condition; by the run's process where one lives."""
     if live_pid(folder):
-        tell(folder, "set", key=key, value=value)
+        tell(folder, "set", key=field, value=value)
         return
 
     def work(tx: Tx) -> None:

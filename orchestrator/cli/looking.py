@@ -10,23 +10,16 @@ import typer
 
 from orchestrator.cli.failures import Failure
 from orchestrator.cli.launch import last_seq, look, reveal, utc_now
-from orchestrator.cli.manners import LOGS, Json, Logs, Run, give, hint
+from orchestrator.cli.manners import LOGS, Json, Logs, Run, give
 from orchestrator.cli.places import STATE, find, live_pid, runs_in
 from orchestrator.records import TaskState
 from orchestrator.store import reading
+from orchestrator.store.attempts import By
 from orchestrator.watch import queries, render
 from orchestrator.watch.cost import cost as cost_of
 from orchestrator.watch.journal import GATE, Entry, Line, since, spoken
-from orchestrator.watch.text import clock, day
+from orchestrator.watch.text import moment
 from orchestrator.watch.why import why as why_of
-
-
-class By(StrEnum):
-    ROLE = "role"
-    SEAT = "seat"
-    TASK = "task"
-    MODEL = "model"
-    DAY = "day"
 
 
 class Show(StrEnum):
@@ -106,7 +99,7 @@ def log(
         return line.seat == part if part else line.kind != "call"
 
     def words_of(line: Line) -> str:
-        return spoken(line, f"{day(line.at)} {clock(line.at)}", with_seat=not part.startswith("agent-"))
+        return spoken(line, moment(line.at), with_seat=not part.startswith("agent-"))
 
     mark = last_seq(folder)
     with reading(folder / STATE) as db:
@@ -184,5 +177,5 @@ def cost(
     """
     folder = find(logs, run)
     with reading(folder / STATE) as db:
-        result = cost_of(db, live_pid(folder) is not None, utc_now(), by.value)
+        result = cost_of(db, live_pid(folder) is not None, utc_now(), by)
     give("cost", result, as_json, render.cost)

@@ -26,6 +26,16 @@ Json = Annotated[bool, typer.Option("--json", help="Exactly one JSON object on s
 Logs = Annotated[Path, typer.Option("--logs", envvar="ORCHESTRATOR_LOGS", help="The folder of all runs.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")]
 LOGS = Path("logs")
+NAMED = {
+    "Unpriced": "not_ready",
+    "ModelNotReady": "not_ready",
+    "RoomError": "not_ready",
+    "ScriptError": "config",
+    "SuiteError": "config",
+    "ReferenceFailed": "refused",
+    "CheckFailed": "refused",
+}
+"""Failures of other packages, which know no kinds of ours, by class."""
 
 
 def give(schema: str, result: R, as_json: bool, words: Callable[[R], str]) -> None:
@@ -54,7 +64,8 @@ def guarded(command: Callable[[list[str]], Any], arguments: list[str]) -> int:
     except StoreError as unreadable:
         return _complain(Failure("refused", str(unreadable)), arguments)
     except Exception as error:  # noqa: BLE001 - the last net: what nobody named is our bug, and said so
-        kind = getattr(error, "kind", "")
+        named = (NAMED.get(kind.__name__, "") for kind in type(error).__mro__)
+        kind = getattr(error, "kind", "") or next(filter(None, named), "")
         if kind in EXIT:
             return _complain(Failure(kind, str(error), *getattr(error, "remedies", ())), arguments)
         traceback.print_exc()

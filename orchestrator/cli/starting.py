@@ -1,41 +1,50 @@
-"""`start` and `resume`: what was asked, resolved and shown, then a process of its own that the terminal only looks at."""
+"""`start` and `resume`: what was asked is resolved and shown, then a process of its own works and the terminal looks."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import anyio
 import typer
-from genai_prices.data_snapshot import get_snapshot
+from sandbox.engines import choose
 
+from agents.models.base import Model, Usage
 from agents.models.choose import FORMS, KEYS, OPEN, ModelNotReady, ModelUnknown, make, parse
 from orchestrator.cli.failures import Failure
-from orchestrator.cli.launch import create, last_seq, look, spawn, tell, utc_now
+from orchestrator.cli.launch import last_seq, look, spawn, tell, utc_now
 from orchestrator.cli.manners import LOGS, DryRun, Json, Logs, Run, give, hint
 from orchestrator.cli.places import STATE, find, fresh_name, live_pid
-from orchestrator.project.loading import load
+from orchestrator.preparing import prepare
+from orchestrator.prices import Prices
+from orchestrator.project import load
+from orchestrator.project.freezing import load_frozen
 from orchestrator.project.project import Project
 from orchestrator.roles import share_out
+from orchestrator.run import prices_of
 from orchestrator.settings import Settings
-from orchestrator.store import reading
+from orchestrator.store import Store, reading
 from orchestrator.watch import queries, render
 from orchestrator.watch.encode import plain
 from orchestrator.watch.journal import Entry, Line, entries, spoken
 from orchestrator.watch.text import money
+from sandbox.home import state_home
 
 
 @dataclass(frozen=True)
 class ModelPlan:
     role: str
     id: str
-    priced: bool | None  # None: it costs nothing, or declares its own prices
+    priced: bool | None  # None: unmetered
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,10 @@ def start(
         sandbox=sandbox,
         unlocked=unlocked,
     )
-    plan = _plan(settings, project)
+    prices = prices_of(_made(settings))
+    if settings.budget is not None:
+        prices.check(settings.models.values(), utc_now())
+    plan = _plan(settings, project, prices)
     if settings.budget is None and any(one.priced is not None for one in plan.models):
         raise Failure(
             "config", f"{folder}/project.toml names no budget.usd and these models cost money", "give one: --budget USD"
@@ -99,25 +111,54 @@ def start(
     if dry_run:
         give("start", plan, as_json, render_plan)
         return
-    for notice in project.notices:
-        hint(f"notice    {notice}", as_json)
     run = logs / settings.name
-    create(run, settings, sys.argv, lambda line: hint(line, as_json))
+    create(run, settings, partial(hint, as_json=as_json))
     seats = ", ".join(f"{count} {role}" for role, count in plan.seats.items())
     hint(f"run       {settings.name}: {agents} seats ({seats})", as_json)
     pid = spawn(run)
     if as_json:
-        with reading(run / STATE) as db:
-            began = entries(db, kinds=["run-started"])
-        facts = {
-            "pid": pid,
-            "socket": str(run / "run.sock"),
-            "dir": str(run),
-            "lock": began[0].data["lock"] if began else None,
-        }
-        typer.echo(json.dumps({"event": "launch", **facts}))
+        lock = load_frozen(run).lock.digests["project"]
+        launch = {"event": "launch", "pid": pid, "socket": str(run / "run.sock"), "dir": str(run), "lock": lock}
+        typer.echo(json.dumps(launch))
     hint("watching  Ctrl-C stops watching, not the run · python -m orchestrator status · --help", as_json)
     raise typer.Exit(watch(run, 0, as_json))
+
+
+def create(run: Path, settings: Settings, progress: Callable[[str], None]) -> None:
+    """Makes a run's folder with everything that is frozen in it, and its state last: without it there is no run.
+
+    Raises `Failure` when the name is taken, and what `prepare` raises; the folder is then gone again.
+    """
+    try:
+        run.mkdir(parents=True)
+    except FileExistsError as taken:
+        raise Failure("usage", f"{run} is there already", "choose another name: --name NAME") from taken
+
+    async def work() -> None:
+        local = choose(settings.sandbox, state_home()).name == "local"
+        if local:
+            progress("WARNING   --sandbox local: nothing keeps what agents run apart from this machine")
+        frozen = await prepare(run, settings, state_home(), local=local, progress=progress)
+        store = Store(run / STATE, utc_now)
+        await store.create(frozen.name, frozen.model_dump_json())
+        await store.close()
+
+    try:
+        asked = {"command": sys.argv, **settings.model_dump(exclude_none=True)}
+        lines = ["# What was asked, for people: the run reads its state."] + [
+            f"{k} = {_toml(v)}" for k, v in asked.items()
+        ]
+        (run / "run.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        anyio.run(work)
+    except BaseException:
+        shutil.rmtree(run)
+        raise
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def watch(run: Path, after: int, as_json: bool) -> int:
@@ -191,7 +232,7 @@ class Resumed:
 def render_resumed(done: Resumed, live: bool) -> str:
     if done.dry_run:
         return f"would resume {done.run}" + (" (its process is live)" if live else " in a new process")
-    return f"{done.run}   {done.state} again after {done.seconds} s; {done.sessions['continued']} sessions go on where they were"
+    return f"{done.run}   {done.state} again after {done.seconds} s; {done.sessions['continued']} sessions go on"
 
 
 def _name(name: str | None, logs: Path) -> str | None:
@@ -205,46 +246,40 @@ def _name(name: str | None, logs: Path) -> str | None:
 
 
 def _models(asked: list[str], project: Project) -> dict[str, str]:
-    """Model id for each role. Raises `Failure` for what names no model, no role, or cannot be reached."""
+    """Model id for each role. Raises `Failure` for what names no model or no role."""
+    if not asked:
+        if not any(os.environ.get(key) for key in KEYS.values()):
+            return {"": "anthropic/any"}  # whose missing key says what there is to do
+        raise Failure("usage", "--model is missing", f"give {FORMS}")
     try:
-        if not asked:
-            if not any(os.environ.get(key) for key in KEYS.values()):
-                make("anthropic/any", os.environ)
-            raise Failure("usage", "--model is missing", f"give {FORMS}")
         choices = [parse(one) for one in asked]
-        for choice in choices:
-            if choice.role and choice.role not in project.roles:
-                raise Failure("usage", f"--model {choice.role}=…: no such role", f"roles: {', '.join(project.roles)}")
-            if choice.id != OPEN:
-                make(choice.id, os.environ)
     except ModelUnknown as unknown:
         raise Failure("usage", str(unknown)) from unknown
-    except ModelNotReady as missing:
-        raise Failure("not_ready", str(missing), *missing.remedies) from missing
     models = {choice.role: choice.id for choice in choices}
+    if strange := [role for role in models if role and role not in project.roles]:
+        raise Failure("usage", f"--model {strange[0]}=…: no such role", f"roles: {', '.join(project.roles)}")
     if without := [role for role in project.roles if role not in models and "" not in models]:
-        raise Failure(
-            "usage", f"no --model for {', '.join(without)}", "give one without a role: it is every other role's"
-        )
+        raise Failure("usage", f"no --model for {', '.join(without)}", "one without a role is every other role's")
     return models
 
 
-def _plan(settings: Settings, project: Project) -> Plan:
-    seats = share_out(project.roles, settings.agents)
-    models = tuple(ModelPlan(role, settings.model_of(role), _priced(settings.model_of(role))) for role in seats)
-    limits = Limits(settings.budget, settings.session_budget, settings.hours, settings.idle_s)
-    return Plan(settings.name, utc_now(), seats, models, limits, None, settings.budget)
-
-
-def _priced(id: str) -> bool | None:
-    vendor, _, name = id.partition("/")
-    if vendor not in KEYS:
-        return None
+def _made(settings: Settings) -> dict[str, Model]:
+    """The models of a team. Raises `Failure` when one cannot be reached."""
     try:
-        get_snapshot().find_provider_model(name.partition("@")[0], None, vendor, None)
-    except LookupError:
-        return False
-    return True
+        return {id: make(id, os.environ) for id in settings.models.values() if id != OPEN}
+    except ModelNotReady as missing:
+        raise Failure("not_ready", str(missing), *missing.remedies) from missing
+
+
+def _plan(settings: Settings, project: Project, prices: Prices) -> Plan:
+    seats = share_out(project.roles, settings.agents)
+    models = []
+    for role in seats:
+        id = settings.model_of(role)
+        known = prices.cost(id, Usage(input=1), utc_now()) is not None
+        models.append(ModelPlan(role, id, None if prices.unmetered(id) else known))
+    limits = Limits(settings.budget, settings.session_budget, settings.hours, settings.idle_s)
+    return Plan(settings.name, utc_now(), seats, tuple(models), limits, None, settings.budget)
 
 
 def render_plan(plan: Plan) -> str:

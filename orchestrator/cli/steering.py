@@ -1,4 +1,4 @@
-"""Commands that change a run: `pause`, `stop`, `set`, `say`, and a person's tasks. Each is journalled and can be repeated."""
+"""Commands that change a run: `pause`, `stop`, `set`, `say`, a person's tasks. Each is journalled and can be repeated."""
 
 from __future__ import annotations
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Final
 
+from agents.models.base import Usage
+from orchestrator.store import attempts
+from orchestrator.store.attempts import By
 from orchestrator.watch.journal import entries
-from orchestrator.watch.queries import as_of, settings_of, spending_of
+from orchestrator.watch.queries import PRICE, as_of, queue_of, settings_of, spending_of
 from orchestrator.watch.text import visible
+
+SUMMED: Final = ("requests", "settled", "reserved", "in_doubt", "unpriced", "unmetered")
 
 
 @dataclass(frozen=True)
@@ -53,84 +56,52 @@ class Cost:
     core_hours: dict[str, float]
 
 
-KEYS: Final = {
-    "role": ("s.role", "s.role"),
-    "seat": ("s.seat", "s.seat"),
-    "task": ("a.task", "c.task"),
-    "model": ("coalesce(nullif(a.resolved, ''), a.model)", "s.model"),
-    "day": ("substr(a.at, 1, 10)", "substr(c.ended, 1, 10)"),
-}
-"""How attempts and landed changes are grouped for `cost --by`."""
-
-
-def cost(db: sqlite3.Connection, alive: bool, now: datetime, by: str = "role") -> Cost:
+def cost(db: sqlite3.Connection, alive: bool, now: datetime, by: By = By.ROLE) -> Cost:
     at = as_of(db, alive, now)
-    spending, key = spending_of(db, at), KEYS[by]
-    tally: dict[str, _Tally] = {}
-    for row in db.execute(f"SELECT {key[0]} AS key, a.* FROM attempt a LEFT JOIN session s ON s.id = a.session"):
-        tally.setdefault(visible(row["key"] or "none"), _Tally()).count(row)
-    sql = f"SELECT {key[1]} AS key, count(*) AS n FROM change c JOIN session s ON s.id = c.session"
-    for row in db.execute(sql + " WHERE c.state = 'landed' GROUP BY 1"):
-        tally.setdefault(visible(row["key"] or "none"), _Tally()).landed += row["n"]
-    whole = _Tally()
-    for one in tally.values():
-        whole.add(one)
-    rows = sorted(
-        (one.row(name, whole.micro) for name, one in tally.items()), key=lambda r: (-(r.spent_usd or 0), r.key)
-    )
+    spending, found = spending_of(db, at), attempts.costs(db, by)
+    rows = [_row(one, spending.spent_usd) for one in found]
+    tokens = {field.name: sum(getattr(one.usage, field.name) for one in found) for field in fields(Usage)}
+    sums = {name: sum(getattr(one, name) for one in found) for name in SUMMED}
+    whole = attempts.Cost("total", usage=Usage(**tokens), landed=queue_of(db).landed, **sums)
     return Cost(
-        settings_of(db).name, at, by, spending.metered, tuple(rows), whole.row("total", whole.micro), spending.unpriced,
-        _waste(db), InDoubt(spending.in_doubt, spending.in_doubt_usd), _core_hours(db),
-    )  # fmt: skip
+        run=settings_of(db).name,
+        as_of=at,
+        by=by.value,
+        metered=spending.metered,
+        rows=tuple(sorted(rows, key=lambda row: (-(row.spent_usd or 0), row.key))),
+        total=_row(whole, spending.spent_usd),
+        unpriced=spending.unpriced,
+        waste=_waste(db),
+        in_doubt=InDoubt(spending.in_doubt, spending.in_doubt_usd),
+        core_hours=_core_hours(db),
+    )
 
 
-@dataclass
-class _Tally:
-    micro: int = 0
-    priced: bool = False
-    requests: int = 0
-    landed: int = 0
-    tokens: Counter[str] = field(default_factory=Counter)
-
-    def count(self, row: sqlite3.Row) -> None:
-        price = row["reserved"] if row["state"] == "in-doubt" else row["cost"]
-        if row["state"] in ("settled", "in-doubt") and price is not None:
-            self.micro, self.priced = self.micro + price, True
-        self.requests += 1
-        if row["usage"]:
-            self.tokens.update({name: n for name, n in json.loads(row["usage"]).items() if isinstance(n, int)})
-
-    def add(self, other: _Tally) -> None:
-        self.micro, self.priced = self.micro + other.micro, self.priced or other.priced
-        self.requests, self.landed = self.requests + other.requests, self.landed + other.landed
-        self.tokens.update(other.tokens)
-
-    def row(self, key: str, whole: int) -> CostRow:
-        spent = self.micro if self.priced else None
-        share = self.micro / whole if whole and self.priced else None
-        each = self.micro // self.landed if self.landed and self.priced else None
-        read = self.tokens["cache_read"]
-        prompt = read + self.tokens["input"] + self.tokens["cache_write_5m"] + self.tokens["cache_write_1h"]
-        return CostRow(key, spent, share, self.requests, self.landed, each, read / prompt if prompt else None)
+def _row(one: attempts.Cost, whole: int | None) -> CostRow:
+    micro = one.settled + one.in_doubt if one.requests > one.unmetered + one.unpriced else None
+    prompt = one.usage.input + one.usage.cache_read + one.usage.cache_write_5m + one.usage.cache_write_1h
+    return CostRow(
+        key=visible(one.key or "none"),
+        spent_usd=micro,
+        share=micro / whole if whole and micro is not None else None,
+        requests=one.requests,
+        landed=one.landed,
+        per_landed_usd=micro // one.landed if one.landed and micro is not None else None,
+        cache_hit=one.usage.cache_read / prompt if prompt else None,
+    )
 
 
 def _waste(db: sqlite3.Connection) -> Waste:
-    sql = (
-        "SELECT sum(CASE WHEN a.state = 'in-doubt' THEN a.reserved ELSE a.cost END) AS micro,"
-        " EXISTS (SELECT 1 FROM change WHERE session = s.id AND state = 'bounced') AS bounced"
-        " FROM session s JOIN attempt a ON a.session = s.id WHERE s.state = 'ended'"
-        " AND NOT EXISTS (SELECT 1 FROM change WHERE session = s.id AND state = 'landed') GROUP BY s.id"
-    )
-    sums = Counter[bool]()
-    for row in db.execute(sql):
-        sums[bool(row["bounced"])] += row["micro"] or 0
-    return Waste(sums[True], sums[False])
+    sql = f"""SELECT sum({PRICE}) AS micro, bounced FROM attempt a JOIN (SELECT id AS sid,
+            EXISTS (SELECT 1 FROM change WHERE session = s.id AND state = 'bounced') AS bounced FROM session s
+            WHERE s.state = 'ended' AND NOT EXISTS (SELECT 1 FROM change WHERE session = s.id AND state = 'landed'))
+        ON sid = a.session GROUP BY bounced"""
+    sums = {row["bounced"]: row["micro"] or 0 for row in db.execute(sql)}
+    return Waste(sums.get(1, 0), sums.get(0, 0))
 
 
 def _core_hours(db: sqlite3.Connection) -> dict[str, float]:
     """Wall hours of judging times the cores of the gate, and wall hours of the seats' commands."""
     gate = sum(float(entry.data["seconds"] or 0) for entry in entries(db, kinds=["judged"]))
-    seats = db.execute("SELECT coalesce(sum(seconds), 0) AS s FROM call WHERE name IN ('shell', 'wait')").fetchone()[
-        "s"
-    ]
-    return {"gate": round(gate * settings_of(db).judge_cores / 3600, 2), "seats": round(seats / 3600, 2)}
+    seats = db.execute("SELECT total(seconds) AS s FROM call WHERE name IN ('shell', 'wait')").fetchone()
+    return {"gate": round(gate * settings_of(db).judge_cores / 3600, 2), "seats": round(seats["s"] / 3600, 2)}

@@ -1,4 +1,4 @@
-"""What a main is worth: milestones earn credit by the share of their cases that pass, held-out ones where there are any."""
+"""What a main is worth: milestones earn credit by the share of cases that pass, held-out ones where there are any."""
 
 from __future__ import annotations
 

@@ -39,7 +39,8 @@ def figure(panels: Sequence[Panel], hours: float) -> str:
     for panel in panels:
         parts.append(f"<g transform='translate(0,{height})'>{_panel(panel, max(hours, 1e-3))}</g>")
         height += panel.height
-    head = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' width='{WIDTH}' height='{height}' {FONT}>"
+    size = f"viewBox='0 0 {WIDTH} {height}' width='{WIDTH}' height='{height}'"
+    head = f"<svg xmlns='http://www.w3.org/2000/svg' {size} {FONT}>"
     return f"{head}<rect width='{WIDTH}' height='{height}' fill='{PAPER}'/>{''.join(parts)}</svg>"
 
 

@@ -20,7 +20,7 @@ from orchestrator.watch.text import money, percent, plural, some, visible
 GATE: Final = frozenset({"judging", "judged", "voided", "gate-paused", "landed", "bounced", "heldout-judged"})
 DETAIL: Final = frozenset(
     """call verified session-started session-continued noted task-added task-closed judging judged submitted claimed
-    released landing attempt-failed said heldout-judged""".split()  # noqa: SIM905 - a list of words reads best as words
+    released landing tasks-ordered waiting attempt-failed said heldout-judged""".split()  # noqa: SIM905 - a list of words reads best as words
 )
 """Kinds that are not news for a person who looks at the whole run."""
 
@@ -109,8 +109,9 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "bounced": ("bounced", "{change} {reason} (why {change})"),
     "withdrawn": ("withdrawn", "{change}: {reason}"),
     "heldout-judged": ("held-out", "judged for {commit}"),
-    "waiting": ("waits", "{why}, until {until}"),
+    "waiting": ("waits", "{@wait}"),
     "spent": ("spent", "{@spent}"),
+    "tasks-ordered": ("ordered", "{tasks} tasks, by {by}"),
     "attempt-failed": ("retry", "{session} turn {turn}: {failure}, again in {wait_s} s"),
     "seat-idle": ("idle", "{reason}"),
     "seat-crashed": ("crashed", "{error}; again in {wait_s} s"),
@@ -168,6 +169,9 @@ class _Shown(dict[str, str]):
             return self._narrator.title(data.get("task"))
         if key == "@progress":
             return self._narrator.progress(data.get("change"))
+        if key == "@wait":
+            seconds = f", {data['until']:.0f} s" if data.get("until") else ""
+            return visible(data["why"]) + seconds if data.get("why") else "no longer"
         if key == "@spent":
             return f"{percent(data.get('share') or 0, 1)} of the budget, {money(data.get('micro'))}"
         value = data.get(key, "")
@@ -179,8 +183,6 @@ class _Shown(dict[str, str]):
             return (some(value) if key == "changes" else str(len(value))) if value else "none"
         if key in ("commit", "new", "main") and self._entry.kind != "condition-changed":
             return visible(value)[:7]
-        if key == "until" and isinstance(value, str) and value[:4].isdigit():
-            return value[11:19]
         return f"{value:.0f}" if isinstance(value, float) else visible("nothing" if value is None else value)
 
 

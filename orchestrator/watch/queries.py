@@ -1,6 +1,6 @@
 """One result for each question people ask of a run, computed from its stored state.
 
-Every function takes a read-only connection in one snapshot and gives back frozen data; `render.py` and `encode.py` show it.
+Every function takes a read-only connection in one snapshot and gives back frozen data for `render.py` and `encode.py`.
 Fields ending in `_usd` are micro-dollars. Held-out results are in none of them unless `reveal` is asked for.
 """
 
@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from orchestrator.records import Task, TaskState
+from orchestrator.records import Claim, Task, TaskState
 from orchestrator.settings import Settings
-from orchestrator.store import changes
+from orchestrator.store import attempts, changes
 from orchestrator.store.rows import record
 from orchestrator.store.store import iso, when
 from orchestrator.watch.journal import Entry, Line, Narrator, entries
 from orchestrator.watch.text import money, percent, plural, visible
 
 LIVE_STATES: Final = frozenset({"running", "paused", "draining"})
+BOARD: Final = (TaskState.CLAIMED, TaskState.READY, TaskState.CLOSED, TaskState.DROPPED)
 CROWDED: Final = 3  # open changes in one file that are worth a look
 
 
@@ -145,22 +146,26 @@ def heldout_of(db: sqlite3.Connection) -> dict[str, Passing]:
     return {name: Passing(*pair) for name, pair in json.loads(row["counts"]).items()} if row else {}
 
 
+PRICE: Final = "CASE state WHEN 'settled' THEN coalesce(cost, reserved) WHEN 'in-doubt' THEN reserved END"
+"""What a row of `attempt` counts for, in SQL: an attempt in doubt counts at its worst case (P6)."""
+
+
 def spending_of(db: sqlite3.Connection, at: datetime) -> Spending:
-    row = db.execute(
-        "SELECT count(*) AS n, sum(state = 'settled' AND cost IS NULL) AS unpriced,"
-        " sum(CASE WHEN state = 'settled' THEN cost END) AS settled,"
-        " sum(CASE WHEN state = 'in-doubt' THEN reserved END) AS doubt, sum(state = 'in-doubt') AS doubts,"
-        " sum(CASE WHEN state = 'reserved' THEN reserved END) AS held, sum(state = 'reserved') AS holds,"
-        " sum(CASE WHEN at > ? AND state = 'settled' THEN cost WHEN at > ? AND state = 'in-doubt' THEN reserved END)"
-        " AS hour, sum(cost IS NOT NULL OR reserved IS NOT NULL) AS priced FROM attempt",
-        (iso(at - timedelta(hours=1)),) * 2,
-    ).fetchone()
-    metered, doubt = bool(row["priced"]), row["doubt"] or 0
-    spent = (row["settled"] or 0) + doubt if metered else None
+    sql = f"""SELECT sum(CASE WHEN at > ? THEN {PRICE} END) AS hour, total(metered) AS metered,
+        total(state = 'in-doubt') AS doubts, total(state = 'reserved') AS held,
+        total(metered AND state IN ('settled', 'in-doubt') AND {PRICE} IS NULL) AS unpriced FROM attempt"""
+    row = db.execute(sql, (iso(at - timedelta(hours=1)),)).fetchone()
+    account, metered = attempts.account(db), row["metered"] > 0
     return Spending(
-        metered, spent, doubt, row["doubts"] or 0, row["held"] or 0, row["holds"] or 0, row["unpriced"] or 0,
-        row["hour"] or 0,
-    )  # fmt: skip
+        metered=metered,
+        spent_usd=account.settled + account.in_doubt if metered else None,
+        in_doubt_usd=account.in_doubt,
+        in_doubt=int(row["doubts"]),
+        reserved_usd=account.reserved,
+        reserved=int(row["held"]),
+        unpriced=int(row["unpriced"]),
+        last_hour_usd=row["hour"] or 0,
+    )
 
 
 def queue_of(db: sqlite3.Connection) -> Queue:
@@ -171,42 +176,33 @@ def queue_of(db: sqlite3.Connection) -> Queue:
 
 def seats_of(db: sqlite3.Connection, at: datetime) -> tuple[SeatNow, ...]:
     """Every seat with what it does or why it does nothing."""
-    seats: dict[str, SeatNow] = {}
-    for entry in _latest_by_seat(db, ("seat-idle", "seat-crashed", "waiting")):
-        why = entry.data.get("reason") or entry.data.get("why") or entry.data.get("error") or ""
-        seats[entry.seat] = SeatNow(entry.seat, "", "idle", visible(why))
-    rows = db.execute(
-        "SELECT s.*, c.task FROM session s LEFT JOIN claim c ON c.session = s.id"
-        " WHERE s.number = (SELECT max(number) FROM session WHERE seat = s.seat) ORDER BY s.seat"
-    )
-    waits = {entry.seat: entry for entry in _latest_by_seat(db, ("waiting",))}
-    for row in rows.fetchall():
-        seat, idle, wait = row["seat"], seats.get(row["seat"]), waits.get(row["seat"])
-        until = _until(wait) if wait else None
-        if row["state"] == "ended":
-            why = idle.why if idle else f"session {row['id']} ended: {row['end']}"
-            seats[seat] = SeatNow(seat, row["role"], "idle", why)
-        elif row["state"] == "waiting":
-            seats[seat] = SeatNow(seat, row["role"], "waits", "its verdict", None, row["task"] or "", row["id"])
-        elif wait and until and until > at:
-            why = visible(wait.data.get("why", ""))
-            seats[seat] = SeatNow(seat, row["role"], "waits", why, until, row["task"] or "", row["id"])
-        else:
-            why = "a person or another program" if row["open_seat"] else ""
-            seats[seat] = SeatNow(seat, row["role"], "works", why, None, row["task"] or "", row["id"])
-    return tuple(seats[name] for name in sorted(seats))
+    said = {entry.seat: entry for entry in _latest(db, ("seat-idle", "seat-crashed", "waiting"))}
+    sql = """SELECT s.*, c.task FROM session s LEFT JOIN claim c ON c.session = s.id
+        WHERE s.number = (SELECT max(number) FROM session WHERE seat = s.seat)"""
+    sessions = {row["seat"]: row for row in db.execute(sql)}
+    return tuple(_seat(seat, sessions.get(seat), said.get(seat), at) for seat in sorted({*said, *sessions}))
 
 
-def _latest_by_seat(db: sqlite3.Connection, kinds: tuple[str, ...]) -> list[Entry]:
+def _seat(seat: str, row: sqlite3.Row | None, said: Entry | None, at: datetime) -> SeatNow:
+    data = said.data if said else {}
+    why = visible(data.get("reason") or data.get("why") or data.get("error") or "")
+    if row is None or row["state"] == "ended":
+        role, ended = (row["role"], f"session {row['id']} ended: {row['end']}") if row else ("", "")
+        return SeatNow(seat, role, "idle", why or ended)
+    until = said.at + timedelta(seconds=data["until"]) if said and data.get("why") and data.get("until") else None
+    state, reason = "works", "a person or another program" if row["open_seat"] else ""
+    if row["state"] == "waiting":
+        state, reason, until = "waits", "its verdict", None
+    elif data.get("why") and (until is None or until > at):
+        state, reason = "waits", why
+    return SeatNow(seat, row["role"], state, reason, until if state == "waits" else None, row["task"] or "", row["id"])
+
+
+def _latest(db: sqlite3.Connection, kinds: tuple[str, ...]) -> list[Entry]:
+    """The newest entry of some kinds for each seat."""
     marks = ", ".join("?" * len(kinds))
     sql = f"SELECT max(seq) AS seq FROM journal WHERE kind IN ({marks}) AND seat <> '' GROUP BY seat ORDER BY seq"
-    seqs = [row["seq"] for row in db.execute(sql, kinds)]
-    return [entry for seq in seqs for entry in entries(db, after=seq - 1, kinds=kinds)[:1]]
-
-
-def _until(entry: Entry) -> datetime | None:
-    until = entry.data.get("until")
-    return when(until) if isinstance(until, str) and until else None
+    return [entry for row in db.execute(sql, kinds) for entry in entries(db, after=row["seq"] - 1, kinds=kinds)[:1]]
 
 
 def attention_of(db: sqlite3.Connection, spending: Spending, budget: int | None, at: datetime) -> list[Attention]:
@@ -317,36 +313,30 @@ class TaskRow:
 
 def tasks(db: sqlite3.Connection, states: tuple[TaskState, ...] = ()) -> list[TaskRow]:
     """The board: what is worked on, then what is ready, best first, then the rest."""
-    claims = {
-        row["task"]: row
-        for row in db.execute("SELECT c.*, s.seat FROM claim c LEFT JOIN session s ON s.id = c.session")
-    }
-    rank = {TaskState.CLAIMED: 0, TaskState.READY: 1, TaskState.CLOSED: 2, TaskState.DROPPED: 3}
+    claims = {claim["task"]: record(Claim, claim) for claim in db.execute("SELECT * FROM claim")}
     every = [record(Task, row) for row in db.execute("SELECT * FROM task")]
     chosen = [task for task in every if not states or task.state in states]
-    chosen.sort(key=lambda task: (rank[task.state], task.order, int(task.id[1:])))
-    rows = []
-    for task in chosen:
-        claim = claims.get(task.id)
-        seat, session = (claim["seat"] or "", claim["session"]) if claim else ("", "")
-        rows.append(
-            TaskRow(
-                task.id,
-                visible(task.title, 120),
-                task.state.value,
-                task.source.value,
-                len(task.cases),
-                task.bounces,
-                task.releases,
-                seat,
-                session,
-                when(claim["since"]) if claim else None,
-                task.after,
-                tuple(map(visible, task.touches)),
-                visible(task.reason),
-            )  # fmt: skip
-        )
-    return rows
+    chosen.sort(key=lambda task: (BOARD.index(task.state), task.order, int(task.id[1:])))
+    return [_task_row(task, claims.get(task.id)) for task in chosen]
+
+
+def _task_row(task: Task, claim: Claim | None) -> TaskRow:
+    session = claim.session if claim else ""
+    return TaskRow(
+        id=task.id,
+        title=visible(task.title, 120),
+        state=task.state.value,
+        source=task.source.value,
+        cases=len(task.cases),
+        bounces=task.bounces,
+        releases=task.releases,
+        seat=session.partition("/")[0],
+        session=session,
+        since=claim.since if claim else None,
+        after=task.after,
+        touches=tuple(map(visible, task.touches)),
+        reason=visible(task.reason),
+    )
 
 
 @dataclass(frozen=True)

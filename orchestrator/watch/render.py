@@ -6,7 +6,7 @@ from collections import Counter
 
 from orchestrator.watch.cost import Cost, CostRow
 from orchestrator.watch.queries import Passing, RunRow, SeatNow, Status, TaskRow, spent_words
-from orchestrator.watch.text import clock, hours, money, percent, plural, span, table
+from orchestrator.watch.text import clock, hours, moment, money, percent, plural, span, table
 from orchestrator.watch.why import Why
 
 UP = {"running": "running", "paused": "paused", "draining": "draining"}
@@ -33,22 +33,23 @@ def status(result: Status) -> str:
 
 def _dead(result: Status) -> str:
     queue, spending = result.queue, result.spending
-    waiting = queue.queued + queue.parked + queue.staged + queue.judging
-    kept = f"{queue.landed} landed, {plural(waiting, 'change')} in the queue, {plural(result.sessions_live, 'session')} in mid-turn"
+    waiting = plural(queue.queued + queue.parked + queue.staged + queue.judging, "change")
+    kept = f"{queue.landed} landed, {waiting} in the queue, {plural(result.sessions_live, 'session')} in mid-turn"
     if spending.metered:
         kept += f", {money(spending.spent_usd)} settled"
-        if spending.reserved:
-            kept += f", {money(spending.reserved_usd)} reserved for {plural(spending.reserved, 'request')} in flight"
+    if spending.reserved:
+        kept += f", {money(spending.reserved_usd)} reserved for {plural(spending.reserved, 'request')} in flight"
     first = f"{result.run}   NOT RUNNING since {clock(result.as_of)}: its process is gone and nobody asked it to stop"
     return f"{first}\n  kept       {kept}\n  next       python -m orchestrator resume {result.run}"
 
 
 def _suites(suites: dict[str, Passing]) -> str:
-    def one(name: str, suite: Passing) -> str:
-        delta = f", {suite.delta_1h:+d} in the last hour" if suite.delta_1h else ""
-        return f"{name} {suite.passed}/{suite.total} ({percent(suite.passed, suite.total)}{delta})"
+    return " · ".join(f"{name} {share(suite)}" for name, suite in suites.items())
 
-    return " · ".join(one(name, suite) for name, suite in suites.items())
+
+def share(suite: Passing) -> str:
+    delta = f", {suite.delta_1h:+d} in the last hour" if suite.delta_1h else ""
+    return f"{suite.passed}/{suite.total} ({percent(suite.passed, suite.total)}{delta})"
 
 
 def _team(seats: tuple[SeatNow, ...]) -> str:
@@ -105,51 +106,34 @@ def tasks(rows: list[TaskRow]) -> str:
 
 
 def runs(rows: list[RunRow]) -> str:
-    head = ["run", "state", "began", "took", "seats", "passing", "landed", "bounced", "cost"]
-    body = [
-        [
-            row.run,
-            row.state,
-            row.started.astimezone().strftime("%Y-%m-%d %H:%M"),
-            hours(row.elapsed_s),
-            str(row.agents),
-            f"{row.passed}/{row.total}",
-            str(row.landed),
-            str(row.bounced),
-            "unmetered" if row.spent_usd is None else money(row.spent_usd),
-        ]  # fmt: skip
-        for row in rows
-    ]
-    return "\n".join(table([head, *body], left=3))
+    table_rows = [["run", "state", "began", "took", "seats", "passing", "landed", "bounced", "cost"]]
+    for row in rows:
+        cost = "unmetered" if row.spent_usd is None else money(row.spent_usd)
+        counts = [str(row.agents), f"{row.passed}/{row.total}", str(row.landed), str(row.bounced)]
+        table_rows.append([row.run, row.state, moment(row.started)[:16], hours(row.elapsed_s), *counts, cost])
+    return "\n".join(table(table_rows, left=3))
 
 
 def cost(result: Cost) -> str:
-    def row(one: CostRow) -> list[str]:
-        usd = money(one.spent_usd) if one.spent_usd is not None else "-"
-        each = money(one.per_landed_usd) if one.per_landed_usd is not None else ""
-        return [
-            one.key, usd, "" if one.share is None else percent(one.share, 1), str(one.requests), str(one.landed or ""), each,
-            "" if one.cache_hit is None else percent(one.cache_hit, 1),
-        ]  # fmt: skip
-
     head = [result.by, "USD", "share", "requests", "landed", "per landed", "cache hit"]
-    lines = table([head, *map(row, result.rows), row(result.total)])
+    lines = table([head, *map(_cost_row, result.rows), _cost_row(result.total)])
+    waste, doubt, core = result.waste, result.in_doubt, result.core_hours
     if result.metered:
-        lines.append(
-            f"of which   sessions that only bounced {money(result.waste.bounced_usd)} · that landed nothing {money(result.waste.given_up_usd)}"
-        )
-        doubt = result.in_doubt
-        lines.append(
-            f"in doubt   {plural(doubt.requests, 'request')} cut in flight, counted at their reservation: {money(doubt.reserved_usd)}"
-        )
+        lines.append(f"of which   only bounced {money(waste.bounced_usd)} · landed nothing {money(waste.given_up_usd)}")
+        cut = plural(doubt.requests, "request")
+        lines.append(f"in doubt   {cut} cut in flight, counted at their reservation: {money(doubt.reserved_usd)}")
     else:
         lines.append("unmetered  no request of this run has a price")
-    if result.metered and result.unpriced:
+    if result.unpriced:
         lines.append(f"unknown    {plural(result.unpriced, 'request')} without a price: not in the sums above")
-    core = result.core_hours
-    return "\n".join(
-        [
-            *lines,
-            f"machine    {core['gate']:.1f} core-hours of gate, {core['seats']:.1f} h of seats' commands (no rate set)",
-        ]
-    )
+    seats = f"{core['seats']:.1f} h of seats' commands"
+    return "\n".join([*lines, f"machine    {core['gate']:.1f} core-hours of gate, {seats} (no rate set)"])
+
+
+def _cost_row(one: CostRow) -> list[str]:
+    def shown(value: float | None) -> str:
+        return "" if value is None else percent(value, 1)
+
+    usd = "-" if one.spent_usd is None else money(one.spent_usd)
+    each = "" if one.per_landed_usd is None else money(one.per_landed_usd)
+    return [one.key, usd, shown(one.share), str(one.requests), str(one.landed or ""), each, shown(one.cache_hit)]

@@ -1,9 +1,10 @@
-"""One self-contained HTML file about a run, and its curves as a picture: no script, nothing fetched, every word escaped."""
+"""One self-contained HTML file about a run, and its curves as a picture: no script, nothing fetched, all escaped."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,13 +16,14 @@ from orchestrator.project.loading import load
 from orchestrator.project.problems import ProjectError
 from orchestrator.project.project import Milestone
 from orchestrator.store import changes, reading
+from orchestrator.store.attempts import By
 from orchestrator.store.store import when
-from orchestrator.watch import queries
-from orchestrator.watch.cost import CostRow, cost
+from orchestrator.watch import queries, render
+from orchestrator.watch.cost import cost
 from orchestrator.watch.credit import Earned, credit
 from orchestrator.watch.curves import COLOURS, FAINT, Curve, Panel, figure
-from orchestrator.watch.journal import Entry, Narrator, entries, spoken
-from orchestrator.watch.text import clock, day, hours, money, percent, plural, visible
+from orchestrator.watch.journal import Narrator, entries, spoken
+from orchestrator.watch.text import hours, moment, money, percent, plural, visible
 from verifiers.scorecard import Scorecard
 
 
@@ -40,7 +42,6 @@ class Report:
     as_of: datetime
     file: str
     picture: str
-    bytes: int
     credit: float | None
     milestones: tuple[Earned, ...]
     gaps: tuple[Gap, ...]
@@ -53,37 +54,30 @@ def publish(folder: Path, others: Sequence[Path], *, alive: bool, now: datetime)
     place = folder / "report"
     with reading(folder / "state.db") as db:
         status = queries.status(db, alive, now, reveal=True)
-        began = status.since
-        panels = _panels(db, began, status)
-        picture = figure(panels, (status.as_of - began).total_seconds() / 3600)
+        shown, hidden = status.suites, status.heldout or {}
         earned = credit(_milestones(folder), *_final_cards(db))
-        attempts = 1 + sum(_same_conditions(db, other) for other in others)
-        said = entries(db, kinds=["said"])
-        gaps = [
-            Gap(name, status.suites[name], hid) for name, hid in (status.heldout or {}).items() if name in status.suites
-        ]
-        page = _page(db, folder, status, earned, gaps, picture, attempts, len(said))
+        report = Report(
+            run=status.run,
+            as_of=status.as_of,
+            file=str(place / "index.html"),
+            picture=str(place / "curves.svg"),
+            credit=sum(one.credit for one in earned) if earned else None,
+            milestones=earned,
+            gaps=tuple(Gap(name, shown[name], hid) for name, hid in hidden.items() if name in shown),
+            interventions=len(entries(db, kinds=["said"])),
+            attempts=1 + sum(_same_conditions(db, other) for other in others),
+        )
+        picture = figure(_panels(db, status), (status.as_of - status.since).total_seconds() / 3600)
+        page = _page(db, folder, status, report, picture)
     place.mkdir(exist_ok=True)
-    (place / "curves.svg").write_text(picture, encoding="utf-8")
-    (place / "index.html").write_text(page, encoding="utf-8")
-    total = sum(one.credit for one in earned) if earned else None
-    return Report(
-        status.run,
-        status.as_of,
-        str(place / "index.html"),
-        str(place / "curves.svg"),
-        len(page.encode()),
-        total,
-        earned,
-        tuple(gaps),
-        len(said),
-        attempts,
-    )
+    Path(report.picture).write_text(picture, encoding="utf-8")
+    Path(report.file).write_text(page, encoding="utf-8")
+    return report
 
 
 def _milestones(folder: Path) -> tuple[Milestone, ...]:
     try:
-        return load(folder / "project").milestones
+        return load(folder / "frozen" / "project").milestones
     except ProjectError:
         return ()
 
@@ -105,102 +99,72 @@ def _same_conditions(db: sqlite3.Connection, other: Path) -> bool:
     return all(pair) and all(pair[0][0].data[key] == pair[1][0].data[key] for key in ("lock", "models"))
 
 
-def _panels(db: sqlite3.Connection, began: datetime, status: queries.Status) -> list[Panel]:
+def _panels(db: sqlite3.Connection, status: queries.Status) -> list[Panel]:
+    began = status.since
+
     def hour(at: str) -> float:
         return (when(at) - began).total_seconds() / 3600
 
     cases: dict[tuple[str, bool], list[tuple[float, float]]] = {}
-    sql = "SELECT at, tier, counts FROM scorecard WHERE commit_id <> '' AND void = '' AND tier IN ('full', 'heldout') ORDER BY id"
+    sql = "SELECT at, tier, counts FROM scorecard WHERE commit_id <> '' AND tier IN ('full', 'heldout') ORDER BY id"
     for row in db.execute(sql):
         for suite, (passed, total) in json.loads(row["counts"]).items():
             points = cases.setdefault((suite, row["tier"] == "heldout"), [(0.0, 0.0)])
             points.append((hour(row["at"]), 100 * passed / total if total else 0.0))
     suites = sorted({suite for suite, _ in cases})
-    curves = [
-        Curve(
-            visible(suite, 30) + (" held out" if hid else ""), points, COLOURS[suites.index(suite) % len(COLOURS)], hid
-        )
+    colour = {suite: COLOURS[number % len(COLOURS)] for number, suite in enumerate(suites)}
+    passing = [
+        Curve(visible(suite, 30) + " held out" * hid, points, colour[suite], hid)
         for (suite, hid), points in sorted(cases.items())
     ]
-    ended = {"landed": COLOURS[2], "bounced": COLOURS[3]}
-    counted = [
-        Curve(kind, _count([hour(e.at.isoformat()) for e in entries(db, kinds=[kind])]), c) for kind, c in ended.items()
-    ]
-    panels = [Panel("Cases that pass on main", curves, 100, " %", 300), Panel("Changes", counted, height=190)]
-    if status.spending.metered:
-        spent, points = 0.0, [(0.0, 0.0)]
-        for row in db.execute("SELECT at, state, cost, reserved FROM attempt ORDER BY at"):
-            spent += (
-                (row["cost"] or 0)
-                if row["state"] == "settled"
-                else (row["reserved"] or 0) * (row["state"] == "in-doubt")
-            )
-            points.append((hour(row["at"]), spent / 1e6))
-        panels.append(
-            Panel(
-                "USD spent", [Curve("$", points[:: max(1, len(points) // 800)] + points[-1:], COLOURS[4])], height=170
-            )
-        )
+    ends = [Curve(kind, _count(db, kind, began), COLOURS[n]) for n, kind in ((2, "landed"), (3, "bounced"))]
+    if not status.spending.metered:
+        last = Panel("Sessions at work (unmetered)", [Curve("sessions", _at_work(db, status), FAINT)], height=170)
     else:
-        panels.append(
-            Panel(
-                "Sessions at work (unmetered)",
-                [Curve("sessions", _at_work(db, began, status.as_of), FAINT)],
-                height=170,
-            )
-        )
-    return panels
+        micro, points = 0, [(0.0, 0.0)]
+        for row in db.execute(f"SELECT at, {queries.PRICE} AS micro FROM attempt ORDER BY at"):
+            micro += row["micro"] or 0
+            points.append((hour(row["at"]), micro / 1e6))
+        thin = points[:: 1 + len(points) // 800] + points[-1:]
+        last = Panel("USD spent", [Curve("$", thin, COLOURS[4])], height=170)
+    return [Panel("Cases that pass on main", passing, 100, " %", 300), Panel("Changes", ends, height=190), last]
 
 
-def _count(moments: Sequence[float]) -> list[tuple[float, float]]:
-    return [(0.0, 0.0), *((moment, float(number)) for number, moment in enumerate(moments, start=1))]
+def _count(db: sqlite3.Connection, kind: str, began: datetime) -> list[tuple[float, float]]:
+    found = enumerate(entries(db, kinds=[kind]), start=1)
+    return [(0.0, 0.0), *(((entry.at - began).total_seconds() / 3600, float(number)) for number, entry in found)]
 
 
-def _at_work(db: sqlite3.Connection, began: datetime, end: datetime) -> list[tuple[float, float]]:
+def _at_work(db: sqlite3.Connection, status: queries.Status) -> list[tuple[float, float]]:
     """How many sessions were open at each moment."""
     turns = []
     for row in db.execute("SELECT started, ended FROM session"):
-        turns += [(when(row["started"]), 1), (when(row["ended"]) if row["ended"] else end, -1)]
+        turns += [(when(row["started"]), 1), (when(row["ended"]) if row["ended"] else status.as_of, -1)]
     points, level = [(0.0, 0.0)], 0
     for at, step in sorted(turns):
         level += step
-        points.append(((at - began).total_seconds() / 3600, float(level)))
+        points.append(((at - status.since).total_seconds() / 3600, float(level)))
     return points
 
 
-@dataclass(frozen=True)
-class _SeatRow:
-    seat: str
-    role: str
-    model: str
-    sessions: int
-    turns: int
-    landed: int
-    bounced: int
-    gained: int
-    cost: CostRow | None
-
-
-def _who(db: sqlite3.Connection, now: datetime) -> list[_SeatRow]:
-    """What each seat did; `gained` counts the cases that newly passed with its landings."""
-    money_of = {row.key: row for row in cost(db, False, now, "seat").rows}
-    gained: dict[str, int] = {}
+def _who(db: sqlite3.Connection, now: datetime) -> list[list[str]]:
+    """What each seat did; `gained` are the cases that newly passed with its landings."""
+    money_of = {row.key: row.spent_usd for row in cost(db, False, now, By.SEAT).rows}
+    gained = Counter[str]()
     for entry in entries(db, kinds=["landed"]):
-        gained[entry.seat] = gained.get(entry.seat, 0) + int(entry.data["gained"] or 0)
-    sql = (
-        "SELECT seat, max(role) AS role, max(model) AS model, count(*) AS sessions, sum(turns) AS turns,"
-        " (SELECT count(*) FROM change WHERE seat = s.seat AND state = 'landed') AS landed,"
-        " (SELECT count(*) FROM change WHERE seat = s.seat AND state = 'bounced') AS bounced"
-        " FROM session s GROUP BY seat ORDER BY seat"
-    )
-    return [
-        _SeatRow(**dict(row), gained=gained.get(row["seat"], 0), cost=money_of.get(row["seat"]))
-        for row in db.execute(sql)
-    ]
+        gained[entry.seat] += int(entry.data["gained"] or 0)
+    changed = "(SELECT count(*) FROM change WHERE seat = s.seat AND state = '{}')"
+    counted = f"count(*), sum(turns), {changed.format('landed')}, {changed.format('bounced')}"
+    sql = f"SELECT seat, max(role), max(model), {counted} FROM session s GROUP BY seat ORDER BY seat"
+    rows = []
+    for row in db.execute(sql):
+        micro = money_of.get(row["seat"])
+        rows.append([*map(str, row), str(gained[row["seat"]]), "unmetered" if micro is None else money(micro)])
+    return rows
 
 
 def words(result: Report) -> str:
-    lines = [f"{result.file} ({result.bytes / 1024:.0f} KB, one file); curves alone: {result.picture}"]
+    lines = [f"{result.file}, one file; the curves alone: {result.picture}"]
     if result.credit is not None:
         by = "held-out cases" if any(one.heldout for one in result.milestones) else "shown cases"
         each = " · ".join(f"{visible(one.name)} {one.credit:.1f}/{one.of:g}" for one in result.milestones)
@@ -210,101 +174,72 @@ def words(result: Report) -> str:
     for gap in result.gaps:
         shown, hidden = (percent(one.passed, one.total) for one in (gap.shown, gap.heldout))
         lines.append(f"  gap        {gap.suite} {shown} shown, {hidden} held out")
-    lines.append(
-        f"  conditions {plural(result.interventions, 'intervention')}, {plural(result.attempts, 'attempt')} here of this lock and these models"
-    )
+    counts = f"{plural(result.interventions, 'intervention')}, {plural(result.attempts, 'attempt')}"
+    lines.append(f"  conditions {counts} here of this lock and these models")
     return "\n".join(lines)
 
 
+HEAD: Final = """<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>
+<meta http-equiv=Content-Security-Policy content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{title}</title>"""
 STYLE: Final = """
 :root{color-scheme:light}*{box-sizing:border-box}
 body{font:15px/1.5 system-ui,sans-serif;color:#1f2937;background:#f8fafc;margin:0}
-main{max-width:960px;margin:0 auto;padding:32px 24px 64px}h1{font-size:28px;margin:0}h2{font-size:18px;margin:36px 0 10px}
+main{max-width:960px;margin:0 auto;padding:32px 24px 64px}
+h1{font-size:28px;margin:0}h2{font-size:18px;margin:36px 0 10px}
 .sub{color:#6b7280;margin:4px 0 20px}.cards{display:flex;flex-wrap:wrap;gap:12px}
 .card{background:#fff;border:1px solid #e5e7eb;border-radius:8px;padding:12px 16px;min-width:130px;flex:1}
 .card b{display:block;font-size:22px}.card span{color:#6b7280;font-size:13px}
 .box{background:#fff;border:1px solid #e5e7eb;border-radius:8px;padding:12px 16px;overflow-x:auto}
 svg{max-width:100%;height:auto;display:block}table{border-collapse:collapse;width:100%;font-size:14px}
-th{text-align:left;color:#6b7280;font-weight:600;border-bottom:1px solid #e5e7eb}td,th{padding:4px 14px 4px 0;vertical-align:top}
+th{text-align:left;color:#6b7280;font-weight:600;border-bottom:1px solid #e5e7eb}
+td,th{padding:4px 14px 4px 0;vertical-align:top}
 tr+tr td{border-top:1px solid #f1f5f9}.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-.bar{background:#e5e7eb;border-radius:4px;height:8px;min-width:120px;margin-top:7px}.bar i{display:block;height:8px;border-radius:4px;background:#2563eb}
+.bar{background:#e5e7eb;border-radius:4px;height:8px;min-width:120px;margin-top:7px}
+.bar i{display:block;height:8px;border-radius:4px;background:#2563eb}
 pre{font:12.5px/1.45 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere;margin:0}
 """
 
 
-def _page(
-    db: sqlite3.Connection,
-    folder: Path,
-    status: queries.Status,
-    earned: Sequence[Earned],
-    gaps: Sequence[Gap],
-    picture: str,
-    attempts: int,
-    interventions: int,
-) -> str:
-    settings, board = queries.settings_of(db), queries.tasks(db)
-    total = sum(one.credit for one in earned)
+def _page(db: sqlite3.Connection, folder: Path, status: queries.Status, report: Report, picture: str) -> str:
+    settings, earned = queries.settings_of(db), report.milestones
     passed, whole = (sum(getattr(one, name) for one in status.suites.values()) for name in ("passed", "total"))
     cards = [
         (
-            f"{total:.1f}" if earned else "unknown",
-            f"credit of {sum(one.of for one in earned):g}" if earned else "credit",
+            "unknown" if report.credit is None else f"{report.credit:.1f}",
+            f"credit of {sum(one.of for one in earned):g}",
         ),
         (f"{passed:,} of {whole:,}", "shown cases pass"),
         (f"{status.queue.landed}", f"changes landed, {status.queue.bounced} bounced"),
         (money(status.spent_usd) if status.spending.metered else "unmetered", "spent"),
         (hours(status.elapsed_s), "hours:minutes of work"),
     ]
-    facts: dict[str, Any] = {
-        "models": settings.models,
-        "seats": settings.agents,
-        "sandbox": settings.sandbox or "the machine's default",
-    }
-    facts |= {
-        "interventions": interventions,
-        "attempts of this lock and these models": attempts,
-        "unlocked": settings.unlocked,
-    }
     lock = folder / "lock.json"
-    facts |= json.loads(lock.read_text()) if lock.exists() else {"lock": "no lock.json in the run's folder"}
-    changed = entries(
-        db, kinds=["condition-changed", "said", "revealed", "run-resumed", "run-paused", "gate-paused", "swept"]
-    )
-    sections = [
-        _cards(cards),
-        _section("Over time", f"<div class=box>{picture}</div>"),
-        _section("Credit", _credit(earned)) if earned else "",
-        _section("Shown and held out", _table(["suite", "#shown", "#held out"], [_gap(gap) for gap in gaps]))
-        if gaps
-        else "",
-        _section("Who did what", _seats(_who(db, status.as_of))),
-        _section(
-            "The board", _table(["task", "state", "title", "#cases", "#bounced", "end"], [_task(row) for row in board])
-        ),
-        _section("Landings and bounces", _story(db, entries(db, kinds=["landed", "bounced"]))),
-        _section("Changed conditions", _story(db, changed)),
-        _section("What was run", _table(["", ""], list(_flat(facts)))),
+    facts: dict[str, Any] = {"asked": settings.model_dump(exclude_none=True), "interventions": report.interventions}
+    facts["attempts of this lock and these models"] = report.attempts
+    facts["lock"] = json.loads(lock.read_text()) if lock.exists() else "no lock.json in the run's folder"
+    told = ("condition-changed", "said", "revealed", "run-resumed", "run-paused", "gate-paused", "swept")
+    board = [
+        [row.id, row.state, row.title, str(row.cases), str(row.bounces or ""), row.reason or row.seat]
+        for row in queries.tasks(db)
     ]
-    title = escape(f"{status.run}: {visible(settings.project)}")
-    sub = escape(
-        f"{status.state}: {status.reason or 'no end yet'} · {settings.agents} seats · began {day(status.since)} {clock(status.since)}"
-    )
-    head = f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>{title}</title>"
-    policy = "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-    body = f"<h1>{escape(status.run)}</h1><p class=sub>{sub}</p>{''.join(sections)}"
-    return f"{head}{policy}<style>{STYLE}</style><main>{body}</main></html>\n"
-
-
-def _section(title: str, body: str) -> str:
-    return f"<h2>{escape(title)}</h2>{body}"
-
-
-def _cards(cards: Sequence[tuple[str, str]]) -> str:
-    return (
-        "<div class=cards>"
-        + "".join(f"<div class=card><b>{escape(a)}</b><span>{escape(b)}</span></div>" for a, b in cards)
-        + "</div>"
-    )
+    gaps = [[gap.suite, render.share(gap.shown), render.share(gap.heldout)] for gap in report.gaps]
+    seat_heads = ["seat", "role", "model", "#sessions", "#turns", "#landed", "#bounced", "#cases gained", "#cost"]
+    boxes = {
+        "Over time": picture,
+        "Credit": _credit(earned) if earned else "",
+        "Shown and held out": _table(["suite", "#shown", "#held out"], gaps) if gaps else "",
+        "Who did what": _table(seat_heads, _who(db, status.as_of)),
+        "The board": _table(["task", "state", "title", "#cases", "#bounced", "end"], board),
+        "Landings and bounces": _story(db, ("landed", "bounced")),
+        "Changed conditions": _story(db, told),
+        "What was run": _table(["", ""], list(_flat(facts))),
+    }
+    shown = "".join(f"<h2>{title}</h2><div class=box>{body}</div>" for title, body in boxes.items() if body)
+    tops = "".join(f"<div class=card><b>{escape(big)}</b><span>{escape(small)}</span></div>" for big, small in cards)
+    end = f"{status.state}: {status.reason or 'no end yet'} · {settings.agents} seats · began {moment(status.since)}"
+    body = f"<h1>{escape(status.run)}</h1><p class=sub>{escape(end)}</p><div class=cards>{tops}</div>{shown}"
+    return f"{HEAD.format(title=escape(status.run))}<style>{STYLE}</style><main>{body}</main></html>\n"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -317,52 +252,23 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         + "</tr>"
         for row in rows
     )
-    return f"<div class=box><table><tr>{top}</tr>{body or '<tr><td>none</td></tr>'}</table></div>"
+    return f"<table><tr>{top}</tr>{body or '<tr><td>none</td></tr>'}</table>"
 
 
 def _credit(earned: Sequence[Earned]) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(visible(one.name))}</td><td><div class=bar><i style='width:{100 * one.credit / one.of:.1f}%'></i></div></td>"
-        f"<td class=n>{one.credit:.1f} of {one.of:g}</td><td>{'held-out cases' if one.heldout else 'shown cases'}</td></tr>"
-        for one in earned
-    )
-    return f"<div class=box><table><tr><th>milestone<th><th class=n>credit<th>decided by</tr>{rows}</table></div>"
+    rows = []
+    for one in earned:
+        bar = f"<div class=bar><i style='width:{100 * one.credit / one.of:.1f}%'></i></div>"
+        by = "held-out cases" if one.heldout else "shown cases"
+        figures = f"<td class=n>{one.credit:.1f} of {one.of:g}</td><td>{by}</td>"
+        rows.append(f"<tr><td>{escape(visible(one.name))}</td><td>{bar}</td>{figures}</tr>")
+    return f"<table><tr><th>milestone<th><th class=n>credit<th>decided by</tr>{''.join(rows)}</table>"
 
 
-def _gap(gap: Gap) -> list[str]:
-    return [
-        gap.suite,
-        *(f"{one.passed}/{one.total} ({percent(one.passed, one.total)})" for one in (gap.shown, gap.heldout)),
-    ]
-
-
-def _seats(rows: Sequence[_SeatRow]) -> str:
-    heads = ["seat", "role", "model", "#sessions", "#turns", "#landed", "#bounced", "#cases gained", "#cost"]
-    cells = [
-        [
-            row.seat,
-            row.role,
-            row.model,
-            str(row.sessions),
-            str(row.turns),
-            str(row.landed),
-            str(row.bounced),
-            str(row.gained),
-            money(row.cost.spent_usd) if row.cost and row.cost.spent_usd is not None else "unmetered",
-        ]
-        for row in rows
-    ]
-    return _table(heads, cells)
-
-
-def _task(row: queries.TaskRow) -> list[str]:
-    return [row.id, row.state, row.title, str(row.cases), str(row.bounces or ""), row.reason or row.seat]
-
-
-def _story(db: sqlite3.Connection, found: Sequence[Entry]) -> str:
+def _story(db: sqlite3.Connection, kinds: tuple[str, ...]) -> str:
     narrator = Narrator(db)
-    lines = [spoken(narrator.line(entry), f"{day(entry.at)} {clock(entry.at)}") for entry in found]
-    return f"<div class=box><pre>{escape(chr(10).join(lines) or 'none')}</pre></div>"
+    lines = [spoken(narrator.line(entry), moment(entry.at)) for entry in entries(db, kinds=kinds)]
+    return f"<pre>{escape(chr(10).join(lines) or 'none')}</pre>"
 
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:

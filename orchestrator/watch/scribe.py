@@ -30,7 +30,7 @@ INTERVAL_S: Final = 1.0
 
 
 class Scribe:
-    """Writes one run's log files. `catch_up` may be called at any time, from one place at a time; `keep` does it for ever."""
+    """Writes one run's log files. `catch_up` may be called at any time, from one place at a time; `keep` repeats it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

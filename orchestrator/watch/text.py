@@ -56,8 +56,8 @@ def clock(at: datetime) -> str:
     return at.astimezone().strftime("%H:%M:%S")
 
 
-def day(at: datetime) -> str:
-    return at.astimezone().strftime("%Y-%m-%d")
+def moment(at: datetime) -> str:
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def some(names: Sequence[object], shown: int = 3) -> str:

@@ -15,7 +15,7 @@ from orchestrator.store import changes
 from orchestrator.store.rows import record
 from orchestrator.store.store import read_payload, when
 from orchestrator.watch.journal import Entry, Narrator, entries, spoken
-from orchestrator.watch.queries import seats_of
+from orchestrator.watch.queries import PRICE, seats_of
 from orchestrator.watch.text import clock, money, plural, some, span, visible
 from verifiers.scorecard import Outcome, Scorecard
 
@@ -52,6 +52,10 @@ class Why:
 
 
 HISTORY: Final = 12  # lines of history shown
+STEPS: Final = (
+    *("task-added", "claimed", "released", "submitted", "landed", "bounced"),
+    *("task-closed", "task-dropped", "task-reopened"),
+)
 Answer = Callable[[sqlite3.Connection, str, datetime, str], Why]
 
 
@@ -68,53 +72,38 @@ def why(db: sqlite3.Connection, name: str, at: datetime) -> Why:
 
 def _change(db: sqlite3.Connection, name: str, at: datetime, run: str) -> Why:
     change = changes.get(db, name)
-    judged = _about(db, "judged", "changes", name)
-    card = _card(db, change)
+    judged = _about(db, ("judged",), "changes", name)
+    card = _card(db, change, judged)
+    reason, *detail = [visible(line) for line in change.reason.splitlines()] or [""]
     lost = tuple(_lost(case, change, card) for case in change.lost)
-    gained = _gained(db, change, judged[-1] if judged else None, card)
-    facts = [Fact("task", (f"{change.task} {Narrator(db).title(change.task)}",))]
-    facts.append(
-        Fact("submitted", (f"{clock(change.submitted)}, +{change.added} -{change.removed} on main {change.base[:7]}",))
-    )
-    if change.summary:
-        facts.append(Fact("summary", tuple(visible(line) for line in change.summary.splitlines()[:6])))
-    if judged:
-        data = judged[-1].data
-        words = f"tree {visible(data['tree'])[:7]}, {visible(data['tier'])} tier, {span(float(data['seconds'] or 0))}"
-        facts.append(Fact("judged", (words,)))
+    before = changes.scorecard_of(db, change.base)
+    gained = tuple(sorted(card.passed() - (before.passed() if before else frozenset()))) if card else ()
+    facts = [
+        Fact("task", (f"{change.task} {Narrator(db).title(change.task)}",)),
+        Fact("submitted", (f"{clock(change.submitted)}, +{change.added} -{change.removed} on main {change.base[:7]}",)),
+        Fact("summary", tuple(visible(line) for line in change.summary.splitlines() if line.strip())[:6]),
+    ]
+    for data in (entry.data for entry in judged[-1:]):
+        tree, tier, seconds = visible(data["tree"])[:7], visible(data["tier"]), span(float(data["seconds"]))
+        facts.append(Fact("judged", (f"tree {tree}, {tier} tier, {seconds}: {data['passed']}/{data['total']} pass",)))
     for one in lost[:HISTORY]:
-        facts.append(
-            Fact(
-                "lost", (f"{one.case}: passes on {', '.join(one.passes_on)}; fails from {one.fails_from} on", one.line)
-            )
-        )
-    if gained:
-        facts.append(Fact("gained", (f"{plural(len(gained), 'case')}: {some(gained)}",)))
-    facts.append(Fact("cost", (money(_cost(db, change.session)) + f" by {change.session} so far",)))
+        where = f"passes on {', '.join(one.passes_on)}; fails from {one.fails_from} on, {one.runs} runs of {one.runs}"
+        facts.append(Fact("lost", (f"{one.case}: {where}", one.line)))
+    facts += [Fact("detail", tuple(detail[:HISTORY]))] if detail and not lost else []
+    facts += [Fact("gained", (f"{plural(len(gained), 'case')}: {some(gained)}",))] if gained else []
+    facts.append(Fact("cost", (f"{money(_cost(db, change.session))} by {change.session} so far",)))
     facts.append(Fact("kept", (f"refs/changes/{change.id[1:]}",)))
+    after = _next(db, change)
     return Why(
-        run,
-        at,
-        name,
-        "change",
-        change.state.value,
-        visible(change.reason),
-        lost,
-        gained,
-        _next(db, change),
-        tuple(facts),
+        run, at, name, "change", change.state.value, reason, lost, tuple(map(visible, gained)), after, tuple(facts)
     )
 
 
-def _card(db: sqlite3.Connection, change: Change) -> Scorecard | None:
-    """The judgement that decided a change: its landing's, or the last of its bounced tree."""
-    row = db.execute(
-        "SELECT s.* FROM scorecard s JOIN landing l ON l.scorecard = s.id WHERE l.change = ?", (change.id,)
-    ).fetchone()
-    judged = _about(db, "judged", "changes", change.id)
-    if row is None and judged:
-        sql = "SELECT * FROM scorecard WHERE tree = ? AND tier = 'full' ORDER BY id DESC LIMIT 1"
-        row = db.execute(sql, (judged[-1].data["tree"],)).fetchone()
+def _card(db: sqlite3.Connection, change: Change, judged: list[Entry]) -> Scorecard | None:
+    """The judgement that decided a change: its landing's, or the last of the tree it bounced with."""
+    tree = judged[-1].data["tree"] if judged else ""
+    sql = "SELECT * FROM scorecard WHERE tree = ? AND tier = 'full' ORDER BY commit_id = ? DESC, id DESC LIMIT 1"
+    row = db.execute(sql, (tree, change.landed_as)).fetchone()
     return changes.read_scorecard(db, row) if row else None
 
 
@@ -122,16 +111,6 @@ def _lost(case: str, change: Change, card: Scorecard | None) -> Lost:
     verdict = card.verdicts.get(case) if card else None
     line = f"ERROR {verdict.reason or verdict.outcome.name.lower()}" if verdict else "no verdict was stored"
     return Lost(visible(case), (f"main {change.base[:7]}",), change.id, 2, visible(line))
-
-
-def _gained(db: sqlite3.Connection, change: Change, judged: Entry | None, card: Scorecard | None) -> tuple[str, ...]:
-    """What passes with the change and not on the main before it."""
-    stored = judged.data["gained"] if judged else None
-    if isinstance(stored, list):
-        return tuple(visible(case) for case in stored)
-    row = db.execute("SELECT old FROM landing WHERE change = ?", (change.id,)).fetchone()
-    before = changes.scorecard_of(db, row["old"] if row else change.base)
-    return tuple(sorted(card.passed() - (before.passed() if before else frozenset()))) if card else ()
 
 
 def _next(db: sqlite3.Connection, change: Change) -> str:
@@ -156,33 +135,20 @@ def _task(db: sqlite3.Connection, name: str, at: datetime, run: str) -> Why:
         reason = f"{claim['session']} works on it since {clock(when(claim['since']))}"
     elif waits := [one for one in task.after if not _closed(db, one)]:
         reason = f"waits for {some(waits)}"
-    facts = [Fact("title", (visible(task.title),)), Fact("from", (f"{task.source.value} {visible(task.by)}".strip(),))]
-    facts += [
-        Fact(label, (visible(text),))
-        for label, text in (("why", task.why), ("plan", claim["plan"] if claim else ""))
-        if text
-    ]
-    facts.append(
-        Fact("cases", (f"{plural(len(task.cases), 'case')}: {some(task.cases)}" if task.cases else "none named",))
+    notes = db.execute("SELECT * FROM note WHERE topic = ? ORDER BY at", (name,)).fetchall()
+    told = {
+        "title": [task.title],
+        "from": [f"{task.source.value} {task.by}".strip()],
+        "why": [task.why],
+        "plan": [claim["plan"] if claim else ""],
+        "cases": [f"{plural(len(task.cases), 'case')}: {some(task.cases)}" if task.cases else "none named"],
+        "bounced": [f"{plural(task.bounces, 'time')}, given back {plural(task.releases, 'time')}"],
+        "note": [f"{note['session']}: {line}" for note in notes for line in note["text"].splitlines()],
+    }
+    facts = [Fact(label, tuple(map(visible, lines))) for label, lines in told.items() if any(lines)]
+    return Why(
+        run, at, name, "task", task.state.value, reason, facts=(*facts, _history(db, _about(db, STEPS, "task", name)))
     )
-    facts.append(Fact("bounced", (plural(task.bounces, "time") + f", given back {plural(task.releases, 'time')}",)))
-    for note in db.execute("SELECT * FROM note WHERE topic = ? ORDER BY at", (name,)):
-        facts.append(
-            Fact("note", tuple(visible(f"{note['session']}: {line}") for line in note["text"].splitlines()[:5]))
-        )
-    kinds = (
-        "task-added",
-        "claimed",
-        "released",
-        "submitted",
-        "landed",
-        "bounced",
-        "task-closed",
-        "task-dropped",
-        "task-reopened",
-    )
-    facts.append(_history(db, _about(db, kinds, "task", name)))
-    return Why(run, at, name, "task", task.state.value, reason, facts=tuple(facts))
 
 
 def _closed(db: sqlite3.Connection, task: str) -> bool:
@@ -222,38 +188,32 @@ def _seat(db: sqlite3.Connection, name: str, at: datetime, run: str) -> Why:
 def _case(db: sqlite3.Connection, name: str, at: datetime, run: str) -> Why:
     """The case on every main: when it first passed and with which change it turned."""
     history, now, line, places = [], None, "", dict[str, dict[str, int]]()
-    sql = "SELECT s.*, l.change, l.at AS landed_at FROM landing l JOIN scorecard s ON s.id = l.scorecard WHERE l.done ORDER BY l.number"
+    sql = """SELECT s.*, c.id AS change, c.session, c.ended AS turned FROM landing l JOIN change c ON c.id = l.change
+        JOIN scorecard s ON s.id = l.scorecard WHERE l.done ORDER BY l.number"""
     for row in db.execute(sql):
         if row["cases"] not in places:
             places[row["cases"]] = {case: i for i, case in enumerate(json.loads(read_payload(db, row["cases"])))}
-        place = places[row["cases"]].get(name)
-        if place is None:
+        if (place := places[row["cases"]].get(name)) is None:
             continue
         outcome = Outcome(row["outcomes"][place])
         if outcome is not now:
-            change = changes.get(db, row["change"])
-            history.append(f"{clock(when(row['landed_at']))}  {outcome.name.lower():<8} {change.id} {change.session}")
-            line = changes.read_scorecard(db, row).verdicts[name].reason
-        now = outcome
+            history.append(f"{clock(when(row['turned']))}  {outcome.name.lower():<8} {row['change']} {row['session']}")
+            now, line = outcome, changes.read_scorecard(db, row).verdicts[name].reason
     if now is None:
         raise KeyError(f"no landed main was judged on a case {name!r}, or it is not one that is shown")
-    found = [
-        row["id"]
-        for row in db.execute("SELECT id, cases FROM task WHERE state IN ('ready', 'claimed')")
-        if name in json.loads(row["cases"])
-    ]
-    facts = (Fact("history", tuple(history[-HISTORY:])), Fact("on it", (some(found) or "nobody",)))
+    board = db.execute("SELECT id, cases FROM task WHERE state IN ('ready', 'claimed')").fetchall()
+    on_it = some([row["id"] for row in board if name in json.loads(row["cases"])]) or "nobody"
+    facts = (Fact("history", tuple(history[-HISTORY:])), Fact("on it", (on_it,)))
     return Why(run, at, name, "case", now.name.lower(), visible(line), facts=facts)
 
 
-def _about(db: sqlite3.Connection, kinds: str | tuple[str, ...], key: str, value: str) -> list[Entry]:
+def _about(db: sqlite3.Connection, kinds: tuple[str, ...], key: str, value: str) -> list[Entry]:
     """Entries whose field `key` is, or holds, a value."""
-    found = entries(db, kinds=(kinds,) if isinstance(kinds, str) else kinds)
-    return [
-        one
-        for one in found
-        if one.data.get(key) == value or (isinstance(one.data.get(key), list) and value in one.data[key])
-    ]
+    return [one for one in entries(db, kinds=kinds) if value in (one.data[key], *_listed(one.data[key]))]
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def _history(db: sqlite3.Connection, found: list[Entry]) -> Fact:
@@ -262,8 +222,8 @@ def _history(db: sqlite3.Connection, found: list[Entry]) -> Fact:
 
 
 def _cost(db: sqlite3.Connection, session: str) -> int | None:
-    sql = "SELECT sum(CASE WHEN state = 'in-doubt' THEN reserved ELSE cost END) AS micro FROM attempt WHERE session = ?"
-    micro: int | None = db.execute(sql, (session,)).fetchone()["micro"]
+    row = db.execute(f"SELECT sum({PRICE}) AS micro FROM attempt WHERE session = ?", (session,)).fetchone()
+    micro: int | None = row["micro"]
     return micro
 
 
