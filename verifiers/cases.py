@@ -92,6 +92,8 @@ def check_supported(suite: Suite, folder: Path) -> None:
         raise SuiteError(f"suite {suite.name}: results = {suite.results!r} is not built yet; use exit or libtest")
     if not suite.cases and suite.steps:
         raise SuiteError(f"suite {suite.name}: `steps` needs `cases`; a whole-suite command is one `run`")
+    if suite.prepare and (not suite.cases or suite.cases.startswith("!")):
+        raise SuiteError(f"suite {suite.name}: `prepare` rewrites files; `cases` must be a pattern of files")
     if suite.cases and suite.room != "judge":
         raise SuiteError(f"suite {suite.name}: room = {suite.room!r} is for whole-suite commands; leave out `cases`")
     for step in suite.steps or (suite.run,):

@@ -381,7 +381,8 @@ def compared(case: str, result: Result, answer: Prepared) -> Verdict:
         return Verdict(case, Outcome.TIMEOUT, result.seconds, "run: over its time limit")
     expected = answer.meanings.get(answer.expected_status, "another end" if answer.expected_status else "exit status 0")
     if result.ended is Ended.KILLED or result.exit_code != answer.expected_status:
-        how = answer.meanings.get(result.exit_code) or _ending(result)
+        meaning = answer.meanings.get(result.exit_code) if result.ended is not Ended.KILLED else None
+        how = meaning or _ending(result)
         return Verdict(case, Outcome.FAIL, result.seconds, f"run: {how}, expected: {expected}")
     if answer.expected_stdout is not None and result.stdout != answer.expected_stdout:
         return Verdict(case, Outcome.FAIL, result.seconds, "run: its output differs from the expected")

@@ -37,14 +37,14 @@ def libtest(output: str) -> Mapping[str, Outcome]:
     for line in output.split("\n"):
         if started := _STARTED.match(line):
             program, open_block, details = _crate_root(started[1]), False, False
-        elif count := _COUNT.match(line):
-            if open_block and not details:
+        elif not details and (count := _COUNT.match(line)):
+            if open_block:
                 raise ResultsError("a second 'running N tests' before the first was summed up")
-            announced, block, open_block, details = int(count[1]), {}, True, False
+            announced, block, open_block = int(count[1]), {}, True
         elif open_block and (summary := _SUMMARY.match(line)):
             _check_sum(block, announced, [int(number) for number in summary.groups()])
-            open_block = False
-        elif line == "failures:":
+            open_block = details = False
+        elif open_block and line == "failures:":
             details = True  # what follows is what failing tests printed, up to the summary
         elif open_block and not details and (result := _RESULT.match(line)):
             name = program + result[1]

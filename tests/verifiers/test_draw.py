@@ -1,0 +1,106 @@
+"""The C project's rewriting of a torture case: the right answer is drawn, and cannot be had without compiling."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verifiers.drawing import Draw, PluginError, draw_for, load_plugin
+
+DRAW = Path(__file__).parents[2] / "projects/c-compiler/suites/draw.py"
+PLUGIN = load_plugin(DRAW)
+GCC = shutil.which("gcc")
+CASE = b"int f (int x) { return x * 2; }\nmain ()\n{\n  if (f (21) != 42)\n    abort ();\n  exit (0);\n}\n"
+
+
+@given(st.binary(min_size=1), st.text(min_size=1))
+def test_a_draw_is_the_same_for_a_run_and_case_and_another_for_others(secret: bytes, case: str) -> None:
+    weights = {"status": 1, "inverse": 1}
+    draw = draw_for(secret, case, weights)
+    assert draw == draw_for(secret, case, weights)
+    assert draw.number(0, 2**60, "x") != draw_for(secret, case + "'", weights).number(0, 2**60, "x")
+    assert draw.number(0, 2**60, "x") != draw_for(secret + b"'", case, weights).number(0, 2**60, "x")
+
+
+def test_twists_are_drawn_by_weight() -> None:
+    drawn = [draw_for(b"s", str(n), {"status": 2, "inverse": 1}).twist for n in range(3000)]
+    assert 900 < drawn.count("inverse") < 1100 and drawn.count("status") == 3000 - drawn.count("inverse")
+
+
+@given(st.binary(min_size=8, max_size=8), st.sampled_from(["status", "inverse"]))
+def test_no_right_answer_is_a_status_that_anything_gives_by_accident(key: bytes, twist: str) -> None:
+    prepared = PLUGIN.prepare(CASE, "a.c", Draw(key, twist))
+    assert 3 <= prepared.expected_status < 125 and prepared.expected_status not in (77, 99)
+    well, aborted = prepared.meanings
+    assert (
+        well != aborted
+        and prepared.meanings[prepared.expected_status]
+        == {
+            "status": "ended well",
+            "inverse": "called abort",
+        }[twist]
+    )
+
+
+def test_status_and_inverse_differ_in_the_turned_comparison_alone() -> None:
+    status, inverse = (PLUGIN.prepare(CASE, "a.c", Draw(b"k", twist)).files["a.c"] for twist in ("status", "inverse"))
+    assert inverse == status.replace(b"f (21) != 42", b"f (21) == 42") != status
+
+
+@pytest.mark.parametrize(
+    ("guard", "turned"),
+    [
+        (b"if (x->a == 1) abort ();", b"if (x->a != 1) abort ();"),
+        (b"if ((x << 3) <= y) abort ();", b"if ((x << 3) > y) abort ();"),
+        (b"if (a > b) { __builtin_abort ();", b"if (a <= b) { __builtin_abort ();"),
+        (b"if (x) abort ();", None),
+        (b"if (x >> 1) abort ();", None),
+        (b"if (a == 1) f ();", None),
+    ],
+)
+def test_only_a_comparison_that_guards_an_abort_is_turned(guard: bytes, turned: bytes | None) -> None:
+    found = "inverse" in PLUGIN.twists(guard, "a.c")
+    assert found is (turned is not None)
+    if turned:
+        assert turned in PLUGIN.prepare(guard, "a.c", Draw(b"k", "inverse")).files["a.c"]
+
+
+@pytest.mark.skipif(GCC is None, reason="needs a C compiler on this machine; the judge's own proof is `project check`")
+@pytest.mark.parametrize(
+    "text",
+    [
+        CASE,
+        b"#include <stdlib.h>\nint main (int argc, char **argv)\n{\n  if (argc < 1) abort ();\n  return 0;\n}\n",
+        b"int main (void)\n{\n  if (1 != 1) __builtin_abort ();\n}\n",
+        b"void main ()\n{\n  if (1 != 1) abort ();\n}\n",
+    ],
+    ids=["exit undeclared", "arguments and headers", "no return", "void"],
+)
+def test_a_right_compiler_gives_the_drawn_answer_either_way(text: bytes, tmp_path: Path) -> None:
+    for twist in ("status", "inverse"):
+        prepared = PLUGIN.prepare(text, "a.c", Draw(b"k", twist))
+        (tmp_path / "a.c").write_bytes(prepared.files["a.c"])
+        subprocess.run([str(GCC), "-w", "a.c", "-o", "a"], cwd=tmp_path, check=True)
+        assert subprocess.run([tmp_path / "a"], check=False).returncode == prepared.expected_status
+
+
+def test_the_source_shows_both_statuses_in_the_same_way_whichever_is_right() -> None:
+    shapes = {
+        re.sub(rb"\d+", b"N", PLUGIN.prepare(CASE, "a.c", Draw(bytes([n]), twist)).files["a.c"]).replace(b"!=", b"==")
+        for n in range(5)
+        for twist in ("status", "inverse")
+    }
+    assert len(shapes) == 1
+
+
+@pytest.mark.parametrize("source", ["", "def prepare(:", "import nothing_of_that_name"])
+def test_a_plugin_that_cannot_serve_is_refused_by_name(tmp_path: Path, source: str) -> None:
+    (tmp_path / "draw.py").write_text(source)
+    with pytest.raises(PluginError, match=r"draw\.py"):
+        load_plugin(tmp_path / "draw.py")
