@@ -478,11 +478,11 @@ def prices_of(models: Mapping[str, Model]) -> Prices:
     """genai-prices, and what scripted teams declare: their price, and that no reply uses more than they say."""
     scripted = {id: model for id, model in models.items() if isinstance(model, Scripted)}
     declared = {
-        id: Declared.model_validate(model.script.price)
+        id: Declared.model_validate(model.script.price.model_dump())
         for id, model in scripted.items()
         if model.script.price
     }
-    most = {id: Usage(**{str(kind): count for kind, count in model.script.usage.items()}) for id, model in scripted.items()}
+    most = {id: Usage(**model.script.usage.model_dump()) for id, model in scripted.items()}
     return Prices(declared, most)
 
 
