@@ -168,7 +168,7 @@ class Gate:
             gained = sorted(card.passed() - (before.passed() if before else frozenset()))
             passed, total = _totals(card)
             facts = {"task": change.task, "commit": new, "passed": passed, "total": total, "gained": len(gained)}
-            tx.journal("landed", change.seat, change=change.id, seat=change.seat, **facts)
+            tx.journal("landed", change.seat, change=change.id, **facts)
             update_board(tx, card)
 
         await self._store.write(work)
