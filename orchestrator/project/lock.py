@@ -7,6 +7,7 @@ Debian's (package versions, image digests), because mirrors move: a start with o
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import tempfile
 import tomllib
@@ -199,7 +200,9 @@ def _bits(mask: str, count: int) -> list[bool]:
 
 
 def _packages(furnished: Furnished) -> dict[str, Mapping[str, str]]:
-    roots: dict[str, RootFs | None] = {"image": furnished.image, "judge": furnished.judge_root}
+    roots: dict[str, RootFs | None] = {"image": furnished.image}
+    if furnished.judge_root != furnished.image:
+        roots["judge"] = furnished.judge_root
     return {name: MappingProxyType(packages(root)) for name, root in roots.items() if root}
 
 
@@ -214,6 +217,10 @@ def _written(lock: Lock) -> str:
     for name, table in tables.items():
         if table:
             # A JSON string is a TOML basic string, but for DEL, which no line of ours holds.
-            pairs = (f"{json.dumps(key)} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items())
+            pairs = (f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items())
             lines.append(f"\n[{name}]\n" + "".join(pairs))
     return "".join(lines)
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
