@@ -1,10 +1,10 @@
 """The run's own copy of everything that decides what it is: made once at `start`, used by every `resume`.
 
-    RUN/frozen/
-      project/          the folder, with the private overlay ($ORCHESTRATOR_PRIVATE/NAME) laid over it
-      prompts/ROLE.md   what each role is told, whole: an upgrade of ours does not change a run that goes on
-      cases.json        every case that the run judges, shown and held out
-    RUN/lock.json       digests of all of it, written last: without it nothing was frozen
+RUN/frozen/
+  project/          the folder, with the private overlay ($ORCHESTRATOR_PRIVATE/NAME) laid over it
+  prompts/ROLE.md   what each role is told, whole: an upgrade of ours does not change a run that goes on
+  cases.json        every case that the run judges, shown and held out
+RUN/lock.json       digests of all of it, written last: without it nothing was frozen
 """
 
 from __future__ import annotations

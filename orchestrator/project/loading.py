@@ -88,7 +88,9 @@ def _project(
         ),
         milestones=_milestones(model),
         plan=plan,
-        prompts=MappingProxyType({file.stem: file.read_text(encoding="utf-8") for file in (folder / "prompts").glob("*.md")}),
+        prompts=MappingProxyType(
+            {file.stem: file.read_text(encoding="utf-8") for file in (folder / "prompts").glob("*.md")}
+        ),
         reference=reference,
         cheats=cheats,
         notices=tuple(f'follow-up "{followup.name}" is not run by this version yet' for followup in model.followup),
@@ -160,13 +162,19 @@ def _reference(folder: Path, suites: set[str]) -> Expectation | None:
     doc = read_toml(file, ReferenceFile)
     unknown = [name for name in doc.model.suites if name not in suites]
     if unknown:
-        raise ProjectError([doc.problem(("suites", name), f"{name} is no suite{nearest(name, suites)}") for name in unknown])
+        raise ProjectError(
+            [doc.problem(("suites", name), f"{name} is no suite{nearest(name, suites)}") for name in unknown]
+        )
     return Expectation(MappingProxyType(dict(doc.model.suites)), doc.model.allow, doc.model.packages)
 
 
 def _cheats(folder: Path) -> tuple[Cheat, ...]:
     files = sorted(path / "expect.toml" for path in (folder / "cheats").glob("*") if path.is_dir())
-    missing = [Problem(file, 0, 'is missing; say how the cheat must be caught: caught = "…"') for file in files if not file.exists()]
+    missing = [
+        Problem(file, 0, 'is missing; say how the cheat must be caught: caught = "…"')
+        for file in files
+        if not file.exists()
+    ]
     if missing:
         raise ProjectError(missing)
     return tuple(Cheat(file.parent.name, **read_toml(file, CheatFile).model.model_dump()) for file in files)

@@ -59,10 +59,9 @@ class Lock:
 
 @dataclass(frozen=True)
 class Drift:
-    """What is not as the lock says. `differs` refuses a start, `packages` only makes runs unlike."""
+    """Packages that are not as the lock recorded them: a start goes on, its runs are not compared with others."""
 
-    differs: tuple[str, ...]
-    packages: tuple[str, ...]
+    notices: tuple[str, ...]
 
 
 async def lock(folder: Path, engine: Engine, home: Path, *, cores: int, progress: Progress) -> Lock:
@@ -98,7 +97,9 @@ def read_lock(folder: Path) -> Lock:
         return Lock(
             digests=data["digests"],
             sources=data.get("sources", {}),
-            suites={name: SuiteLock(**{"twists": {}, "dropped": {}, **one}) for name, one in data.get("suites", {}).items()},
+            suites={
+                name: SuiteLock(**{"twists": {}, "dropped": {}, **one}) for name, one in data.get("suites", {}).items()
+            },
             images=data.get("images", {}),
             packages=data.get("packages", {}),
         )
@@ -108,20 +109,27 @@ def read_lock(folder: Path) -> Lock:
 
 
 def check_lock(project: Project, lock: Lock, furnished: Furnished) -> Drift:
-    """Compares the folder, sources and packages with the lock. `project` is the overlaid one."""
+    """Compares folder, sources and packages with the lock. `project` is the overlaid one.
+
+    Raises `LockDiffers`, naming the parts, when what is ours or was fetched is not what was locked.
+    """
     now = project_digests(project.folder)
     differs = [name for name in sorted({*now, *lock.digests}) if now.get(name) != lock.digests.get(name)]
     pins = {name: source.digest for name, source in furnished.sources.items()}
     for name in sorted({*pins, *lock.sources}):
         if lock.sources.get(name, "").split(" ")[-1] != pins.get(name):
             differs.append(f"sources.{name}")
-    drifted = []
+    if differs:
+        remedy = "lock it again (project lock), or start it with --unlocked"
+        raise LockDiffers(f"{project.name}: {', '.join(differs)} differ from project.lock; {remedy}")
+    notices = []
     for name, versions in _packages(furnished).items():
         locked = lock.packages.get(name, {})
         for package in sorted({*versions, *locked}):
             if versions.get(package) != locked.get(package):
-                drifted.append(f"{name}: {package} {locked.get(package, 'absent')} → {versions.get(package, 'absent')}")
-    return Drift(tuple(differs), tuple(drifted))
+                was, is_ = locked.get(package, "absent"), versions.get(package, "absent")
+                notices.append(f"{name}: package {package} was {was} when the project was locked and is {is_}")
+    return Drift(tuple(notices))
 
 
 async def locked_cases(project: Project, lock: Lock | None, furnished: Furnished) -> tuple[LockedCase, ...]:
@@ -137,10 +145,13 @@ async def locked_cases(project: Project, lock: Lock | None, furnished: Furnished
         kept = [case for case in found if case.suite == name and case.id not in suite.dropped]
         bits = {twist: _bits(mask, len(kept)) for twist, mask in suite.twists.items()}
         kept = [
-            replace(case, twists=tuple(twist for twist in bits if bits[twist][index])) for index, case in enumerate(kept)
+            replace(case, twists=tuple(twist for twist in bits if bits[twist][index]))
+            for index, case in enumerate(kept)
         ]
         if _digest(kept) != suite.digest:
-            raise LockDiffers(f"suites.{name}: its cases are not those of the lock; run: python -m orchestrator project lock")
+            raise LockDiffers(
+                f"suites.{name}: its cases are not those of the lock; run: python -m orchestrator project lock"
+            )
         cases += kept
     return tuple(sorted(cases, key=lambda case: case.id))
 

@@ -86,7 +86,9 @@ def _syntax(file: Path, text: str, error: tomllib.TOMLDecodeError) -> Problem:
     return Problem(file, line, f"is not valid TOML: {message.split(' (at ')[0]}; texts need quotes, tables [brackets]")
 
 
-def _problem(file: Path, lines: Mapping[KeyPath, int], model: type[BaseModel], data: Any, detail: ErrorDetails) -> Problem:
+def _problem(
+    file: Path, lines: Mapping[KeyPath, int], model: type[BaseModel], data: Any, detail: ErrorDetails
+) -> Problem:
     path: KeyPath = detail["loc"]
     kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
     name = dotted(path)
@@ -110,7 +112,10 @@ def _problem(file: Path, lines: Mapping[KeyPath, int], model: type[BaseModel], d
 
 
 def _hint(path: KeyPath) -> str:
-    hints = {"schema": ': write "schema = 1" at the top', "suite": ": a project needs at least one [[suite]] that judges it"}
+    hints = {
+        "schema": ': write "schema = 1" at the top',
+        "suite": ": a project needs at least one [[suite]] that judges it",
+    }
     return hints.get(dotted(path), "")
 
 

@@ -55,7 +55,9 @@ def plan_problems(plan: Document[PlanFile], suites: set[str]) -> Iterator[Proble
                 yield plan.problem((*at, "after"), f"after names {other}, which is no task above{nearest(other, seen)}")
         for pattern in task.cases:
             if pattern.split("/", 1)[0] not in suites:
-                yield plan.problem((*at, "cases"), f"{pattern} is in no suite{nearest(pattern.split('/', 1)[0], suites)}")
+                yield plan.problem(
+                    (*at, "cases"), f"{pattern} is in no suite{nearest(pattern.split('/', 1)[0], suites)}"
+                )
         seen.add(task.name)
 
 
@@ -64,7 +66,9 @@ def _folder(doc: Doc, folder: Path) -> Iterator[Problem]:
     if not goal.is_file() or not goal.read_text(encoding="utf-8").strip():
         yield Problem(goal, 0, "is missing or empty; say there what is to be built, seats see it as /team/GOAL.md")
     if doc.model.seed is not None:
-        yield doc.problem(("seed",), "a seed from a git repository is not run by this version yet; put its files into seed/")
+        yield doc.problem(
+            ("seed",), "a seed from a git repository is not run by this version yet; put its files into seed/"
+        )
     elif not (folder / "seed").is_dir() or not any((folder / "seed").iterdir()):
         yield Problem(folder / "seed", 0, "is missing or empty; it holds the first commit of main, and must build")
     if doc.model.network != "none":
@@ -74,11 +78,15 @@ def _folder(doc: Doc, folder: Path) -> Iterator[Problem]:
 def _image(doc: Doc) -> Iterator[Problem]:
     image = doc.model.image
     if image.dockerfile is not None:
-        yield doc.problem(("image", "dockerfile"), "image.dockerfile is not run by this version yet; use image.packages")
+        yield doc.problem(
+            ("image", "dockerfile"), "image.dockerfile is not run by this version yet; use image.packages"
+        )
     elif not image.packages:
         yield doc.problem(("image",), "image.packages is required: the Debian packages that seats and builds need")
     if not _BASE.fullmatch(image.base):
-        yield doc.problem(("image", "base"), f'image.base must be a Debian release like "debian:bookworm" (got {image.base!r})')
+        yield doc.problem(
+            ("image", "base"), f'image.base must be a Debian release like "debian:bookworm" (got {image.base!r})'
+        )
     for key, packages in (("packages", image.packages), ("judge", image.judge or ())):
         for index, package in enumerate(packages):
             if not _PACKAGE.fullmatch(package):
@@ -90,7 +98,9 @@ def _sources(doc: Doc) -> Iterator[Problem]:
         at: KeyPath = ("sources", name)
         kinds = [kind for kind in ("deb", "src", "url", "git") if getattr(source, kind)]
         if len(kinds) != 1:
-            yield doc.problem(at, f"sources.{name} needs exactly one of deb, src, url, git (got {', '.join(kinds) or 'none'})")
+            yield doc.problem(
+                at, f"sources.{name} needs exactly one of deb, src, url, git (got {', '.join(kinds) or 'none'})"
+            )
         elif source.url and not source.sha256:
             yield doc.problem(at, f"sources.{name} has a url and no sha256; without it nobody knows what was judged")
         elif source.git and not source.commit:
@@ -131,7 +141,9 @@ def _suite(doc: Doc, index: int, suite: Suite) -> Iterator[Problem]:
     at: KeyPath = ("suite", index)
     ways = [key for key in ("run", "steps", "verifier") if getattr(suite, key)]
     if len(ways) != 1:
-        yield doc.problem(at, f"suite {suite.name} needs exactly one of run, steps, verifier (got {', '.join(ways) or 'none'})")
+        yield doc.problem(
+            at, f"suite {suite.name} needs exactly one of run, steps, verifier (got {', '.join(ways) or 'none'})"
+        )
     for key, given in (("generate", suite.generate), ("verifier", suite.verifier)):
         if given:
             yield doc.problem((*at, key), f"suite.{key} is not run by this version yet; write cases and run or steps")
@@ -146,7 +158,9 @@ def _suite(doc: Doc, index: int, suite: Suite) -> Iterator[Problem]:
     elif suite.room == "build":
         yield doc.problem((*at, "room"), 'room = "build" is for a suite without cases; cases have rooms of their own')
     elif suite.results is not None:
-        yield doc.problem((*at, "results"), "results is for a suite without cases; here each case's exit code is its result")
+        yield doc.problem(
+            (*at, "results"), "results is for a suite without cases; here each case's exit code is its result"
+        )
     for number, program in enumerate(suite.allow):
         if program not in doc.model.forbid:
             yield doc.problem((*at, "allow", number), f"allow names {program}, which forbid does not forbid")
@@ -154,9 +168,13 @@ def _suite(doc: Doc, index: int, suite: Suite) -> Iterator[Problem]:
 
 def _whole_suite(doc: Doc, at: KeyPath, suite: Suite) -> Iterator[Problem]:
     if suite.results is None:
-        yield doc.problem(at, f'suite {suite.name} needs cases, or results = "libtest" that says how its output is read')
+        yield doc.problem(
+            at, f'suite {suite.name} needs cases, or results = "libtest" that says how its output is read'
+        )
     elif suite.results != "libtest":
-        yield doc.problem((*at, "results"), f'results = "{suite.results}" is not read by this version yet; write "libtest"')
+        yield doc.problem(
+            (*at, "results"), f'results = "{suite.results}" is not read by this version yet; write "libtest"'
+        )
     if suite.steps:
         yield doc.problem((*at, "steps"), "steps judges single cases; a suite without cases needs run")
     for key in ("heldout", "prepare", "variants"):
@@ -171,14 +189,18 @@ def _suite_files(doc: Doc, index: int, suite: Suite, folder: Path) -> Iterator[P
         if command is not None and not command.startswith("$OUT/"):
             yield from _command(doc, (*at, key), key, command, folder)
     if suite.prepare is not None and not (folder / suite.prepare).is_file():
-        yield doc.problem((*at, "prepare"), f"prepare names {suite.prepare}, which is not there{_nearest_file(suite.prepare, folder)}")
+        yield doc.problem(
+            (*at, "prepare"), f"prepare names {suite.prepare}, which is not there{_nearest_file(suite.prepare, folder)}"
+        )
     if suite.cases is None:
         return
     pattern = suite.cases
     if pattern.startswith("!"):
         yield from _command(doc, (*at, "cases"), "cases", pattern[1:], folder)
         if suite.prepare:
-            yield doc.problem((*at, "prepare"), "prepare rewrites a case's file, and cases that a command lists have none")
+            yield doc.problem(
+                (*at, "prepare"), "prepare rewrites a case's file, and cases that a command lists have none"
+            )
     elif pattern.startswith("sources/"):
         source = pattern.split("/")[1]
         if source not in doc.model.sources:
@@ -208,7 +230,9 @@ def _suites_together(doc: Doc, folder: Path) -> Iterator[Problem]:
     heldout: dict[str, tuple[float, str]] = {}
     for index, suite in enumerate(doc.model.suite):
         if suite.name in names:
-            yield doc.problem(("suite", index, "name"), f"two suites are named {suite.name}; give each a name of its own")
+            yield doc.problem(
+                ("suite", index, "name"), f"two suites are named {suite.name}; give each a name of its own"
+            )
         names.add(suite.name)
         for case in _case_files(suite, folder):
             share, other = heldout.setdefault(case, (suite.heldout, suite.name))
@@ -233,7 +257,9 @@ def _milestones(doc: Doc) -> Iterator[Problem]:
         for cases, (kind, _) in milestone.needs.items():
             at: KeyPath = ("milestone", index, "needs", cases)
             if cases.split("/", 1)[0] not in suites:
-                yield doc.problem(at, f"milestone needs {cases}, which is in no suite{nearest(cases.split('/', 1)[0], suites)}")
+                yield doc.problem(
+                    at, f"milestone needs {cases}, which is in no suite{nearest(cases.split('/', 1)[0], suites)}"
+                )
             elif kind != "share":
                 yield doc.problem(at, f"a bound like {kind} is for measured suites (better); write a share like 0.99")
     credit = sum(milestone.credit for milestone in doc.model.milestone)
@@ -245,6 +271,8 @@ def _followups(doc: Doc, folder: Path) -> Iterator[Problem]:
     suites = {suite.name for suite in doc.model.suite}
     for index, followup in enumerate(doc.model.followup):
         if followup.suite not in suites:
-            yield doc.problem(("followup", index, "suite"), f"{followup.suite} is no suite{nearest(followup.suite, suites)}")
+            yield doc.problem(
+                ("followup", index, "suite"), f"{followup.suite} is no suite{nearest(followup.suite, suites)}"
+            )
         if not (folder / "followups" / followup.name / "goal.md").is_file():
             yield doc.problem(("followup", index, "name"), f"followups/{followup.name}/goal.md is missing")

@@ -46,7 +46,11 @@ def micro_dollars(value: object) -> int:
 def network(value: object) -> str | tuple[str, ...]:
     if value in ("none", "open"):
         return str(value)
-    if isinstance(value, tuple) and value and all(isinstance(host, str) and _HOST_PORT.fullmatch(host) for host in value):
+    if (
+        isinstance(value, tuple)
+        and value
+        and all(isinstance(host, str) and _HOST_PORT.fullmatch(host) for host in value)
+    ):
         return value
     raise ValueError('must be "none", "open" or a list of "host:port"')
 
@@ -57,7 +61,9 @@ def threshold(value: object) -> tuple[str, float]:
         return ("share", float(value))
     match = _BOUND.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError('must be a share above 0 and up to 1, like 0.99, or for a measured suite a bound like "<= 1.0"')
+        raise ValueError(
+            'must be a share above 0 and up to 1, like 0.99, or for a measured suite a bound like "<= 1.0"'
+        )
     return (match[1], float(match[2]))
 
 

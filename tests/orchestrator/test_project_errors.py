@@ -145,7 +145,9 @@ def test_a_wrong_project_file_is_answered_with_file_line_and_remedy(mistake: str
     with pytest.raises(ProjectError) as caught:
         load(folder)
     answers = str(caught.value).splitlines()
-    matching = [answer for answer in answers if answer.startswith(f"{folder}/project.toml:{line}: ") and words in answer]
+    matching = [
+        answer for answer in answers if answer.startswith(f"{folder}/project.toml:{line}: ") and words in answer
+    ]
     assert matching, answers
     assert caught.value.exit_code == 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,11 @@ def test_an_upgrade_does_not_change_what_a_run_tells_its_seats(
     (newer / "builder.md").write_text("You build otherwise now.\n")
     monkeypatch.setattr(prompts, "SHIPPED", newer)
     assert load_frozen(run).prompts == before.prompts
+
+
+def test_the_version_that_a_run_records_is_the_one_that_is_released(folder: Path, run: Path) -> None:
+    released = tomllib.loads((HELLO.parents[1] / "pyproject.toml").read_text())["project"]["version"]
+    assert frozen(folder, run).lock.orchestrator == released
 
 
 def test_cases_come_back_as_they_were_locked(folder: Path, run: Path) -> None:

@@ -5,7 +5,20 @@ from random import Random
 
 from verifiers.drawing import Draw, Prepared
 
-FIRST = ["Ada", "Alan", "Barbara", "Claude", "Dorothy", "Edsger", "Frances", "Grace", "Hedy", "Ivan", "Joan", "Katherine"]
+FIRST = [
+    "Ada",
+    "Alan",
+    "Barbara",
+    "Claude",
+    "Dorothy",
+    "Edsger",
+    "Frances",
+    "Grace",
+    "Hedy",
+    "Ivan",
+    "Joan",
+    "Katherine",
+]
 FAMILY = ["Hopper", "Lovelace", "Turing", "Liskov", "Shannon", "Vaughan", "Dijkstra", "Allen", "Lamarr", "Clarke"]
 
 RULES: dict[str, Callable[[list[str]], list[str]]] = {
