@@ -1,4 +1,4 @@
-"""Rewrites a case of `greet` for this run: the same shape of input, with other names and the answer that belongs to them."""
+"""Rewrites a case of `greet` for this run: input of the same shape, with other names and the answer that goes with them."""
 
 from collections.abc import Callable
 from random import Random
