@@ -34,7 +34,7 @@ TRIALS_A_LINE: Final = 250  # progress is told after so many
 
 @dataclass(frozen=True)
 class SuiteLock:
-    """`twists` has a bit for each kept case, in order of ids, the first the lowest: whether the reference passes it so."""
+    """`twists` has a bit for each kept case, by ids, the first the lowest: whether the reference passes it so."""
 
     shown: int
     heldout: int

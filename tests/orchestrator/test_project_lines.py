@@ -102,7 +102,7 @@ def paths_of(value: Any, path: KeyPath = ()) -> set[KeyPath]:
     return {(*path, key) for key, _ in items}.union(*(paths_of(inner, (*path, key)) for key, inner in items))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(documents())
 def test_every_key_is_found_at_its_line(document: Writer) -> None:
     parsed = tomllib.loads(document.text)  # what we write is TOML, or the test is wrong

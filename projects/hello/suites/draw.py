@@ -1,4 +1,4 @@
-"""Rewrites a case of `greet` for this run: input of the same shape, with other names and the answer that goes with them."""
+"""Rewrites a case of `greet` for this run: input of the same shape, with other names and the answer they ask for."""
 
 from collections.abc import Callable
 from random import Random
