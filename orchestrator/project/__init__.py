@@ -2,16 +2,6 @@
 
 from orchestrator.project.loading import load
 from orchestrator.project.problems import LockDiffers, Problem, ProjectError
-from orchestrator.project.project import Budget, Milestone, Need, PlannedTask, Project
+from orchestrator.project.project import Project
 
-__all__ = [
-    "Budget",
-    "LockDiffers",
-    "Milestone",
-    "Need",
-    "PlannedTask",
-    "Problem",
-    "Project",
-    "ProjectError",
-    "load",
-]
+__all__ = ["LockDiffers", "Problem", "Project", "ProjectError", "load"]

@@ -6,20 +6,27 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from orchestrator.project.freezing import overlaid, text_digest
-from orchestrator.project.furnishing import Furnished, Progress, furnish, furnish_reference, judge_plan, scratch_place
+from orchestrator.project.furnishing import (
+    Furnished,
+    Progress,
+    furnish,
+    furnish_reference,
+    judge_plan,
+    scratch_place,
+)
 from orchestrator.project.layers import Layers
 from orchestrator.project.lock import check_lock, locked_cases, read_lock
-from orchestrator.project.problems import LockDiffers
-from orchestrator.project.project import Cheat, Project
-from sandbox.room import Engine, Labels
+from orchestrator.project.project import Project
+from orchestrator.project.schema import Cheat
+from sandbox.room import Engine, Labels, RoomError
 from verifiers.judge import RoomJudge
 from verifiers.judging import Selection
-from verifiers.scorecard import Outcome, Scorecard, Verdict
+from verifiers.scorecard import Outcome, Scorecard
 from verifiers.suites import LockedCase
 
 QUICK_CASES: Final = 40
@@ -27,167 +34,124 @@ ROUNDS: Final = 3
 
 
 @dataclass(frozen=True)
-class Reference:
-    """Passed and total by suite, and what is below its expectation."""
-
-    suites: Mapping[str, tuple[int, int]]
-    missed: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Empty:
-    """The seed: `builds` must be true and `passed`, of `total` cases, empty."""
-
-    builds: bool
-    passed: tuple[str, ...]
-    total: int
-
-
-@dataclass(frozen=True)
 class Cheats:
     caught: int
     total: int
-    missed: tuple[str, ...]  # a line for each that got through, or was stopped by something else
-
-
-@dataclass(frozen=True)
-class Agree:
-    """Cases whose outcome on the reference was the same in all rounds, and those whose was not."""
-
-    agreed: int
-    total: int
-    unsteady: tuple[str, ...]
+    missed: tuple[str, ...]  # a line for each that got through, or that something else than meant stopped
 
 
 @dataclass(frozen=True)
 class Report:
-    reference: Reference
-    empty: Empty
+    """What was proved. Every tuple but `drift` holds what speaks against the project, and is empty when it is sound."""
+
+    reference: Mapping[str, tuple[int, int]]  # passed and total by suite
+    reference_missed: tuple[str, ...]
+    empty: tuple[str, ...]  # cases that the seed passes, or why it does not build
     cheats: Cheats
-    agree: Agree
+    agree: tuple[int, int]  # cases with one outcome in all rounds on the reference, of all
+    unsteady: tuple[str, ...]
     drift: tuple[str, ...]  # packages that moved since the lock
 
     @property
     def ok(self) -> bool:
-        proved = not self.reference.missed and self.empty.builds and not self.empty.passed
-        return proved and not self.cheats.missed and not self.agree.unsteady
-
-
-class CheckFailed(Exception):
-    """The machine or the judge failed, so that nothing is proved either way."""
+        return not (self.reference_missed or self.empty or self.cheats.missed or self.unsteady)
 
 
 async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: bool, progress: Progress) -> Report:
     """Proves the locked project in `folder`. `quick` takes a sample of the cases and one round.
 
-    Raises `ProjectError`, `LockDiffers` when the folder is not what was locked, `CheckFailed`, `RoomError`.
+    Raises `ProjectError`, `LockDiffers` when the folder is not what was locked, `RoomError` when the machine or the
+    judge failed, so that nothing is proved either way.
     """
     with overlaid(folder) as project, tempfile.TemporaryDirectory(prefix="check-", dir=scratch_place(home)) as scratch:
         furnished = await furnish(project, home, local=engine.name == "local", progress=progress)
         lock = read_lock(folder)
         drift = check_lock(project, lock, furnished)
-        if drift.differs:
-            raise LockDiffers(f"{folder}: {', '.join(drift.differs)} differ from project.lock; lock it again, then check")
         cases = await locked_cases(project, lock, furnished)
         if quick:
             cases = tuple(sorted(cases, key=lambda case: text_digest(case.id))[:QUICK_CASES])
         proof = _Proof(project, engine, cases, Path(scratch), cores, progress)
         rich = await furnish_reference(project, home, furnished, progress)
-        cards = [await proof.judged("reference", rich, ("reference",)) for _ in range(1 if quick else ROUNDS)]
+        cards = [(await proof.judge("reference", rich, "reference"))[0] for _ in range(1 if quick else ROUNDS)]
+        seed, _ = await proof.judge("seed", furnished)
+        cheats = [await proof.missed(name, cheat, furnished) for name, cheat in project.cheats.items()]
+        missed = tuple(filter(None, cheats))
+        asked = sorted({case for card in cards for case in card.verdicts})
+        unsteady = tuple(case for case in asked if len({_outcome(card, case) for card in cards}) > 1)
         return Report(
-            reference=_reference(project, cards[0]),
-            empty=proof.empty(await proof.judged("seed", furnished, ())),
-            cheats=_cheats([(cheat, await proof.cheat(cheat, furnished)) for cheat in project.cheats]),
-            agree=_agree(cards),
-            drift=drift.packages,
+            reference=cards[0].counts(),
+            reference_missed=tuple(_below(project, cards[0])),
+            empty=_passed(seed, cases) if seed.build.ok else (f"does not build: {seed.build.reason}",),
+            cheats=Cheats(len(cheats) - len(missed), len(cheats), missed),
+            agree=(len(asked) - len(unsteady), len(asked)),
+            unsteady=unsteady,
+            drift=drift.notices,
         )
 
 
+@dataclass(frozen=True)
 class _Proof:
-    """Judges the project's own trees, all with one secret, so that the same tree gets the same draws."""
+    project: Project
+    engine: Engine
+    cases: tuple[LockedCase, ...]
+    scratch: Path
+    cores: int
+    progress: Progress
+    secret: bytes = field(
+        default_factory=lambda: secrets.token_bytes(32)
+    )  # one, so that the same tree gets the same draws
 
-    def __init__(
-        self, project: Project, engine: Engine, cases: tuple[LockedCase, ...], scratch: Path, cores: int, progress: Progress
-    ) -> None:
-        self.project, self.engine, self.cases = project, engine, cases
-        self.scratch, self.cores, self.progress = scratch, cores, progress
-        self.secret = secrets.token_bytes(32)
-
-    async def judged(self, what: str, furnished: Furnished, layers: Sequence[str]) -> Scorecard:
-        card, _ = await self._judge(what, furnished, layers)
-        return card
-
-    async def cheat(self, cheat: Cheat, furnished: Furnished) -> str:
-        """Why the cheat counts as not caught, or "" when it was."""
-        card, judge = await self._judge(cheat.name, furnished, ("reference", f"cheats/{cheat.name}"))
-        if not card.build.ok:
-            return f"does not build, which proves nothing: {card.build.reason}"
-        twisted = {case.id for case in self.cases if cheat.loses and judge.twist(case.id) == cheat.loses}
-        return _got_through(cheat, [card.verdicts[case.id] for case in self.cases], twisted)
-
-    def empty(self, card: Scorecard) -> Empty:
-        cases = {case.id for case in self.cases}
-        return Empty(card.build.ok, tuple(sorted(card.passed() & cases)), len(cases))
-
-    async def _judge(self, what: str, furnished: Furnished, layers: Sequence[str]) -> tuple[Scorecard, RoomJudge]:
+    async def judge(self, what: str, furnished: Furnished, *layers: str) -> tuple[Scorecard, RoomJudge]:
+        """All cases, shown and held out, on the seed with `layers` over it."""
         self.progress(f"{what}: {len(self.cases)} cases")
         plan = judge_plan(
             self.project, furnished, self.cases, scratch=self.scratch, secret=self.secret, cores=self.cores
         )
         judge = RoomJudge(self.engine, plan, Labels("project-check", 0, "judge"))
-        tree = Layers((self.project.folder / "seed", *(self.project.folder / layer for layer in layers)))
-        shown = await judge.judge(tree, Selection.full())
-        hidden = await judge.judge(tree, Selection.heldout())
+        tree = Layers(tuple(self.project.folder / layer for layer in ("seed", *layers)))
+        shown, hidden = await judge.judge(tree, Selection.full()), await judge.judge(tree, Selection.heldout())
         await judge.close()
         if void := shown.void or hidden.void:
-            raise CheckFailed(f"{what}: {void}")
+            raise RoomError(f"{what} could not be judged: {void}")
         card = Scorecard(tree.id, "check", shown.build, {**shown.verdicts, **hidden.verdicts})
         counts = ", ".join(f"{name} {passed}/{total}" for name, (passed, total) in card.counts().items())
         self.progress(f"{what}: {counts or card.build.reason}")
         return card, judge
 
+    async def missed(self, name: str, cheat: Cheat, furnished: Furnished) -> str:
+        """Why the cheat does not count as caught, or "" when it was."""
+        card, judge = await self.judge(name, furnished, "reference", f"cheats/{name}")
+        if not card.build.ok:
+            return f"{name}: does not build, which proves nothing: {card.build.reason}"
+        passed = _passed(card, self.cases)
+        lost = [card.verdicts[case.id] for case in self.cases if case.id not in passed]
+        twisted = [case for case in passed if cheat.loses and judge.twist(case) == cheat.loses]
+        if len(passed) > cheat.passes * len(self.cases):
+            return f"{name}: passes {len(passed)} of {len(self.cases)} cases, first {passed[0]}"
+        if twisted:
+            return f"{name}: passes {len(twisted)} cases drawn as {cheat.loses}, first {twisted[0]}"
+        if 2 * sum(cheat.reason in verdict.reason for verdict in lost) < len(lost):
+            return f"{name}: was not stopped by {cheat.caught}; first {lost[0].case}: {lost[0].reason}"
+        return ""
 
-def _reference(project: Project, card: Scorecard) -> Reference:
+
+def _below(project: Project, card: Scorecard) -> Iterator[str]:
     if project.reference is None:
-        return Reference({}, ("there is no reference/; without one nothing shows that the judge can be satisfied",))
-    if not card.build.ok:
-        return Reference({}, (f"does not build: {card.build.reason}",))
-    counts = card.counts()
-    return Reference(counts, tuple(_below(project.reference.suites, counts, card)))
+        yield "there is no reference/, so nothing shows that the judge can be satisfied"
+    elif not card.build.ok:
+        yield f"the reference does not build: {card.build.reason}"
+    else:
+        for name, (passed, total) in card.counts().items():
+            share = project.reference.suites.get(name, 1.0)
+            if passed < share * total:
+                verdicts = (one for one in card.verdicts.values() if one.case.startswith(f"{name}/"))
+                lost = next(one for one in verdicts if one.outcome is not Outcome.PASS)
+                yield f"{name} {passed}/{total}, expected {share:g}; first {lost.case}: {lost.reason}"
 
 
-def _below(expected: Mapping[str, float], counts: Mapping[str, tuple[int, int]], card: Scorecard) -> Iterator[str]:
-    for name, (passed, total) in counts.items():
-        share = expected.get(name, 1.0)
-        if passed < share * total:
-            lost = (v for v in card.verdicts.values() if v.case.startswith(f"{name}/") and v.outcome is not Outcome.PASS)
-            first = next(lost)
-            yield f"{name} {passed}/{total}, expected {share:g}; first {first.case}: {first.reason}"
-
-
-def _got_through(cheat: Cheat, verdicts: Sequence[Verdict], twisted: set[str]) -> str:
-    passed = [verdict.case for verdict in verdicts if verdict.outcome is Outcome.PASS]
-    lost = [verdict for verdict in verdicts if verdict.outcome is not Outcome.PASS]
-    if len(passed) > cheat.passes * len(verdicts):
-        return f"passes {len(passed)} of {len(verdicts)} cases, first {passed[0]}"
-    if kept := twisted.intersection(passed):
-        return f"passes {len(kept)} cases drawn as {cheat.loses}, first {min(kept)}"
-    if not lost:
-        return "no case judged it"
-    if 2 * sum(cheat.reason in verdict.reason for verdict in lost) < len(lost):
-        return f"was not stopped by {cheat.caught}, but: {lost[0].reason}"
-    return ""
-
-
-def _cheats(results: Sequence[tuple[Cheat, str]]) -> Cheats:
-    missed = tuple(f"{cheat.name}: {why}" for cheat, why in results if why)
-    return Cheats(len(results) - len(missed), len(results), missed)
-
-
-def _agree(cards: Sequence[Scorecard]) -> Agree:
-    cases = sorted({case for card in cards for case in card.verdicts})
-    unsteady = tuple(case for case in cases if len({_outcome(card, case) for card in cards}) > 1)
-    return Agree(len(cases) - len(unsteady), len(cases), unsteady)
+def _passed(card: Scorecard, cases: Sequence[LockedCase]) -> tuple[str, ...]:
+    """Of suites with cases: the agents' own tests may well pass on the seed."""
+    return tuple(sorted(card.passed().intersection(case.id for case in cases)))
 
 
 def _outcome(card: Scorecard, case: str) -> Outcome:

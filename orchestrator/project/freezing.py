@@ -1,10 +1,10 @@
 """The run's own copy of everything that decides what it is: made once at `start`, used by every `resume`.
 
-    RUN/frozen/
-      project/          the folder, with the private overlay ($ORCHESTRATOR_PRIVATE/NAME) laid over it
-      prompts/ROLE.md   what each role is told, whole: an upgrade of ours does not change a run that goes on
-      cases.json        every case that the run judges, shown and held out
-    RUN/lock.json       digests of all of it, written last: without it nothing was frozen
+RUN/frozen/
+  project/          the folder, with the private overlay ($ORCHESTRATOR_PRIVATE/NAME) laid over it
+  prompts/ROLE.md   what each role is told, whole: an upgrade of ours does not change a run that goes on
+  cases.json        every case that the run judges, shown and held out
+RUN/lock.json       digests of all of it, written last: without it nothing was frozen
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
@@ -30,8 +31,9 @@ from orchestrator.prompts import compose
 from sandbox.digest import tree_digest
 from verifiers.suites import LockedCase
 
-PRIVATE = "ORCHESTRATOR_PRIVATE"  # names a folder of overlays, one a project
-UNFROZEN = ("__pycache__", ".git", "*.pyc", "*~")
+PRIVATE: Final = "ORCHESTRATOR_PRIVATE"  # names a folder of overlays, one a project
+UNFROZEN: Final = ("__pycache__", ".git", "*.pyc", "*~")
+PARTS: Final = {"verifiers": "suites", "seed": "seed", "prompts": "prompts"}
 _CASES = TypeAdapter(tuple[LockedCase, ...])
 
 
@@ -104,14 +106,12 @@ def digests_of(name: str, frozen: Path) -> dict[str, str]:
 
 
 def project_digests(folder: Path) -> dict[str, str]:
-    """The folder as a whole, without its lock, and the parts whose change means different things."""
+    """The folder without its lock, as parts whose change means different things: `project` is all but the prompts."""
     with _clean_copy(folder) as copy:
         (copy / "project.lock").unlink(missing_ok=True)
-        digests = {"project": tree_digest(copy)}
-        for name, part in (("verifiers", "suites"), ("seed", "seed"), ("texts", "prompts")):
-            if (copy / part).is_dir():
-                digests[name] = tree_digest(copy / part)
-    return digests
+        digests = {name: tree_digest(copy / part) for name, part in PARTS.items() if (copy / part).is_dir()}
+        shutil.rmtree(copy / PARTS["prompts"], ignore_errors=True)
+        return {"project": tree_digest(copy), **digests}
 
 
 def text_digest(text: str) -> str:

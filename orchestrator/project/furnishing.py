@@ -59,7 +59,9 @@ async def furnish_reference(project: Project, home: Path, furnished: Furnished, 
     if not extra or furnished.image is None:
         return furnished
     if project.judge_image is not None:
-        return replace(furnished, judge_root=await image.build(_with(project.judge_image, extra), home, progress=progress))
+        return replace(
+            furnished, judge_root=await image.build(_with(project.judge_image, extra), home, progress=progress)
+        )
     both = await image.build(_with(project.image, extra), home, progress=progress)
     return replace(furnished, image=both, judge_root=both)
 

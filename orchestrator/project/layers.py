@@ -38,7 +38,9 @@ class Layers:
         """A few hundred kilobytes: these folders are written by hand."""
         files: dict[str, Path] = {}
         for folder in self.folders:
-            files |= {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if not path.is_dir()}
+            files |= {
+                path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if not path.is_dir()
+            }
         files.pop(NOT_PRODUCT, None)
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:

@@ -6,23 +6,22 @@ Debian's (package versions, image digests), because mirrors move: a start with o
 
 from __future__ import annotations
 
-import json
 import secrets
 import tempfile
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.project.freezing import overlaid, project_digests, text_digest
 from orchestrator.project.furnishing import Furnished, Progress, furnish, furnish_reference, judge_plan, scratch_place
 from orchestrator.project.layers import Layers
-from orchestrator.project.problems import LockDiffers, Problem, ProjectError
+from orchestrator.project.problems import LockDiffers
 from orchestrator.project.project import Project
 from sandbox.image import packages
-from sandbox.room import Engine, Labels, RootFs
+from sandbox.room import Engine, Labels
 from verifiers.cases import expand
 from verifiers.judge import RoomJudge
 from verifiers.locking import Dropped, settle
@@ -31,37 +30,39 @@ from verifiers.suites import LockedCase
 
 FILE: Final = "project.lock"
 TRIALS_A_LINE: Final = 250  # progress is told after so many
-_HEAD: Final = "# Written by `python -m orchestrator project lock`. Commit it; do not edit it.\n"
 
 
 @dataclass(frozen=True)
 class SuiteLock:
-    """`twists` has a bit for each kept case, in the order of ids: whether the reference passes it rewritten so."""
+    """`twists` has a bit for each kept case, by ids, the first the lowest: whether the reference passes it so."""
 
     shown: int
     heldout: int
     digest: str
-    twists: Mapping[str, str]
-    dropped: Mapping[str, str]
+    twists: Mapping[str, str]  # hexadecimal
+    dropped: Mapping[str, str]  # case → why
 
 
 @dataclass(frozen=True)
 class Lock:
-    """`digests` are ours and pinned; `images` and `packages` are recorded."""
+    """`digests` are ours and pinned, `sources` pinned by content; `images` and `packages` are recorded."""
 
     digests: Mapping[str, str]
     sources: Mapping[str, str]
     suites: Mapping[str, SuiteLock]
     images: Mapping[str, str]
     packages: Mapping[str, Mapping[str, str]]
+    schema: int = 1
+
+
+_LOCK: Final = TypeAdapter(Lock)
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What is not as the lock says. `differs` refuses a start, `packages` only makes runs unlike."""
+    """Packages that are not as the lock recorded them: a start goes on, its runs are not compared with others."""
 
-    differs: tuple[str, ...]
-    packages: tuple[str, ...]
+    notices: tuple[str, ...]
 
 
 async def lock(folder: Path, engine: Engine, home: Path, *, cores: int, progress: Progress) -> Lock:
@@ -83,44 +84,44 @@ async def lock(folder: Path, engine: Engine, home: Path, *, cores: int, progress
             images={name: digest for name, digest in furnished.digests().items() if name in ("image", "judge")},
             packages=_packages(furnished),
         )
-    (folder / FILE).write_text(_written(made), encoding="utf-8")
+    (folder / FILE).write_bytes(_LOCK.dump_json(made, indent=1) + b"\n")
     return made
 
 
 def read_lock(folder: Path) -> Lock:
-    """Raises `LockDiffers` when there is none, `ProjectError` when it is not one."""
+    """Raises `LockDiffers` when there is none, or none that this version reads."""
     file = folder / FILE
-    if not file.exists():
-        raise LockDiffers(f"{file} is missing; make it: python -m orchestrator project lock {folder}")
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-        return Lock(
-            digests=data["digests"],
-            sources=data.get("sources", {}),
-            suites={name: SuiteLock(**{"twists": {}, "dropped": {}, **one}) for name, one in data.get("suites", {}).items()},
-            images=data.get("images", {}),
-            packages=data.get("packages", {}),
-        )
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        words = f"is not a lock ({error}); make it again: python -m orchestrator project lock {folder}"
-        raise ProjectError([Problem(file, 0, words)]) from error
+        return _LOCK.validate_json(file.read_bytes())
+    except FileNotFoundError:
+        reason = "is missing"
+    except ValidationError as error:
+        reason = f"is not a lock ({error.errors()[0]['msg']})"
+    raise LockDiffers(f"{file} {reason}; make it: python -m orchestrator project lock {folder}")
 
 
 def check_lock(project: Project, lock: Lock, furnished: Furnished) -> Drift:
-    """Compares the folder, sources and packages with the lock. `project` is the overlaid one."""
+    """Compares folder, sources and packages with the lock. `project` is the overlaid one.
+
+    Raises `LockDiffers`, naming the parts, when what is ours or was fetched is not what was locked.
+    """
     now = project_digests(project.folder)
     differs = [name for name in sorted({*now, *lock.digests}) if now.get(name) != lock.digests.get(name)]
     pins = {name: source.digest for name, source in furnished.sources.items()}
     for name in sorted({*pins, *lock.sources}):
         if lock.sources.get(name, "").split(" ")[-1] != pins.get(name):
             differs.append(f"sources.{name}")
-    drifted = []
+    if differs:
+        remedy = "lock it again (project lock), or start it with --unlocked"
+        raise LockDiffers(f"{project.name}: {', '.join(differs)} differ from project.lock; {remedy}")
+    notices = []
     for name, versions in _packages(furnished).items():
         locked = lock.packages.get(name, {})
         for package in sorted({*versions, *locked}):
             if versions.get(package) != locked.get(package):
-                drifted.append(f"{name}: {package} {locked.get(package, 'absent')} → {versions.get(package, 'absent')}")
-    return Drift(tuple(differs), tuple(drifted))
+                was, is_ = locked.get(package, "absent"), versions.get(package, "absent")
+                notices.append(f"{name}: package {package} was {was} when the project was locked and is {is_}")
+    return Drift(tuple(notices))
 
 
 async def locked_cases(project: Project, lock: Lock | None, furnished: Furnished) -> tuple[LockedCase, ...]:
@@ -133,13 +134,12 @@ async def locked_cases(project: Project, lock: Lock | None, furnished: Furnished
         return found
     cases: list[LockedCase] = []
     for name, suite in lock.suites.items():
+        masks = {twist: int(mask, 16) for twist, mask in suite.twists.items()}
         kept = [case for case in found if case.suite == name and case.id not in suite.dropped]
-        bits = {twist: _bits(mask, len(kept)) for twist, mask in suite.twists.items()}
-        kept = [
-            replace(case, twists=tuple(twist for twist in bits if bits[twist][index])) for index, case in enumerate(kept)
-        ]
+        for index, case in enumerate(kept):
+            kept[index] = replace(case, twists=tuple(twist for twist, mask in masks.items() if mask >> index & 1))
         if _digest(kept) != suite.digest:
-            raise LockDiffers(f"suites.{name}: its cases are not those of the lock; run: python -m orchestrator project lock")
+            raise LockDiffers(f"{project.name}: suites.{name} gives other cases than when it was locked; lock it again")
         cases += kept
     return tuple(sorted(cases, key=lambda case: case.id))
 
@@ -189,31 +189,11 @@ def _digest(cases: Sequence[LockedCase]) -> str:
 
 
 def _mask(bits: Sequence[bool]) -> str:
-    """Hexadecimal, the first case in the lowest bit."""
-    return f"{sum(1 << index for index, bit in enumerate(bits) if bit):x}"
+    return f"{sum(bit << index for index, bit in enumerate(bits)):x}"
 
 
-def _bits(mask: str, count: int) -> list[bool]:
-    number = int(mask, 16)
-    return [bool(number >> index & 1) for index in range(count)]
-
-
-def _packages(furnished: Furnished) -> dict[str, Mapping[str, str]]:
-    roots: dict[str, RootFs | None] = {"image": furnished.image, "judge": furnished.judge_root}
-    return {name: MappingProxyType(packages(root)) for name, root in roots.items() if root}
-
-
-def _written(lock: Lock) -> str:
-    tables: dict[str, Mapping[str, Any]] = {"digests": lock.digests, "sources": lock.sources, "images": lock.images}
-    for name, suite in lock.suites.items():
-        tables[f"suites.{name}"] = {"shown": suite.shown, "heldout": suite.heldout, "digest": suite.digest}
-        tables[f"suites.{name}.twists"] = suite.twists
-        tables[f"suites.{name}.dropped"] = suite.dropped
-    tables |= {f"packages.{name}": versions for name, versions in lock.packages.items()}
-    lines = [_HEAD, "schema = 1\n"]
-    for name, table in tables.items():
-        if table:
-            # A JSON string is a TOML basic string, but for DEL, which no line of ours holds.
-            pairs = (f"{json.dumps(key)} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items())
-            lines.append(f"\n[{name}]\n" + "".join(pairs))
-    return "".join(lines)
+def _packages(furnished: Furnished) -> dict[str, dict[str, str]]:
+    roots = {"image": furnished.image}
+    if furnished.judge_root != furnished.image:
+        roots["judge"] = furnished.judge_root
+    return {name: packages(root) for name, root in roots.items() if root}

@@ -1,4 +1,4 @@
-"""Where each key of a TOML text stands: `tomllib` gives values without lines, and an error without a line is half an error.
+"""Where each key of a TOML text stands: `tomllib` gives values without lines, and an error needs its line.
 
 The text has been parsed by `tomllib` before it comes here, so it is valid, and this scanner only has to find its way:
 it knows keys, strings, arrays and tables, and takes everything else as a word.
@@ -25,7 +25,7 @@ def lines_of(text: str) -> dict[KeyPath, int]:
 
 
 def line_at(lines: Mapping[KeyPath, int], path: KeyPath) -> int:
-    """The line of `path`, or of the nearest thing around it that is written down: a missing key has its table's line."""
+    """The line of `path`, or of what is written down around it: a missing key has its table's line."""
     while path and path not in lines:
         path = path[:-1]
     return lines.get(path, 1)

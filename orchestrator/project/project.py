@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.project.schema import Cheat, Expectation, PlannedTask
 from sandbox.image import ImageSpec
 from sandbox.room import Limits
 from sandbox.sources import Source
@@ -16,7 +17,7 @@ SHIPPED_ROLES = ("builder", "planner")
 
 @dataclass(frozen=True)
 class Budget:
-    """Micro-dollars and seconds; None is "no limit" and has to be given elsewhere for `usd`."""
+    """Micro-dollars and seconds; None is "no limit", and has to be given elsewhere for `usd`."""
 
     usd: int | None
     session: int
@@ -26,7 +27,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Need:
-    """What a milestone asks of `cases`, a suite or `suite/pattern`: a `share` of them, or a bound on a suite's measured value."""
+    """What a milestone asks of `cases`, a suite or `suite/pattern`: a share, or a bound on a measured value."""
 
     cases: str
     kind: str  # "share", "<=" or ">="
@@ -41,44 +42,10 @@ class Milestone:
 
 
 @dataclass(frozen=True)
-class PlannedTask:
-    """A task of `plan.toml`. `after` holds names of other planned tasks, which become board ids when the run begins."""
-
-    name: str
-    title: str
-    why: str
-    cases: tuple[str, ...]
-    touches: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """What the reference must reach: shares by suite (absent = all), and what it alone may have."""
-
-    suites: Mapping[str, float]
-    allow: tuple[str, ...]
-    packages: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Cheat:
-    """A way to look right without being it. It is caught when it passes at most the share `passes` of the cases and
-    what stopped it is what was meant to: `reason` stands in the reasons of most cases it lost, and every case drawn
-    as the twist `loses` is among these."""
-
-    name: str
-    caught: str
-    reason: str
-    passes: float
-    loses: str
-
-
-@dataclass(frozen=True)
 class Project:
     """A valid project folder. `prompts` holds the folder's own texts by role, with `all` for every role.
 
-    `notices` are keys that this version accepts and does not act on yet, said in words; whoever starts a run prints them.
+    `notices` say in words which keys this version accepts and does not act on yet; whoever starts a run prints them.
     """
 
     name: str
@@ -87,7 +54,7 @@ class Project:
     image: ImageSpec
     judge_image: ImageSpec | None  # None: case rooms have the seats' image
     sources: Mapping[str, Source]
-    shown_sources: frozenset[str]  # seen by seats at /sources/NAME
+    shown_sources: frozenset[str]  # names; seats see these at /sources/NAME
     build: BuildPlan
     limits: Limits
     command_s: float
@@ -101,13 +68,10 @@ class Project:
     plan: tuple[PlannedTask, ...]
     prompts: Mapping[str, str]
     reference: Expectation | None
-    cheats: tuple[Cheat, ...]
+    cheats: Mapping[str, Cheat]
     notices: tuple[str, ...] = ()
 
     @property
     def planned(self) -> bool:
-        """Whether tasks are handed out by a planner (a planner in the team) or chosen by the seats themselves."""
+        """Whether a planner hands tasks out; without one in the team, seats choose for themselves."""
         return "planner" in self.roles
-
-    def suite(self, name: str) -> Suite:
-        return next(suite for suite in self.suites if suite.name == name)

@@ -18,8 +18,7 @@ from orchestrator.project.problems import Problem, ProjectError, nearest
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-_WORDS = {
-    "missing": "is required",
+_WORDS = {  # where pydantic's own words speak of Python
     "string_type": "must be text in quotes",
     "int_type": "must be a whole number",
     "float_type": "must be a number",
@@ -28,12 +27,8 @@ _WORDS = {
     "dict_type": "must be a table",
     "too_short": "must not be empty",
     "string_too_short": "must not be empty",
-    "greater_than": "must be above {gt:g}",
-    "greater_than_equal": "must be at least {ge:g}",
-    "less_than_equal": "must be at most {le:g}",
-    "literal_error": "must be {expected}",
-    "string_pattern_mismatch": "must look like {pattern}",
 }
+_HINTS = {"schema": ': write "schema = 1" at the top', "suite": ": at least one [[suite]] has to judge the project"}
 
 
 @dataclass(frozen=True)
@@ -50,27 +45,26 @@ class Document(Generic[ModelT]):
 
 def read_toml(file: Path, model: type[ModelT]) -> Document[ModelT]:
     """Reads and validates. Raises `ProjectError` with all of the file's mistakes."""
+    text = ""
     try:
         text = file.read_text(encoding="utf-8")
+        data = _tuples(tomllib.loads(text))
     except OSError as error:
         raise ProjectError([Problem(file, 0, f"cannot be read: {error.strerror}")]) from error
     except UnicodeDecodeError as error:
         raise ProjectError([Problem(file, 0, "is not UTF-8 text; save it as UTF-8")]) from error
-    try:
-        data = _tuples(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise ProjectError([_syntax(file, text, error)]) from error
+        place = re.search(r"(.*) \(at line (\d+), ", str(error))
+        what, line = (place[1], int(place[2])) if place else (str(error), text.count("\n") + 1)
+        raise ProjectError([Problem(file, line, f"is not valid TOML: {what}; texts need quotes")]) from error
     lines = lines_of(text)
     try:
         return Document(file, model.model_validate(data), lines)
     except ValidationError as error:
-        problems = [_problem(file, lines, model, data, detail) for detail in error.errors()]
-        raise ProjectError(problems) from error
-
-
-def dotted(path: KeyPath) -> str:
-    """`suite.heldout`: the line says which suite is meant."""
-    return ".".join(str(step) for step in path if isinstance(step, str))
+        details = error.errors()
+        raise ProjectError(
+            Problem(file, line_at(lines, one["loc"]), _message(model, one)) for one in details
+        ) from error
 
 
 def _tuples(value: Any) -> Any:
@@ -79,52 +73,36 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _syntax(file: Path, text: str, error: tomllib.TOMLDecodeError) -> Problem:
-    message = str(error)
-    place = re.search(r"\(at line (\d+), column \d+\)", message)
-    line = int(place[1]) if place else text.count("\n") + 1
-    return Problem(file, line, f"is not valid TOML: {message.split(' (at ')[0]}; texts need quotes, tables [brackets]")
+def _dotted(path: KeyPath) -> str:
+    """`suite.heldout`: the line says which suite is meant."""
+    return ".".join(step for step in path if isinstance(step, str))
 
 
-def _problem(file: Path, lines: Mapping[KeyPath, int], model: type[BaseModel], data: Any, detail: ErrorDetails) -> Problem:
+def _message(model: type[BaseModel], detail: ErrorDetails) -> str:
     path: KeyPath = detail["loc"]
-    kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
-    name = dotted(path)
+    kind, given, name = detail["type"], detail["input"], _dotted(path)
     if kind == "extra_forbidden":
-        table = dotted(path[:-1])
-        prefix = f"{table}." if table else ""
-        message = f"{name} is not a key{nearest(str(path[-1]), _keys(model, path[:-1]), prefix)}"
-    elif kind == "value_error":
-        message = f"{name} {context['error']} (got {given!r})"
-    elif kind == "tuple_type":
-        remedy = f"; write [[{name}]] above each" if isinstance(given, dict) else ""
-        message = f"{name} must be a list{remedy}" + ("" if remedy else f" (got {given!r})")
-    elif kind == "model_type" and isinstance(given, tuple):
-        message = f"{name} must be one table; write [{name}]"
-    elif kind == "missing":
-        message = f"{name} is required{_hint(path)}"
-    else:
-        words = _WORDS.get(kind, detail["msg"]).format(**context)
-        message = f"{name} {words} (got {given!r})"
-    return Problem(file, line_at(lines, path), message)
-
-
-def _hint(path: KeyPath) -> str:
-    hints = {"schema": ': write "schema = 1" at the top', "suite": ": a project needs at least one [[suite]] that judges it"}
-    return hints.get(dotted(path), "")
+        table = _dotted(path[:-1])
+        return f"{name} is not a key{nearest(str(path[-1]), _keys(model, path[:-1]), f'{table}.' if table else '')}"
+    if kind == "missing":
+        return f"{name} is required{_HINTS.get(name, '')}"
+    if kind == "model_type" and isinstance(given, tuple):
+        return f"{name} must be one table; write [{name}]"
+    if kind == "tuple_type":
+        return f"{name} must be a list" + (f"; write [[{name}]] above each" if isinstance(given, dict) else "")
+    words = str(detail["ctx"]["error"]) if kind == "value_error" else _WORDS.get(kind, detail["msg"])
+    return f"{name} {words.replace('Input should be', 'must be')} (got {given!r})"
 
 
 def _keys(model: type[BaseModel], path: KeyPath) -> list[str]:
     """The keys that the table at `path` may have."""
     for step in path:
-        field = next((f for name, f in model.model_fields.items() if step in (name, f.alias)), None)
-        inner = _model_in(field.annotation) if field else None
-        model = inner or model
+        field = next((field for name, field in model.model_fields.items() if step in (name, field.alias)), None)
+        model = (field and _model_in(field.annotation)) or model
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    found = (_model_in(argument) for argument in typing.get_args(annotation))
-    return next((model for model in found if model), None)
+    return next(filter(None, map(_model_in, typing.get_args(annotation))), None)

@@ -1,26 +1,26 @@
 """What one key alone cannot say: names that must exist, pairs that exclude each other, files that must be there.
 
-Each rule yields problems of one document; together they make no run start on a folder that would judge something else
-than its author meant. What the format has and this version does not run is refused here in words ("not yet"), never
-ignored, where it would change what is judged.
+No run starts on a folder that would judge something else than its author meant. So what the format has and this
+version does not run is refused in words ("not run by this version yet") wherever it would change what is judged.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from orchestrator.project.positions import KeyPath
 from orchestrator.project.problems import Problem, nearest
 from orchestrator.project.project import SHIPPED_ROLES
 from orchestrator.project.reading import Document
-from orchestrator.project.schema import PlanFile, ProjectFile, Suite
+from orchestrator.project.schema import Expectation, PlanFile, ProjectFile, Suite
 
-LATER_ROLES = ("reviewer", "deduplicator", "documenter", "performance")
+LATER_ROLES: Final = ("reviewer", "deduplicator", "documenter", "performance")
+LATER: Final = "is not run by this version yet"
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?(=[^\s]+)?")
-_BASE = re.compile(r"debian:[a-z]+")
 
 Doc = Document[ProjectFile]
 
@@ -30,78 +30,101 @@ def problems_of(doc: Doc, folder: Path) -> Iterator[Problem]:
     if doc.model.schema_ != 1:
         yield doc.problem(("schema",), f"schema {doc.model.schema_} is not known to this version, which reads schema 1")
         return
+    yield from _not_yet(doc)
     yield from _folder(doc, folder)
-    yield from _image(doc)
-    yield from _sources(doc)
+    yield from _image_and_sources(doc)
     yield from _build(doc)
     yield from _roles(doc, folder)
     for index, suite in enumerate(doc.model.suite):
-        yield from _suite(doc, index, suite)
-        yield from _suite_files(doc, index, suite, folder)
+        yield from _suite(doc, ("suite", index), suite)
+        yield from _suite_files(doc, ("suite", index), suite, folder)
     yield from _suites_together(doc, folder)
     yield from _milestones(doc)
-    yield from _followups(doc, folder)
 
 
-def plan_problems(plan: Document[PlanFile], suites: set[str]) -> Iterator[Problem]:
-    """`plan.toml`: unique names, `after` that exists and comes earlier (so no circle), cases of suites that exist."""
+def plan_problems(plan: Document[PlanFile], project: Doc) -> Iterator[Problem]:
+    """Unique names, `after` that names tasks above (so no circle), cases of suites that exist."""
     seen: set[str] = set()
     for index, task in enumerate(plan.model.task):
-        at: KeyPath = ("task", index)
         if task.name in seen:
-            yield plan.problem((*at, "name"), f"two tasks are named {task.name}; give each a name of its own")
-        for other in task.after:
-            if other not in seen:
-                yield plan.problem((*at, "after"), f"after names {other}, which is no task above{nearest(other, seen)}")
-        for pattern in task.cases:
-            if pattern.split("/", 1)[0] not in suites:
-                yield plan.problem((*at, "cases"), f"{pattern} is in no suite{nearest(pattern.split('/', 1)[0], suites)}")
+            yield plan.problem(
+                ("task", index, "name"), f"two tasks are named {task.name}; each needs a name of its own"
+            )
+        for other in {*task.after} - seen:
+            yield plan.problem(("task", index, "after"), f"{other} is no task above{nearest(other, seen)}")
+        yield from _unknown_suites(plan, ("task", index, "cases"), task.cases, project)
         seen.add(task.name)
 
 
+def reference_problems(reference: Document[Expectation], project: Doc) -> Iterator[Problem]:
+    yield from _unknown_suites(reference, ("suites",), reference.model.suites, project)
+
+
+def _unknown_suites(
+    doc: Document[PlanFile] | Document[Expectation] | Doc, at: KeyPath, patterns: Iterable[str], project: Doc
+) -> Iterator[Problem]:
+    suites = {suite.name for suite in project.model.suite}
+    for pattern in patterns:
+        if (name := pattern.split("/", 1)[0]) not in suites:
+            yield doc.problem((*at, pattern), f"{pattern} is in no suite{nearest(name, suites)}")
+
+
+def _not_yet(doc: Doc) -> Iterator[Problem]:
+    file = doc.model
+    later: list[tuple[KeyPath, object, str]] = [
+        (("seed",), file.seed, f"a seed from another repository {LATER}; put its files into seed/"),
+        (("network",), file.network != "none", f'network access {LATER}; write network = "none"'),
+        (("image", "dockerfile"), file.image.dockerfile, f"image.dockerfile {LATER}; use image.packages"),
+        (("build", "warm"), file.build.warm, f"build.warm {LATER}; leave it out, every build is cold"),
+    ]
+    for index, suite in enumerate(file.suite):
+        at: KeyPath = ("suite", index)
+        later += [
+            ((*at, "generate"), suite.generate, f"suite.generate {LATER}; write cases"),
+            ((*at, "verifier"), suite.verifier, f"suite.verifier {LATER}; write run or steps"),
+            ((*at, "better"), suite.better, f"a measured suite (better) {LATER}"),
+            ((*at, "when"), suite.when == "main", f'when = "main" {LATER}; write "fast" or "gate"'),
+            ((*at, "results"), suite.results not in ("", "libtest"), f'{suite.results} {LATER}; write "libtest"'),
+        ]
+    yield from (doc.problem(path, words) for path, given, words in later if given)
+
+
 def _folder(doc: Doc, folder: Path) -> Iterator[Problem]:
-    goal = folder / "goal.md"
-    if not goal.is_file() or not goal.read_text(encoding="utf-8").strip():
+    goal, seed = folder / "goal.md", folder / "seed"
+    if not goal.is_file() or not goal.stat().st_size:
         yield Problem(goal, 0, "is missing or empty; say there what is to be built, seats see it as /team/GOAL.md")
-    if doc.model.seed is not None:
-        yield doc.problem(("seed",), "a seed from a git repository is not run by this version yet; put its files into seed/")
-    elif not (folder / "seed").is_dir() or not any((folder / "seed").iterdir()):
-        yield Problem(folder / "seed", 0, "is missing or empty; it holds the first commit of main, and must build")
-    if doc.model.network != "none":
-        yield doc.problem(("network",), 'network access is not run by this version yet; write network = "none"')
+    if not doc.model.seed and (not seed.is_dir() or not any(seed.iterdir())):
+        yield Problem(seed, 0, "is missing or empty; it holds the first commit of main, and must build")
+    for index, followup in enumerate(doc.model.followup):
+        yield from _unknown_suites(doc, ("followup", index, "suite"), [followup.suite], doc)
+        if not (folder / "followups" / followup.name / "goal.md").is_file():
+            yield doc.problem(("followup", index, "name"), f"followups/{followup.name}/goal.md is missing")
 
 
-def _image(doc: Doc) -> Iterator[Problem]:
+def _image_and_sources(doc: Doc) -> Iterator[Problem]:
     image = doc.model.image
-    if image.dockerfile is not None:
-        yield doc.problem(("image", "dockerfile"), "image.dockerfile is not run by this version yet; use image.packages")
-    elif not image.packages:
+    if not image.packages and not image.dockerfile:
         yield doc.problem(("image",), "image.packages is required: the Debian packages that seats and builds need")
-    if not _BASE.fullmatch(image.base):
-        yield doc.problem(("image", "base"), f'image.base must be a Debian release like "debian:bookworm" (got {image.base!r})')
+    if not re.fullmatch(r"debian:[a-z]+", image.base):
+        words = f'must be a Debian release like "debian:bookworm" (got {image.base!r})'
+        yield doc.problem(("image", "base"), f"image.base {words}")
     for key, packages in (("packages", image.packages), ("judge", image.judge or ())):
         for index, package in enumerate(packages):
             if not _PACKAGE.fullmatch(package):
-                yield doc.problem(("image", key, index), f"{package!r} is not a Debian package name; one name a string")
-
-
-def _sources(doc: Doc) -> Iterator[Problem]:
+                yield doc.problem(("image", key, index), f"{package!r} is no Debian package's name; one name a string")
     for name, source in doc.model.sources.items():
-        at: KeyPath = ("sources", name)
         kinds = [kind for kind in ("deb", "src", "url", "git") if getattr(source, kind)]
         if len(kinds) != 1:
-            yield doc.problem(at, f"sources.{name} needs exactly one of deb, src, url, git (got {', '.join(kinds) or 'none'})")
-        elif source.url and not source.sha256:
-            yield doc.problem(at, f"sources.{name} has a url and no sha256; without it nobody knows what was judged")
-        elif source.git and not source.commit:
-            yield doc.problem(at, f"sources.{name} has a git address and no commit (40 hex digits)")
+            words = f"needs exactly one of deb, src, url, git (got {', '.join(kinds) or 'none'})"
+            yield doc.problem(("sources", name), f"sources.{name} {words}")
+        elif (source.url and not source.sha256) or (source.git and not source.commit):
+            words = "needs sha256" if source.url else "needs commit, all 40 digits of it"
+            yield doc.problem(("sources", name), f"sources.{name} {words}: else nobody knows what was judged")
 
 
 def _build(doc: Doc) -> Iterator[Problem]:
-    if doc.model.build.warm:
-        yield doc.problem(("build", "warm"), "build.warm is not run by this version yet; leave it out, builds are cold")
     for index, path in enumerate(doc.model.build.artifacts):
-        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        if not _inside(path):
             yield doc.problem(("build", "artifacts", index), f"{path!r} must be a path inside the repository")
     for index, program in enumerate(doc.model.forbid):
         if "/" in program or " " in program:
@@ -111,140 +134,114 @@ def _build(doc: Doc) -> Iterator[Problem]:
 def _roles(doc: Doc, folder: Path) -> Iterator[Problem]:
     roles = doc.model.roles
     own = {prompt.stem for prompt in (folder / "prompts").glob("*.md")} - {"all"}
-    known = {*SHIPPED_ROLES, *own}
+    known = {*SHIPPED_ROLES, *own} - {*LATER_ROLES}
     for role in roles:
-        if role in known and role not in LATER_ROLES:
-            continue
         if role in LATER_ROLES:
-            words = f"the role {role} is not run by this version yet; leave it out"
-        else:
-            words = f"roles.{role} is not a role{nearest(role, known, 'roles.')}; a role of your own needs prompts/{role}.md"
-        yield doc.problem(("roles", role), words)
+            yield doc.problem(("roles", role), f"the role {role} {LATER}; leave it out")
+        elif role not in known:
+            remedy = f"{nearest(role, known, 'roles.')}; a role of your own needs prompts/{role}.md"
+            yield doc.problem(("roles", role), f"roles.{role} is not a role{remedy}")
     if "builder" not in roles:
         yield doc.problem(("roles",), "roles has no builder; a team needs at least one, write builder = 1")
-    for role in sorted(own - set(roles) - set(SHIPPED_ROLES) - set(LATER_ROLES)):
-        file = folder / "prompts" / f"{role}.md"
-        yield Problem(file, 0, f"is for no role of this project{nearest(role, {*SHIPPED_ROLES, *roles})}")
+    for role in sorted(own - {*roles, *SHIPPED_ROLES, *LATER_ROLES}):
+        words = f"is for no role of this project{nearest(role, {*SHIPPED_ROLES, *roles})}"
+        yield Problem(folder / "prompts" / f"{role}.md", 0, words)
 
 
-def _suite(doc: Doc, index: int, suite: Suite) -> Iterator[Problem]:
-    at: KeyPath = ("suite", index)
+def _suite(doc: Doc, at: KeyPath, suite: Suite) -> Iterator[Problem]:
     ways = [key for key in ("run", "steps", "verifier") if getattr(suite, key)]
     if len(ways) != 1:
-        yield doc.problem(at, f"suite {suite.name} needs exactly one of run, steps, verifier (got {', '.join(ways) or 'none'})")
-    for key, given in (("generate", suite.generate), ("verifier", suite.verifier)):
-        if given:
-            yield doc.problem((*at, key), f"suite.{key} is not run by this version yet; write cases and run or steps")
-    if suite.better:
-        yield doc.problem((*at, "better"), "measured suites (better) are not run by this version yet")
-    if suite.when == "main":
-        yield doc.problem((*at, "when"), 'when = "main" is not run by this version yet; write "fast" or "gate"')
-    if suite.count is not None and not suite.generate:
+        words = f"needs exactly one of run, steps, verifier (got {', '.join(ways) or 'none'})"
+        yield doc.problem(at, f"suite {suite.name} {words}")
+    if suite.count and not suite.generate:
         yield doc.problem((*at, "count"), "count goes with generate; cases from files are counted by themselves")
-    if suite.cases is None and not suite.generate:
-        yield from _whole_suite(doc, at, suite)
-    elif suite.room == "build":
-        yield doc.problem((*at, "room"), 'room = "build" is for a suite without cases; cases have rooms of their own')
-    elif suite.results is not None:
-        yield doc.problem((*at, "results"), "results is for a suite without cases; here each case's exit code is its result")
     for number, program in enumerate(suite.allow):
         if program not in doc.model.forbid:
             yield doc.problem((*at, "allow", number), f"allow names {program}, which forbid does not forbid")
-
-
-def _whole_suite(doc: Doc, at: KeyPath, suite: Suite) -> Iterator[Problem]:
-    if suite.results is None:
-        yield doc.problem(at, f'suite {suite.name} needs cases, or results = "libtest" that says how its output is read')
-    elif suite.results != "libtest":
-        yield doc.problem((*at, "results"), f'results = "{suite.results}" is not read by this version yet; write "libtest"')
-    if suite.steps:
-        yield doc.problem((*at, "steps"), "steps judges single cases; a suite without cases needs run")
-    for key in ("heldout", "prepare", "variants"):
-        if getattr(suite, key):
-            yield doc.problem((*at, key), f"{key} needs cases: the ids of a suite without them are known after it ran")
-
-
-def _suite_files(doc: Doc, index: int, suite: Suite, folder: Path) -> Iterator[Problem]:
-    """Everything a suite names in the folder must be there, and what is run must be executable."""
-    at: KeyPath = ("suite", index)
-    for key, command in (("run", suite.run), *(("steps", step) for step in suite.steps)):
-        if command is not None and not command.startswith("$OUT/"):
-            yield from _command(doc, (*at, key), key, command, folder)
-    if suite.prepare is not None and not (folder / suite.prepare).is_file():
-        yield doc.problem((*at, "prepare"), f"prepare names {suite.prepare}, which is not there{_nearest_file(suite.prepare, folder)}")
-    if suite.cases is None:
+    if suite.cases or suite.generate:
+        if suite.room == "build":
+            yield doc.problem((*at, "room"), 'room = "build" is for a suite without cases; cases have their own rooms')
+        if suite.results:
+            yield doc.problem(
+                (*at, "results"), "results is for a suite without cases; a case's exit code is its result"
+            )
         return
-    pattern = suite.cases
+    if not suite.results:
+        yield doc.problem(at, f'suite {suite.name} needs cases, or results = "libtest" to say how its output is read')
+    for key in ("steps", "heldout", "prepare", "variants"):
+        if getattr(suite, key):
+            yield doc.problem(
+                (*at, key), f"{key} needs cases; a suite without them is one command whose tests it names"
+            )
+
+
+def _suite_files(doc: Doc, at: KeyPath, suite: Suite, folder: Path) -> Iterator[Problem]:
+    """Everything a suite names in the folder must be there, and what is run must be executable."""
+    for key, command in (("run", suite.run), *(("steps", step) for step in suite.steps)):
+        if command and not command.startswith("$OUT/"):
+            yield from _command(doc, (*at, key), command, folder)
+    if suite.prepare and not (folder / suite.prepare).is_file():
+        words = f"{suite.prepare} is not in the project's folder{_nearest_file(suite.prepare, folder)}"
+        yield doc.problem((*at, "prepare"), words)
+    at, pattern = (*at, "cases"), suite.cases
     if pattern.startswith("!"):
-        yield from _command(doc, (*at, "cases"), "cases", pattern[1:], folder)
+        yield from _command(doc, at, pattern[1:], folder)
         if suite.prepare:
-            yield doc.problem((*at, "prepare"), "prepare rewrites a case's file, and cases that a command lists have none")
+            yield doc.problem(at, "prepare rewrites the file of a case, and cases that a command lists have none")
     elif pattern.startswith("sources/"):
         source = pattern.split("/")[1]
         if source not in doc.model.sources:
-            yield doc.problem((*at, "cases"), f"sources.{source} is not declared{nearest(source, doc.model.sources)}")
-    elif PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
-        yield doc.problem((*at, "cases"), f"{pattern!r} must be a path inside the project's folder")
-    elif not any(folder.glob(pattern)):
-        yield doc.problem((*at, "cases"), f"{pattern} matches no file in {folder}")
+            yield doc.problem(at, f"sources.{source} is not declared{nearest(source, doc.model.sources)}")
+    elif not _inside(pattern):
+        yield doc.problem(at, f"{pattern!r} must be a path inside the project's folder")
+    elif pattern and not any(folder.glob(pattern)):
+        yield doc.problem(at, f"{pattern} matches no file in {folder}")
 
 
-def _command(doc: Doc, at: KeyPath, key: str, command: str, folder: Path) -> Iterator[Problem]:
+def _command(doc: Doc, at: KeyPath, command: str, folder: Path) -> Iterator[Problem]:
     """A command is an executable file of the project's folder, with arguments."""
-    name = next(iter(command.split()), "")
-    if not name or not (folder / name).is_file():
-        words = f"{key} names {name or 'nothing'}, which is not in the project's folder{_nearest_file(name, folder)}"
+    file = folder / next(iter(command.split()), "")
+    if not file.is_file():
+        words = f"{command!r} is no file in the project's folder{_nearest_file(command, folder)}"
         yield doc.problem(at, words)
-    elif not os.access(folder / name, os.X_OK):
-        yield doc.problem(at, f"{name} is not executable; run: chmod +x {folder / name}")
+    elif not os.access(file, os.X_OK):
+        yield doc.problem(at, f"{file.relative_to(folder)} is not executable; run: chmod +x {file}")
 
 
 def _nearest_file(name: str, folder: Path) -> str:
     return nearest(name, [str(path.relative_to(folder)) for path in (folder / "suites").glob("*") if path.is_file()])
 
 
+def _inside(path: str) -> bool:
+    return not PurePosixPath(path).is_absolute() and ".." not in PurePosixPath(path).parts
+
+
 def _suites_together(doc: Doc, folder: Path) -> Iterator[Problem]:
     names: set[str] = set()
-    heldout: dict[str, tuple[float, str]] = {}
+    shares: dict[str, tuple[float, str]] = {}
     for index, suite in enumerate(doc.model.suite):
         if suite.name in names:
-            yield doc.problem(("suite", index, "name"), f"two suites are named {suite.name}; give each a name of its own")
+            yield doc.problem(("suite", index, "name"), f"two suites are named {suite.name}; each needs its own name")
         names.add(suite.name)
-        for case in _case_files(suite, folder):
-            share, other = heldout.setdefault(case, (suite.heldout, suite.name))
+        # What a source holds is known at `project lock`, which asks this again; here its pattern stands for the files.
+        in_folder = suite.cases and _inside(suite.cases) and not suite.cases.startswith(("!", "sources/"))
+        for case in folder.glob(suite.cases) if in_folder else [suite.cases] if suite.cases else []:
+            share, other = shares.setdefault(str(case), (suite.heldout, suite.name))
             if share != suite.heldout:
-                words = f"{case} would be hidden in one suite and shown in another: {other} and {suite.name} need one heldout"
+                words = (
+                    f"{Path(case).name} would be hidden here and shown there; {other} and {suite.name} need one heldout"
+                )
                 yield doc.problem(("suite", index, "heldout"), words)
                 break
 
 
-def _case_files(suite: Suite, folder: Path) -> set[str]:
-    """The suite's files by name; a pattern over sources, which are not fetched yet, stands for its files."""
-    if suite.cases is None or suite.cases.startswith("!"):
-        return set()
-    if suite.cases.startswith(("sources/", "/")):
-        return {suite.cases}
-    return {str(path.relative_to(folder)) for path in folder.glob(suite.cases)}
-
-
 def _milestones(doc: Doc) -> Iterator[Problem]:
-    suites = {suite.name for suite in doc.model.suite}
     for index, milestone in enumerate(doc.model.milestone):
+        yield from _unknown_suites(doc, ("milestone", index, "needs"), milestone.needs, doc)
         for cases, (kind, _) in milestone.needs.items():
-            at: KeyPath = ("milestone", index, "needs", cases)
-            if cases.split("/", 1)[0] not in suites:
-                yield doc.problem(at, f"milestone needs {cases}, which is in no suite{nearest(cases.split('/', 1)[0], suites)}")
-            elif kind != "share":
-                yield doc.problem(at, f"a bound like {kind} is for measured suites (better); write a share like 0.99")
+            if kind != "share":
+                at: KeyPath = ("milestone", index, "needs", cases)
+                yield doc.problem(at, f"a bound like {kind} is for a measured suite; write a share like 0.99")
     credit = sum(milestone.credit for milestone in doc.model.milestone)
     if credit > 100:
         yield doc.problem(("milestone",), f"the milestones' credits add up to {credit:g}; 100 is all there is")
-
-
-def _followups(doc: Doc, folder: Path) -> Iterator[Problem]:
-    suites = {suite.name for suite in doc.model.suite}
-    for index, followup in enumerate(doc.model.followup):
-        if followup.suite not in suites:
-            yield doc.problem(("followup", index, "suite"), f"{followup.suite} is no suite{nearest(followup.suite, suites)}")
-        if not (folder / "followups" / followup.name / "goal.md").is_file():
-            yield doc.problem(("followup", index, "name"), f"followups/{followup.name}/goal.md is missing")

@@ -15,57 +15,58 @@ from sandbox.room import GIB
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT])(?:i?B)?")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?([smhd])")
-_UNIT_BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BOUND = re.compile(r"(<=|>=) ?(\d+(?:\.\d+)?)")
 _HOST_PORT = re.compile(r"[A-Za-z0-9.-]+:\d{1,5}")
+_BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def size(value: object) -> int:
+def _size(value: object) -> int:
     """Bytes of `"4G"`. The unit is asked for: 4 may mean four of anything."""
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError('must be a size with its unit, like "4G" or "512M"')
-    return int(float(match[1]) * _UNIT_BYTES[match[2]])
+    return int(float(match[1]) * _BYTES[match[2]])
 
 
-def seconds(value: object) -> float:
+def _duration(value: object) -> float:
     """Seconds of `"10m"`."""
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None or float(match[1]) == 0:
         raise ValueError('must be a duration with its unit, like "10s", "5m" or "2h"')
-    return float(match[1]) * _UNIT_SECONDS[match[2]]
+    return float(match[1]) * _SECONDS[match[2]]
 
 
-def micro_dollars(value: object) -> int:
+def _money(value: object) -> int:
+    """Micro-dollars of an amount in USD."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
         raise ValueError("must be an amount in USD above 0, like 15 or 0.5, without a currency sign")
     return round(value * 1_000_000)
 
 
-def network(value: object) -> str | tuple[str, ...]:
+def _network(value: object) -> object:
     if value in ("none", "open"):
-        return str(value)
-    if isinstance(value, tuple) and value and all(isinstance(host, str) and _HOST_PORT.fullmatch(host) for host in value):
+        return value
+    if isinstance(value, tuple) and value and all(isinstance(one, str) and _HOST_PORT.fullmatch(one) for one in value):
         return value
     raise ValueError('must be "none", "open" or a list of "host:port"')
 
 
-def threshold(value: object) -> tuple[str, float]:
+def _threshold(value: object) -> tuple[str, float]:
     """`0.99` is a share of cases; `"<= 1.0"` and `">= 2"` bound the geometric mean of a measured suite."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
         return ("share", float(value))
     match = _BOUND.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError('must be a share above 0 and up to 1, like 0.99, or for a measured suite a bound like "<= 1.0"')
+        raise ValueError('must be a share above 0 and up to 1, like 0.99; for a measured suite a bound like "<= 1.0"')
     return (match[1], float(match[2]))
 
 
-Network = Annotated[str | tuple[str, ...], BeforeValidator(network)]
-Size = Annotated[int, BeforeValidator(size)]
-Seconds = Annotated[float, BeforeValidator(seconds)]
-MicroDollars = Annotated[int, BeforeValidator(micro_dollars)]
-Threshold = Annotated[tuple[str, float], BeforeValidator(threshold)]
+Size = Annotated[int, BeforeValidator(_size)]
+Seconds = Annotated[float, BeforeValidator(_duration)]
+MicroDollars = Annotated[int, BeforeValidator(_money)]
+Network = Annotated[str | tuple[str, ...], BeforeValidator(_network)]
+Threshold = Annotated[tuple[str, float], BeforeValidator(_threshold)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -85,17 +86,17 @@ class Image(Section):
     packages: Strings = ()
     base: Text = "debian:bookworm"
     judge: Strings | None = None
-    dockerfile: Text | None = None
+    dockerfile: str = ""
 
 
 class Source(Section):
-    deb: Text | None = None
-    src: Text | None = None
-    url: Text | None = None
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    git: Text | None = None
-    commit: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = None
-    path: Text | None = None
+    deb: str = ""
+    src: str = ""
+    url: str = ""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] = ""
+    git: str = ""
+    commit: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] = ""
+    path: str = ""
     show: bool = False
 
 
@@ -121,20 +122,20 @@ class Limits(Section):
 
 class Suite(Section):
     name: Name
-    cases: Text | None = None
-    generate: Text | None = None
-    count: Annotated[int, Field(ge=1)] | None = None
-    prepare: Text | None = None
-    run: Text | None = None
+    cases: str = ""
+    generate: str = ""
+    count: Annotated[int, Field(ge=0)] = 0
+    prepare: str = ""
+    run: str = ""
     steps: Strings = ()
-    verifier: Text | None = None
+    verifier: str = ""
     room: Literal["judge", "build"] = "judge"
-    results: Text | None = None
+    results: str = ""
     variants: Strings = ()
     heldout: Share = 0.0
     when: Literal["fast", "gate", "main"] = "fast"
     time: Seconds = 10.0
-    better: Literal["lower", "higher"] | None = None
+    better: Literal["lower", "higher", ""] = ""
     allow: Strings = ()
 
 
@@ -166,16 +167,18 @@ class ProjectFile(Section):
     suite: Annotated[tuple[Suite, ...], Field(min_length=1)]
     network: Network = "none"
     forbid: Strings = ()
-    sources: dict[Name, Source] = Field(default_factory=dict)
+    sources: dict[Name, Source] = {}
     seed: Seed | None = None
     limits: Limits = Limits()
-    roles: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=lambda: {"builder": 1})
+    roles: dict[str, Annotated[int, Field(ge=1)]] = {"builder": 1}
     budget: Budget = Budget()
     milestone: tuple[Milestone, ...] = ()
     followup: tuple[FollowUp, ...] = ()
 
 
 class PlannedTask(Section):
+    """A task that the board begins with. `after` names earlier tasks of the file; the board gives them ids."""
+
     name: Name
     title: Text
     why: Text
@@ -185,21 +188,25 @@ class PlannedTask(Section):
 
 
 class PlanFile(Section):
-    """`plan.toml`: the tasks that the board begins with. `after` names other tasks of this file."""
+    """`plan.toml`."""
 
     task: Annotated[tuple[PlannedTask, ...], Field(min_length=1)]
 
 
-class ReferenceFile(Section):
-    """`reference/expect.toml`: the share each suite must reach, and what the reference alone may have."""
+class Expectation(Section):
+    """`reference/expect.toml`: the share each suite must reach (default all), and what the reference alone may have."""
 
-    suites: dict[str, Share] = Field(default_factory=dict)
+    suites: dict[str, Share] = {}
     allow: Strings = ()
     packages: Strings = ()
 
 
-class CheatFile(Section):
-    """`cheats/NAME/expect.toml`: by what means the cheat must be caught, and what shows that it was that."""
+class Cheat(Section):
+    """`cheats/NAME/expect.toml`: a way to look right without being it, and the means that must catch it.
+
+    It is caught when it passes at most the share `passes` of the cases and was stopped by what was meant to: `reason`
+    stands in the reasons of most cases it lost, and every case drawn as the twist `loses` is among these.
+    """
 
     caught: Text
     reason: str = ""

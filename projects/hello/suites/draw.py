@@ -1,11 +1,24 @@
-"""Rewrites a case of `greet` for this run: the same shape of input, with other names and the answer that belongs to them."""
+"""Rewrites a case of `greet` for this run: input of the same shape, with other names and the answer they ask for."""
 
 from collections.abc import Callable
 from random import Random
 
 from verifiers.drawing import Draw, Prepared
 
-FIRST = ["Ada", "Alan", "Barbara", "Claude", "Dorothy", "Edsger", "Frances", "Grace", "Hedy", "Ivan", "Joan", "Katherine"]
+FIRST = [
+    "Ada",
+    "Alan",
+    "Barbara",
+    "Claude",
+    "Dorothy",
+    "Edsger",
+    "Frances",
+    "Grace",
+    "Hedy",
+    "Ivan",
+    "Joan",
+    "Katherine",
+]
 FAMILY = ["Hopper", "Lovelace", "Turing", "Liskov", "Shannon", "Vaughan", "Dijkstra", "Allen", "Lamarr", "Clarke"]
 
 RULES: dict[str, Callable[[list[str]], list[str]]] = {

@@ -1,0 +1,126 @@
+"""A run keeps its own copy of what it was started with (P11), and knows when that copy is not whole."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from orchestrator import prompts
+from orchestrator.project import LockDiffers, load
+from orchestrator.project.freezing import PRIVATE, Frozen, freeze, load_frozen, overlaid
+from verifiers.suites import LockedCase
+
+HELLO = Path(__file__).parents[2] / "projects" / "hello"
+CASES = (
+    LockedCase("greet/plain-one", "greet", "suites/greet/plain-one.txt", False),
+    LockedCase("greet/loud-one", "greet", "suites/greet/loud-one.txt", True, ("inverse",), ("suites/greet/names.h",)),
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(HELLO, tmp_path / "hello"))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "hello-1").mkdir()
+    return tmp_path / "hello-1"
+
+
+def frozen(folder: Path, run: Path) -> Frozen:
+    return freeze(load(folder), run, CASES, {"image": "sha256:1"}, {"builder": "scripted:team.toml"})
+
+
+def test_a_run_whose_project_was_edited_goes_on_with_the_same_digests(folder: Path, run: Path) -> None:
+    before = frozen(folder, run)
+    for name in ("goal.md", "prompts/all.md", "suites/look.sh", "seed/README.md", "project.toml"):
+        (folder / name).write_text("edited")
+    after = load_frozen(run)
+    assert after.lock.digests == before.lock.digests
+    assert after.project.goal == before.project.goal
+    assert (after.project.folder / "suites/look.sh").read_bytes() == (HELLO / "suites/look.sh").read_bytes()
+
+
+def test_an_upgrade_does_not_change_what_a_run_tells_its_seats(
+    folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = frozen(folder, run)
+    newer = Path(shutil.copytree(prompts.SHIPPED, tmp_path / "newer"))
+    (newer / "builder.md").write_text("You build otherwise now.\n")
+    monkeypatch.setattr(prompts, "SHIPPED", newer)
+    assert load_frozen(run).prompts == before.prompts
+
+
+def test_the_version_that_a_run_records_is_the_one_that_is_released(folder: Path, run: Path) -> None:
+    released = tomllib.loads((HELLO.parents[1] / "pyproject.toml").read_text())["project"]["version"]
+    assert frozen(folder, run).lock.orchestrator == released
+
+
+def test_cases_come_back_as_they_were_locked(folder: Path, run: Path) -> None:
+    frozen(folder, run)
+    assert load_frozen(run).cases == CASES
+
+
+def test_freezing_again_changes_nothing(folder: Path, run: Path) -> None:
+    before = frozen(folder, run)
+    (folder / "goal.md").write_text("edited")
+    assert frozen(folder, run) == before
+
+
+def test_a_copy_without_its_lock_was_never_frozen(folder: Path, run: Path) -> None:
+    frozen(folder, run)
+    (run / "lock.json").unlink()  # as if the process died before it was written
+    (run / "frozen/project/goal.md").write_text("half")
+    assert frozen(folder, run).project.goal == load(folder).goal
+
+
+@pytest.mark.parametrize(
+    "name", ["project/suites/look.sh", "project/seed/README.md", "prompts/builder.md", "cases.json", "project/more.txt"]
+)
+def test_a_copy_that_somebody_edited_is_refused_with_exit_code_6(folder: Path, run: Path, name: str) -> None:
+    frozen(folder, run)
+    with (run / "frozen" / name).open("a") as file:
+        file.write("\n")
+    with pytest.raises(LockDiffers, match="changed since the run was started") as caught:
+        load_frozen(run)
+    assert caught.value.exit_code == 6
+
+
+def test_private_files_are_part_of_the_project_and_not_of_its_folder(
+    folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "private/hello/suites/greet/plain-secret.txt"
+    secret.parent.mkdir(parents=True)
+    secret.write_text("greet/plain.sh\n--- input\nAda\n--- output\nHello, Ada\n")
+    plain = frozen(folder, run).lock.digests["verifiers"]
+    monkeypatch.setenv(PRIVATE, str(tmp_path / "private"))
+    with overlaid(folder) as project:
+        assert (project.folder / "suites/greet/plain-secret.txt").exists()
+        (tmp_path / "hello-2").mkdir()
+        assert freeze(project, tmp_path / "hello-2", CASES, {}, {}).lock.digests["verifiers"] != plain
+    assert not (folder / "suites/greet/plain-secret.txt").exists()
+
+
+def test_a_prompt_is_ours_then_the_projects_for_all_then_for_the_role(folder: Path) -> None:
+    (folder / "prompts/all.md").write_text("For all.\n")
+    (folder / "prompts/builder.md").write_text("For builders.\n")
+    text = prompts.compose("builder", load(folder))
+    assert text.startswith("You build the thing described in /team/GOAL.md")
+    assert text.index("House rules") < text.index("For all.") < text.index("For builders.")
+
+
+def test_a_role_of_the_projects_own_is_told_only_the_projects_words(folder: Path) -> None:
+    (folder / "prompts/poet.md").write_text("You write verse.\n")
+    file = folder / "project.toml"
+    file.write_text(file.read_text().replace("builder = 4", "builder = 4\npoet = 1"))
+    (folder / "prompts/all.md").write_text("For all.\n")
+    assert prompts.compose("poet", load(folder)) == "You write verse.\n\nFor all.\n"
+
+
+@pytest.mark.parametrize("role", ["builder", "planner"])
+def test_shipped_prompts_leave_no_blank_to_fill_in(role: str) -> None:
+    assert "{" not in prompts.compose(role, load(HELLO))
