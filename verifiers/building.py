@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import shutil
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from secrets import token_hex
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 
@@ -36,9 +36,11 @@ BUILD_ENV: Final = {
 }
 
 COPY = """
+from=$1 to=$2
+shift 2
 for path; do
-    [ -e "/sources/$path" ] || { echo "the build left no $path"; exit 1; }
-    cp -RP -- "/sources/$path" /workspace/ || exit 1
+    [ -e "$from/$path" ] || { echo "the build left no $path"; exit 1; }
+    cp -RP -- "$from/$path" "$to/" || exit 1
 done
 """
 
@@ -51,6 +53,14 @@ class Built:
     artifacts: Path
 
 
+class Runs(Protocol):
+    """As much of a `Room` as a judge needs."""
+
+    async def run(self, command: Command) -> Result: ...
+
+    async def stop(self) -> None: ...
+
+
 class Rooms:
     """Opens a judge's rooms, each under a name of its own, and takes them and their folders away again."""
 
@@ -60,14 +70,29 @@ class Rooms:
         self._spec = RoomSpec("", labels, plan.image, env=BUILD_ENV, limits=plan.limits, user=user, scratch_exec=False)
 
     @asynccontextmanager
-    async def open(self, **changes: object) -> AsyncIterator[Room]:
+    async def open(self, **changes: object) -> AsyncIterator[Runs]:
         """A room that differs from a build room in `changes`, stopped at the end even when cancelled."""
-        room = await self._engine.open(replace(self._spec, name=f"judge-{token_hex(6)}", **changes))  # type: ignore[arg-type]  # fields by name
+        spec = replace(self._spec, name=f"judge-{token_hex(6)}", **changes)  # type: ignore[arg-type]  # fields by name
+        room: Runs = await self._engine.open(spec) if spec.root else await self._open_on_host(spec)
         try:
             yield room
         finally:
             with anyio.CancelScope(shield=True):
                 await room.stop()
+
+    async def _open_on_host(self, spec: RoomSpec) -> Runs:
+        """A room of the `local` engine, which shows everything where it lies: our words for places are put right."""
+        places = [(mount.target, str(mount.source)) for mount in spec.mounts]
+        places += [(WORKSPACE, str(spec.workspace))] if spec.workspace else []
+
+        def seen(word: str) -> str:
+            for target, source in places:
+                if word == target or word.startswith(target + "/"):
+                    return source + word[len(target) :]
+            return word
+
+        env = {name: seen(value) for name, value in spec.env.items() if name not in ("PATH", "HOME")}
+        return _OnHost(await self._engine.open(replace(spec, env=env)), seen)
 
     @asynccontextmanager
     async def folder(self) -> AsyncIterator[Path]:
@@ -89,7 +114,7 @@ class Rooms:
             await anyio.to_thread.run_sync(lambda: shutil.rmtree(path, ignore_errors=True))
 
     @asynccontextmanager
-    async def unpacked(self, tree: Tree, workspace: Path, **changes: object) -> AsyncIterator[Room]:
+    async def unpacked(self, tree: Tree, workspace: Path, **changes: object) -> AsyncIterator[Runs]:
         """A room of the image with the tree in its workspace. The tar is read inside the room alone."""
         async with self.open(workspace=workspace, scratch_exec=True, **changes) as room:
             argv = ("tar", "-x", "--no-same-owner", "-C", WORKSPACE)
@@ -97,6 +122,18 @@ class Rooms:
             if not done.ok:
                 raise RoomError(f"tree {tree.id} could not be unpacked: {last_line(done.stderr)}")
             yield room
+
+
+class _OnHost:
+    """A room without isolation, whose commands name places as every other room's do."""
+
+    def __init__(self, room: Room, seen: Callable[[str], str]) -> None:
+        self._room = room
+        self._seen = seen
+        self.stop = room.stop
+
+    async def run(self, command: Command) -> Result:
+        return await self._room.run(replace(command, argv=tuple(map(self._seen, command.argv))))
 
 
 class Builds:
@@ -172,7 +209,7 @@ class Builds:
             if ".." in PurePosixPath(path).parts or path.startswith("/"):
                 raise ValueError(f"build.artifacts: {path!r} must be inside the tree")
         async with self._rooms.open(workspace=artifacts, mounts=(Mount(workspace, TREE),)) as room:
-            argv = ("sh", "-c", COPY, "copy", *(self._plan.build.artifacts or (".",)))
+            argv = ("sh", "-c", COPY, "copy", TREE, WORKSPACE, *(self._plan.build.artifacts or (".",)))
             done = await room.run(Command(argv, time_s=UNPACK_S))
         return build if done.ok else replace(build, ok=False, reason=last_line(done.stdout or done.stderr))
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
 import pytest
 
-from sandbox.room import Engine, RootFs
-from tests.verifiers.plain_bubblewrap import PlainBubblewrap
+from sandbox.bubblewrap import BubblewrapEngine
+from sandbox.room import Engine, EngineUnavailable, RootFs
 from tests.verifiers.tiny import make_plan, make_project, make_root
 from verifiers.cases import expand
 from verifiers.suites import JudgePlan
@@ -25,9 +26,23 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> RootFs:
     return make_root(tmp_path_factory.mktemp("root"))
 
 
+@pytest.fixture(scope="session")
+def rooms_home() -> Iterator[Path]:
+    """A place that every room's user can walk to."""
+    with tempfile.TemporaryDirectory(prefix="judge-tests-", dir="/var/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    yield PlainBubblewrap()
+def engine(rooms_home: Path) -> Iterator[Engine]:
+    engine = BubblewrapEngine(rooms_home)
+    try:
+        engine.check()
+    except EngineUnavailable as error:
+        pytest.skip(str(error))
+    yield engine
+    anyio.run(engine.sweep, "test", 1_000)
 
 
 @pytest.fixture

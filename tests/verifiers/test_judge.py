@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.local import LocalEngine
 from sandbox.room import Engine, Labels, Room, RoomError, RoomSpec
 from tests.verifiers.tiny import HONEST, UNIT_OK, candidate
 from verifiers.judge import RoomJudge
@@ -46,6 +47,15 @@ async def test_the_honest_pass_everything_and_every_asked_case_gets_one_verdict(
     assert not card.void and card.build.ok
     assert card.passed() == set(card.verdicts) == end_cases(plan) | {"unit/parser::sums", "unit/parser::calls"}
     assert told == dict.fromkeys(card.verdicts, 1)
+
+
+async def test_where_nothing_isolates_the_verdicts_are_the_same(plan: JudgePlan, rooms_home: Path) -> None:
+    bare = replace(plan, image=None, judge_root=None)
+    judge = judge_of(LocalEngine(rooms_home), bare)
+    card = await judge.judge(candidate(), Selection.full())
+    assert card.passed() == set(card.verdicts) == end_cases(plan) | {"unit/parser::sums", "unit/parser::calls"}
+    card = await judge.judge(candidate(script("exit 0")), Selection.of(frozenset({"end"})))
+    assert len(card.verdicts) == len(end_cases(plan)) and not card.passed()
 
 
 @pytest.mark.parametrize(

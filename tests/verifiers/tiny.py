@@ -30,7 +30,8 @@ def prepare(text, name, draw):
     return Prepared({name: text}, aborted if inverse else well, meanings={well: "ended well", aborted: "aborted"})
 """
 MAKE = """#!/bin/sh
-"$ARTIFACTS/solve" "$CASE" "$OUT/a" >/tmp/log 2>&1 || { echo "ERROR compile: $(tail -n 1 /tmp/log)"; exit 1; }
+log="${TMPDIR:-/tmp}/log"
+"$ARTIFACTS/solve" "$CASE" "$OUT/a" >"$log" 2>&1 || { echo "ERROR compile: $(tail -n 1 "$log")"; exit 1; }
 """
 UNIT = """#!/bin/sh
 cat unit.txt

@@ -7,9 +7,11 @@ const PROGRAM: &str = ".globl _start\n_start:\n\tmov $60, %eax\n\txor %edi, %edi
 
 fn main() {
     let out = std::env::args().skip_while(|word| word != "-o").nth(1).expect("error: no -o");
-    fs::write("/tmp/a.s", PROGRAM).expect("error: /tmp is not writable");
-    run(Command::new("as").args(["-o", "/tmp/a.o", "/tmp/a.s"]));
-    run(Command::new("ld").args(["-o", &out, "/tmp/a.o"]));
+    let assembly = std::env::temp_dir().join("a.s");
+    let object = assembly.with_extension("o");
+    fs::write(&assembly, PROGRAM).expect("error: no room for temporary files");
+    run(Command::new("as").arg("-o").arg(&object).arg(&assembly));
+    run(Command::new("ld").arg("-o").arg(out).arg(&object));
 }
 
 fn run(command: &mut Command) {

@@ -11,9 +11,11 @@ fn main() {
     let drawn = text.rsplit("return ").next().unwrap_or("");
     let digits: String = drawn.chars().take_while(|c| c.is_ascii_digit()).collect();
     let program = format!(".globl _start\n_start:\n\tmov $60, %eax\n\tmov ${}, %edi\n\tsyscall\n", digits);
-    fs::write("/tmp/a.s", program).expect("error: /tmp is not writable");
-    run(Command::new("as").args(["-o", "/tmp/a.o", "/tmp/a.s"]));
-    run(Command::new("ld").args(["-o", out, "/tmp/a.o"]));
+    let assembly = std::env::temp_dir().join("a.s");
+    let object = assembly.with_extension("o");
+    fs::write(&assembly, program).expect("error: no room for temporary files");
+    run(Command::new("as").arg("-o").arg(&object).arg(&assembly));
+    run(Command::new("ld").arg("-o").arg(out).arg(&object));
 }
 
 fn run(command: &mut Command) {
