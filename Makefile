@@ -22,7 +22,7 @@ check: setup
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -rs
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -rs
 
 lock:
 	PYTHON="$(PYTHON)" setup/lock.sh

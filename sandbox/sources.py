@@ -248,7 +248,7 @@ async def _unpack(archive: Path, folder: str, into: Path) -> Path:
     Most archives hold everything below one folder named after the version; that folder is left out, so that paths do
     not change with versions.
     """
-    top = await anyio.to_thread.run_sync(_common_top, archive)
+    top = await anyio.to_thread.run_sync(_common_top, archive, folder)
     inner = [part for part in PurePosixPath(top, folder).parts if part != "/"]
     where = ["/".join(inner)] if inner else []
     strip = f"--strip-components={len(inner)}"
@@ -261,8 +261,12 @@ async def _unpack(archive: Path, folder: str, into: Path) -> Path:
     return into
 
 
-def _common_top(archive: Path) -> str:
-    """The one folder that holds everything in the tar; empty if there is none."""
+def _common_top(archive: Path, folder: str) -> str:
+    """The one folder that holds everything in the tar; empty if there is none.
+
+    Where a folder is asked for, the first name decides, because it has to be there anyway: reading all names of a
+    large archive takes as long as unpacking it.
+    """
     tops: set[str] = set()
     with tarfile.open(archive) as tar:
         for member in tar:
@@ -272,7 +276,9 @@ def _common_top(archive: Path) -> str:
             tops.update(parts[:1])
             if len(tops) > 1:
                 return ""
-    return tops.pop() if tops else ""
+            if folder and tops:
+                break
+    return "" if tops == {folder.split("/")[0]} else "".join(tops)
 
 
 def _download(url: str, file: Path) -> None:
