@@ -16,7 +16,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "project": ("orchestrator.cli.readiness:project", "Lock a project's folder, or prove its judge: lock, check."),
     "start": ("orchestrator.cli.starting:start", "Start a run in a process of its own, and look at it."),
     "runs": ("orchestrator.cli.looking:runs", "All runs here, ended and aborted ones too."),
-    "resume": ("orchestrator.cli.starting:resume", "Go on, after pause, stop, crash, reboot or upgrade."),
+    "resume": ("orchestrator.cli.steering:resume", "Go on, after pause, stop, crash, reboot or upgrade."),
     "pause": ("orchestrator.cli.steering:pause", "Start nothing new."),
     "stop": ("orchestrator.cli.steering:stop", "Drain, then end."),
     "status": ("orchestrator.cli.looking:status", "One screen: healthy? progressing? cost? stuck on what?"),

@@ -1,4 +1,4 @@
-"""`start` and `resume`: what was asked is resolved and shown, then a process of its own works and the terminal looks."""
+"""`start`: what was asked is resolved and shown; then a process of its own works, and the terminal only looks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,9 +20,9 @@ from sandbox.engines import choose
 from agents.models.base import Model, Usage
 from agents.models.choose import FORMS, KEYS, OPEN, ModelNotReady, ModelUnknown, make, parse
 from orchestrator.cli.failures import Failure
-from orchestrator.cli.launch import last_seq, look, spawn, tell, utc_now
-from orchestrator.cli.manners import LOGS, DryRun, Json, Logs, Run, give, hint
-from orchestrator.cli.places import STATE, find, fresh_name, live_pid
+from orchestrator.cli.launch import look, spawn, utc_now
+from orchestrator.cli.manners import LOGS, Json, Logs, give, hint
+from orchestrator.cli.places import STATE, fresh_name, live_pid
 from orchestrator.preparing import prepare
 from orchestrator.prices import Prices
 from orchestrator.project import load
@@ -35,7 +34,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store, reading
 from orchestrator.watch import queries, render
 from orchestrator.watch.encode import plain
-from orchestrator.watch.journal import Entry, Line, entries, spoken
+from orchestrator.watch.journal import Entry, Line, spoken
 from orchestrator.watch.text import money
 from sandbox.home import state_home
 
@@ -184,55 +183,6 @@ def watch(run: Path, after: int, as_json: bool) -> int:
         typer.echo(render.status(result))
         hint(f"report    python -m orchestrator report {run.name}    (reveals the held-out results)", as_json)
     return 0 if result.healthy else 1
-
-
-def resume(run: Run = None, dry_run: DryRun = False, as_json: Json = False, logs: Logs = LOGS) -> None:
-    """Go on, after pause, stop, crash, reboot or upgrade.
-
-    Example: python -m orchestrator resume c-compiler-2
-    """
-    folder = find(logs, run)
-    began, mark = time.monotonic(), last_seq(folder)
-    live = live_pid(folder) is not None
-    if not dry_run:
-        if live:
-            tell(folder, "resume")
-        else:
-            spawn(folder)
-    with reading(folder / STATE) as db:
-        new = entries(db, after=mark)
-        state = queries.state_of(db, live or not dry_run)
-    continued = sum(entry.kind == "session-continued" for entry in new)
-    cut = sum(entry.kind == "session-ended" for entry in new)
-    result = Resumed(
-        folder.name,
-        utc_now(),
-        round(time.monotonic() - began, 1),
-        {"continued": continued, "cut": cut, "collected": None},
-        None,
-        None,
-        state,
-        dry_run,
-    )
-    give("resume", result, as_json, lambda done: render_resumed(done, live))
-
-
-@dataclass(frozen=True)
-class Resumed:
-    run: str
-    as_of: datetime
-    seconds: float
-    sessions: dict[str, int | None]
-    requests_resent: int | None
-    verdicts_kept: int | None
-    state: str
-    dry_run: bool
-
-
-def render_resumed(done: Resumed, live: bool) -> str:
-    if done.dry_run:
-        return f"would resume {done.run}" + (" (its process is live)" if live else " in a new process")
-    return f"{done.run}   {done.state} again after {done.seconds} s; {done.sessions['continued']} sessions go on"
 
 
 def _name(name: str | None, logs: Path) -> str | None:

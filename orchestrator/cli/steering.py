@@ -1,8 +1,9 @@
-"""Commands that change a run: `pause`, `stop`, `set`, `say`, a person's tasks. Each is journalled and can be repeated."""
+"""Commands that change a run: `resume`, `pause`, `stop`, `set`, `say`, tasks of people. All are journalled."""
 
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -10,10 +11,12 @@ from typing import Annotated, Any, Final
 import typer
 
 from orchestrator.cli.failures import Failure
-from orchestrator.cli.launch import change_setting, last_seq, look, tell, utc_now
+from orchestrator.cli.launch import change_setting, last_seq, look, spawn, tell, utc_now
 from orchestrator.cli.manners import LOGS, DryRun, Json, Logs, Run, give, hint
-from orchestrator.cli.places import find, live_pid
-from orchestrator.watch.journal import Entry, Line, spoken
+from orchestrator.cli.places import STATE, find, live_pid
+from orchestrator.store import reading
+from orchestrator.watch import queries
+from orchestrator.watch.journal import Entry, Line, entries, spoken
 from orchestrator.watch.text import clock
 
 SETTINGS: Final = {"budget": ("budget", 1_000_000, int), "hours": ("hours", 1, float)}
@@ -29,6 +32,55 @@ class Done:
     did: str
     dry_run: bool
     answer: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Resumed:
+    run: str
+    as_of: datetime
+    seconds: float
+    sessions: dict[str, int | None]
+    requests_resent: int | None
+    verdicts_kept: int | None
+    state: str
+    dry_run: bool
+
+
+def resume(run: Run = None, dry_run: DryRun = False, as_json: Json = False, logs: Logs = LOGS) -> None:
+    """Go on, after pause, stop, crash, reboot or upgrade.
+
+    Example: python -m orchestrator resume c-compiler-2
+    """
+    folder = find(logs, run)
+    began, mark = time.monotonic(), last_seq(folder)
+    live = live_pid(folder) is not None
+    if not dry_run:
+        if live:
+            tell(folder, "resume")
+        else:
+            spawn(folder)
+    with reading(folder / STATE) as db:
+        new = entries(db, after=mark)
+        state = queries.state_of(db, live or not dry_run)
+    continued = sum(entry.kind == "session-continued" for entry in new)
+    cut = sum(entry.kind == "session-ended" for entry in new)
+    result = Resumed(
+        run=folder.name,
+        as_of=utc_now(),
+        seconds=round(time.monotonic() - began, 1),
+        sessions={"continued": continued, "cut": cut, "collected": None},
+        requests_resent=None,
+        verdicts_kept=None,
+        state=state,
+        dry_run=dry_run,
+    )
+    give("resume", result, as_json, lambda done: _resumed(done, live))
+
+
+def _resumed(done: Resumed, live: bool) -> str:
+    if done.dry_run:
+        return f"would resume {done.run}" + (" (its process is live)" if live else " in a new process")
+    return f"{done.run}   {done.state} again after {done.seconds} s; {done.sessions['continued']} sessions go on"
 
 
 def pause(

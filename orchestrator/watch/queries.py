@@ -110,16 +110,17 @@ def state_of(db: sqlite3.Connection, alive: bool) -> str:
 
 def as_of(db: sqlite3.Connection, alive: bool, now: datetime) -> datetime:
     """Now for a live run; for another the moment it last did anything."""
-    row = db.execute("SELECT at FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
+    people = "('revealed', 'condition-changed')"
+    row = db.execute(f"SELECT at FROM journal WHERE kind NOT IN {people} ORDER BY seq DESC LIMIT 1").fetchone()
     return now if alive or row is None else when(row["at"])
 
 
 def elapsed_s(db: sqlite3.Connection, at: datetime) -> float:
     """Seconds in which a process worked on the run, by the journal: epochs end with their last entry."""
-    spans = db.execute("SELECT epoch, min(at) AS first, max(at) AS last FROM journal GROUP BY epoch").fetchall()
-    total = sum((when(row["last"]) - when(row["first"])).total_seconds() for row in spans)
-    ended = db.execute("SELECT at FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
-    return total + ((at - when(ended["at"])).total_seconds() if ended else 0.0)
+    spans = db.execute("SELECT min(at) AS first, max(at) AS last FROM journal WHERE at <= ? GROUP BY epoch", (iso(at),))
+    ends = [(when(row["first"]), when(row["last"])) for row in spans]
+    worked = sum((last - first).total_seconds() for first, last in ends)
+    return worked + (at - ends[-1][1]).total_seconds() if ends else 0.0
 
 
 def counts_at(db: sqlite3.Connection, at: datetime) -> dict[str, tuple[int, int]]:

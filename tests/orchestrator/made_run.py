@@ -9,9 +9,10 @@ from pathlib import Path
 
 import anyio
 
-from orchestrator.records import Attempt, AttemptState, Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
+from agents.models.base import Usage
+from orchestrator.records import AttemptState, Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
 from orchestrator.settings import Settings
-from orchestrator.store import Store, Tx, changes
+from orchestrator.store import Store, Tx, attempts, changes, tasks
 from orchestrator.store.rows import insert, update
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
@@ -19,7 +20,9 @@ BEGAN = datetime(2026, 3, 14, 9, 0, tzinfo=UTC)
 HOSTILE = "bit-fields \x1b[2J\x1b]0;owned\x07 <script>alert(1)</script> \u202ewider"
 ROLES = ("planner", "builder", "builder", "builder")
 MODEL = "anthropic/claude-opus-4-6"
-CASES = tuple(f"torture/{number:08d}-1@x86_64" for number in range(40)) + tuple(f"unit/u{number}" for number in range(4))
+CASES = tuple(f"torture/{number:08d}-1@x86_64" for number in range(40)) + tuple(
+    f"unit/u{number}" for number in range(4)
+)
 HELDOUT = tuple(f"torture/held-{number}" for number in range(10))
 BOUNCED = {4: "torture/00000002-1@x86_64", 9: "torture/00000005-1@x86_64"}  # change number → case it lost
 
@@ -65,7 +68,7 @@ def card(passed: int, tree: str, *, lost: str = "", units: int = 4) -> Scorecard
     """The first `passed` torture cases pass, but for one that is lost."""
     verdicts = {}
     for number, case in enumerate(CASES):
-        good = (number < passed or case.startswith("unit/u") and int(case[6:]) < units) and case != lost
+        good = (number < passed or (case.startswith("unit/u") and int(case[6:]) < units)) and case != lost
         reason = "" if good else "run: exit 134, expected 0"
         verdicts[case] = Verdict(case, Outcome.PASS if good else Outcome.FAIL, 0.1, reason)
     return Scorecard(tree, "full", Build(True, 3.0), verdicts)
@@ -81,14 +84,18 @@ def heldout(passed: int, tree: str) -> Scorecard:
 def make_run(logs: Path, name: str = "c-compiler-2", *, ended: bool = True, metered: bool = True) -> Path:
     """A dozen changes of four seats in two hours: ten landed, C4 and C9 bounced."""
     folder = logs / name
-    (folder / "project" / "suites" / "torture").mkdir(parents=True)
-    (folder / "project" / "suites" / "unit").mkdir()
+    (folder / "frozen" / "project" / "suites" / "torture").mkdir(parents=True)
+    (folder / "frozen" / "project" / "suites" / "unit").mkdir()
     for file in ("suites/run.sh", "suites/torture/a", "suites/unit/b"):
-        (folder / "project" / file).write_text("#!/bin/sh\n")
-        (folder / "project" / file).chmod(0o755)
-    (folder / "project" / "goal.md").write_text("A C compiler.\n")
-    (folder / "project" / "project.toml").write_text(PROJECT)
-    (folder / "lock.json").write_text(json.dumps({"project": "sha256:e75d", "image": "sha256:aa11", "gaps": ["no cpu share"]}))
+        (folder / "frozen" / "project" / file).write_text("#!/bin/sh\n")
+        (folder / "frozen" / "project" / file).chmod(0o755)
+    (folder / "frozen" / "project" / "seed").mkdir()
+    (folder / "frozen" / "project" / "seed" / "README.md").write_text("empty\n")
+    (folder / "frozen" / "project" / "goal.md").write_text("A C compiler.\n")
+    (folder / "frozen" / "project" / "project.toml").write_text(PROJECT)
+    (folder / "lock.json").write_text(
+        json.dumps({"project": "sha256:e75d", "image": "sha256:aa11", "gaps": ["no cpu share"]})
+    )
     settings = Settings(
         name=name, project="projects/c-compiler", agents=len(ROLES), models={"": MODEL}, budget=20_000_000, hours=72.0
     )
@@ -121,13 +128,15 @@ def _steps(name: str, ended: bool, metered: bool) -> list[tuple[float, Callable[
 
 
 def _begin(tx: Tx, name: str) -> None:
-    tx.journal("run-started", name=name, project="c-compiler", lock="sha256:e75d", agents=4, models={"": MODEL}, by="ada")
+    tx.journal(
+        "run-started", name=name, project="c-compiler", lock="sha256:e75d", agents=4, models={"": MODEL}, by="ada"
+    )
     changes.add_scorecard(tx, card(0, "tree0", units=0), commit="commit0")
     for number in range(1, 14):
         title = HOSTILE if number == 4 else f"cases of kind {number}"
         cases = (BOUNCED.get(number, f"torture/{number:08d}-1@x86_64"),)
-        insert(tx, "task", Task(f"T{number}", title, TaskState.READY, TaskSource.CASES, tx.now, cases=cases, order=number))
-        tx.journal("task-added", task=f"T{number}", title=title, source="cases", by="run", cases=list(cases))
+        task = Task(f"T{number}", title, TaskState.READY, TaskSource.CASES, tx.now, "run", cases=cases, order=number)
+        tasks.add(tx, task)
 
 
 def _session(tx: Tx, seat: int) -> None:
@@ -141,21 +150,32 @@ def _submit(tx: Tx, number: int, metered: bool) -> None:
     seat, task = f"agent-{1 + number % 4:02d}", f"T{number}"
     session = f"{seat}/1"
     tx.journal("claimed", seat, task=task, session=session, plan="look at src/abi.rs")
-    tx.journal("call", seat, session=session, turn=number, name="shell", brief="cargo test\x1b[31m", seconds=4.2, failed=False)
+    tx.journal(
+        "call", seat, session=session, turn=number, name="shell", brief="cargo test\x1b[31m", seconds=4.2, failed=False
+    )
     tx.journal("verified", seat, session=session, what="fast", passed=18, total=20, seconds=31.0)
     if metered:
-        usage = json.dumps({"input": 1000, "output": 500, "cache_read": 9000, "cache_write_5m": 0})
-        asked = Attempt(0, session, number, 1, MODEL, AttemptState.SETTLED, tx.now, 900_000, 510_000, "claude-opus-4-6", usage)
-        insert(tx, "attempt", asked, task=task) if False else tx.run(
-            "INSERT INTO attempt (session, turn, number, task, model, state, at, reserved, cost, resolved, usage)"
-            " VALUES (?, ?, 1, ?, ?, 'settled', ?, 900000, 510000, 'claude-opus-4-6', ?)",
-            asked.session, number, task, MODEL, tx.now.isoformat(timespec="microseconds"), usage,
-        )  # fmt: skip
+        attempt = attempts.add(tx, session, number, task, MODEL, 900_000, metered=True, prefix="")
+        usage = Usage(input=1000, output=500, cache_read=9000)
+        attempts.end(tx, attempt.id, AttemptState.SETTLED, cost=510_000, usage=usage, resolved="claude-opus-4-6")
     changes.add(
         tx,
         Change(
-            f"C{number}", session, seat, task, ChangeState.QUEUED, tx.now, f"commit{_landed(number)}", f"sub{number}",
-            f"tree{number}", f"call{number}", f"Lower kind {number}\n\nIt was missing.", ("torture/x",), ("src/lower.rs",), 84, 12,
+            f"C{number}",
+            session,
+            seat,
+            task,
+            ChangeState.QUEUED,
+            tx.now,
+            f"commit{_landed(number)}",
+            f"sub{number}",
+            f"tree{number}",
+            f"call{number}",
+            f"Lower kind {number}\n\nIt was missing.",
+            ("torture/x",),
+            ("src/lower.rs",),
+            84,
+            12,
         ),  # fmt: skip
     )
     tx.run("UPDATE session SET turns = turns + 20 WHERE id = ?", session)
@@ -177,9 +197,13 @@ def _judge(tx: Tx, number: int) -> None:
         changes.add_scorecard(tx, verdict, seconds=96.0)
         tx.journal("judged", changes=[change.id], tree=change.tree, tier="full", seconds=96.0, **facts)
         reason = f"loses {lost}"
-        changes.finish(tx, change, ChangeState.BOUNCED, reason=f"{reason}\nERROR {lost}: run: exit 134, expected 0", lost=[lost])
+        changes.finish(
+            tx, change, ChangeState.BOUNCED, reason=f"{reason}\nERROR {lost}: run: exit 134, expected 0", lost=[lost]
+        )
         tx.run("UPDATE task SET bounces = bounces + 2 WHERE id = ?", change.task)
-        tx.journal("bounced", change.seat, change=change.id, seat=change.seat, task=change.task, reason=reason, lost=[lost])
+        tx.journal(
+            "bounced", change.seat, change=change.id, seat=change.seat, task=change.task, reason=reason, lost=[lost]
+        )
         return
     commit = f"commit{number}"
     scorecard = changes.add_scorecard(tx, verdict, commit=commit, seconds=96.0)
@@ -197,11 +221,10 @@ def _judge(tx: Tx, number: int) -> None:
 
 def _wind_up(tx: Tx, ended: bool, metered: bool) -> None:
     if metered:
-        at = tx.now.isoformat(timespec="microseconds")
-        columns = "INSERT INTO attempt (session, turn, number, task, model, state, at, reserved) VALUES "
-        tx.run(columns + "('agent-02/1', 99, 1, 'T13', ?, 'in-doubt', ?, 410000)", MODEL, at)
-        tx.run(columns + "('agent-02/1', 99, 2, 'T13', ?, 'reserved', ?, 370000)", MODEL, at)
-    tx.journal("waiting", "agent-03", who="agent-03/1", why="anthropic: 429", until="2026-03-14T11:04:10.000000+00:00")
+        cut = attempts.add(tx, "agent-02/1", 99, "T13", MODEL, 410_000, metered=True, prefix="")
+        attempts.end(tx, cut.id, AttemptState.IN_DOUBT, failure="cut")
+        attempts.add(tx, "agent-02/1", 99, "T13", MODEL, 370_000, metered=True, prefix="")
+    tx.journal("waiting", "agent-03", who="agent-03/1", why="anthropic: 429", until=310.0)
     tx.journal("said", to="agent-02", by="ada", text="prefer aarch64")
     if not ended:
         return
