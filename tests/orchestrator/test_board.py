@@ -183,6 +183,18 @@ def test_best_first_is_order_then_cases_then_milestones_then_fewer_failures_then
     assert ids(tx)[:2] == [small, tried] and ids(tx)[-1] == first
 
 
+def test_a_task_that_three_owners_gave_back_is_set_aside_until_it_is_rewritten(tx: Tx) -> None:
+    task = planned(tx, "hard", "torture/a")
+    for number in range(1, board.SET_ASIDE + 1):
+        assert ids(tx) == [task]
+        board.claim(tx, task, session(tx, f"agent-01/{number}"))
+        board.release(tx, f"agent-01/{number}", "stuck")
+    assert ids(tx) == []
+    assert render_tasks(tx.db, Show.STUCK, NOW).splitlines()[1].startswith(task)
+    again = board.rewrite(tx, task, title="half of it", cases=["torture/b"], known=KNOWN)
+    assert (again.title, again.cases, again.releases) == ("half of it", ("torture/b",), 0) and ids(tx) == [task]
+
+
 def test_merging_gives_cases_and_dependants_to_the_one_that_is_kept(tx: Tx) -> None:
     kept, other = planned(tx, "kept", "torture/a", touches=("src/a",)), planned(tx, "other", "torture/b")
     waiting = planned(tx, "waiting", after=(other,))

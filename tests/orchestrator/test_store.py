@@ -132,6 +132,14 @@ def test_a_newer_state_is_refused_in_words_and_left_alone(tmp_path: Path) -> Non
     assert path.read_bytes() == before
 
 
+def test_a_commit_is_on_the_disk_before_it_counts(tmp_path: Path) -> None:
+    """No test here can cut the power; what makes SQLite safe against it is this setting."""
+    store = Store(tmp_path / "state.db", lambda: NOW)
+    settings = [store._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")]
+    anyio.run(store.close)
+    assert settings == [2, "wal"]
+
+
 def test_an_event_has_the_fields_that_its_kind_declares(tmp_path: Path) -> None:
     async def scenario() -> None:
         store = Store(tmp_path / "state.db", lambda: NOW)
