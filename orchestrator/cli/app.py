@@ -26,7 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "cost": ("orchestrator.cli.looking:cost", "Money and waste."),
     "set": ("orchestrator.cli.steering:set_", "Change the budget or the hours while it runs."),
     "say": ("orchestrator.cli.steering:say", "A word to one seat or all."),
-    "seat": ("orchestrator.cli.seat:app", "Take a seat yourself, or for any program: seat RUN take."),
+    "seat": ("orchestrator.cli.seat:main", "Take a seat yourself, or for any program: seat RUN take."),
     "report": ("orchestrator.cli.publishing:report", "One HTML file to publish."),
 }
 NESTED: Final[dict[tuple[str, ...], str]] = {
@@ -53,6 +53,8 @@ def _run(arguments: list[str]) -> Any:
     name, *rest = arguments
     if name == SERVE:
         return importlib.import_module("orchestrator.cli.launch").serve_command(rest)
+    if name == "seat":
+        return importlib.import_module("orchestrator.cli.seat").main(rest)
     if nested := NESTED.get((name, *rest[:1])):
         return _call(nested, f"{name} {rest[0]}", rest[1:])
     if name not in COMMANDS:
