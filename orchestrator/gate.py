@@ -7,7 +7,7 @@ marked landed. `recover` finishes what a crash left between any two of these.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -19,12 +19,16 @@ from orchestrator.records import Change, ChangeState
 from orchestrator.repository import Conflict, Repository
 from orchestrator.signals import Bell
 from orchestrator.store import Store, Tx, changes
-from verifiers.judging import Judge, OnVerdict, Selection
+from verifiers.judging import Judge, OnVerdict, Selection, Tier
 from verifiers.scorecard import Ratchet, Scorecard
 from verifiers.signature import signature
 
 VOIDS: Final = 2  # in a row pause the gate
 VOID_WAIT_S: Final = 60.0
+
+
+class SeedNotJudged(Exception):
+    """The first main does not build, or its judgement says nothing: the run cannot begin."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +75,17 @@ class Gate:
         await self._store.write(requeue)
 
     async def judge_main(self) -> Scorecard:
-        """Main's scorecard; the seed is judged here before anything else happens. Raises `RuntimeError` on a void."""
+        """Main's scorecard; the seed is judged here before anything else happens. Raises `SeedNotJudged`."""
         main = await self._repository.main()
         known = await self._store.read(lambda db: changes.scorecard_of(db, main))
         if known is not None:
             return known
-        card = await self._judge.judge(self._repository.tree(main), Selection.full())
+        tree = self._repository.tree(await self._repository.tree_of(main))
+        card = await self._judge.judge(tree, Selection.full())
         if card.void:
-            raise RuntimeError(f"the seed could not be judged: {card.void}")
+            raise SeedNotJudged(f"main at {main[:10]} could not be judged: {card.void}")
         if not card.build.ok:
-            raise RuntimeError(f"the seed does not build: {card.build.reason}")
+            raise SeedNotJudged(f"main at {main[:10]} does not build: {card.build.reason}")
 
         def work(tx: Tx) -> None:
             changes.add_scorecard(tx, card, commit=main)
@@ -218,7 +223,7 @@ def _totals(card: Scorecard) -> tuple[int, int]:
 
 
 class HeldoutLane:
-    """Judges landed commits on the held-out cases, newest first, when the gate is idle. Nothing waits for it but the end."""
+    """Judges landed commits on the held-out cases, newest first. Nothing waits for it but the end of the run (P8)."""
 
     def __init__(self, store: Store, repository: Repository, judge: Judge, gate: Gate) -> None:
         self.idle = anyio.Event()
@@ -230,20 +235,26 @@ class HeldoutLane:
     async def keep(self) -> None:
         while True:
             heard = self._gate.moved.heard
-            main = await self._repository.main()
-            if await self._store.read(lambda db, main=main: changes.scorecard_of(db, main, "heldout")) is None:  # type: ignore[misc]
-                await self.judge(main)
+            commit = await self._store.read(changes.newest_without_heldout) or await self._seed()
+            if commit:
+                await self.judge(commit)
                 continue
             self.idle.set()
             await self._gate.moved.wait(heard)
             self.idle = anyio.Event()
 
+    async def _seed(self) -> str:
+        """The first main, which no landing names, while it is not judged."""
+        first = (await self._repository.log())[0].commit
+        judged = await self._store.read(lambda db: changes.scorecard_of(db, first, Tier.HELDOUT))
+        return "" if judged else first
+
     async def judge(self, commit: str) -> None:
-        card = await self._judge.judge(self._repository.tree(commit), Selection.heldout())
+        tree = self._repository.tree(await self._repository.tree_of(commit))
+        card = await self._judge.judge(tree, Selection.heldout())
         if card.void:
             await anyio.sleep(VOID_WAIT_S)
             return
-        card = replace(card, tier="heldout")
 
         def work(tx: Tx) -> None:
             scorecard = changes.add_scorecard(tx, card, commit=commit)

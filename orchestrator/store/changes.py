@@ -123,6 +123,16 @@ def scorecard_of(db: sqlite3.Connection, commit: str, tier: str = "full") -> Sco
     return None if row is None else read_scorecard(db, row)
 
 
+def newest_without_heldout(db: sqlite3.Connection) -> str:
+    """The newest landed commit that has no verdict on the held-out cases, or ""."""
+    row = db.execute(
+        "SELECT new FROM landing WHERE done AND NOT EXISTS"
+        " (SELECT 1 FROM scorecard WHERE commit_id = new AND tier = 'heldout' AND void = '')"
+        " ORDER BY number DESC LIMIT 1"
+    ).fetchone()
+    return "" if row is None else str(row["new"])
+
+
 def scorecard_before(db: sqlite3.Connection, commit: str) -> Scorecard | None:
     """The scorecard of the main that a landed commit replaced."""
     row = db.execute("SELECT old FROM landing WHERE new = ?", (commit,)).fetchone()
