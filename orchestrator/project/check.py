@@ -34,6 +34,21 @@ ROUNDS: Final = 3
 
 
 @dataclass(frozen=True)
+class Reference:
+    suites: Mapping[str, tuple[int, int]]  # passed and total
+    missed: tuple[str, ...]  # a line for each suite below its expectation
+
+
+@dataclass(frozen=True)
+class Empty:
+    """The seed. It must build, and pass none of the cases."""
+
+    builds: bool
+    passed: tuple[str, ...]
+    total: int
+
+
+@dataclass(frozen=True)
 class Cheats:
     caught: int
     total: int
@@ -41,20 +56,26 @@ class Cheats:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was proved. Every tuple but `drift` holds what speaks against the project, and is empty when it is sound."""
+class Agree:
+    """Cases that had one outcome in all rounds on the reference, and those that had not."""
 
-    reference: Mapping[str, tuple[int, int]]  # passed and total by suite
-    reference_missed: tuple[str, ...]
-    empty: tuple[str, ...]  # cases that the seed passes, or why it does not build
-    cheats: Cheats
-    agree: tuple[int, int]  # cases with one outcome in all rounds on the reference, of all
+    agreed: int
+    total: int
     unsteady: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    reference: Reference
+    empty: Empty
+    cheats: Cheats
+    agree: Agree
     drift: tuple[str, ...]  # packages that moved since the lock
 
     @property
     def ok(self) -> bool:
-        return not (self.reference_missed or self.empty or self.cheats.missed or self.unsteady)
+        wrong = self.reference.missed or self.empty.passed or self.cheats.missed or self.agree.unsteady
+        return self.empty.builds and not wrong
 
 
 async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: bool, progress: Progress) -> Report:
@@ -79,12 +100,10 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
         asked = sorted({case for card in cards for case in card.verdicts})
         unsteady = tuple(case for case in asked if len({_outcome(card, case) for card in cards}) > 1)
         return Report(
-            reference=cards[0].counts(),
-            reference_missed=tuple(_below(project, cards[0])),
-            empty=_passed(seed, cases) if seed.build.ok else (f"does not build: {seed.build.reason}",),
+            reference=Reference(cards[0].counts(), tuple(_below(project, cards[0]))),
+            empty=Empty(seed.build.ok, _passed(seed, cases), len(cases)),
             cheats=Cheats(len(cheats) - len(missed), len(cheats), missed),
-            agree=(len(asked) - len(unsteady), len(asked)),
-            unsteady=unsteady,
+            agree=Agree(len(asked) - len(unsteady), len(asked), unsteady),
             drift=drift.notices,
         )
 
