@@ -176,7 +176,7 @@ def _submit(tx: Tx, number: int, metered: bool) -> None:
             ("src/lower.rs",),
             84,
             12,
-        ),  # fmt: skip
+        ),
     )
     tx.run("UPDATE session SET turns = turns + 20 WHERE id = ?", session)
 
