@@ -181,6 +181,8 @@ def watch(run: Path, after: int, as_json: bool) -> int:
         typer.echo(json.dumps({"event": "ended", "ended": result.reason or state, "credit": None}))
     else:
         typer.echo(render.status(result))
+        for trace in sorted(run.glob("crash/*"))[-1:] if state == "dead" else ():
+            hint(f"trace     {trace}", as_json)
         hint(f"report    python -m orchestrator report {run.name}    (reveals the held-out results)", as_json)
     return 0 if result.healthy else 1
 

@@ -266,8 +266,7 @@ def _credit(earned: Sequence[Earned]) -> str:
 
 
 def _story(db: sqlite3.Connection, kinds: tuple[str, ...]) -> str:
-    narrator = Narrator(db)
-    lines = [spoken(narrator.line(entry), moment(entry.at)) for entry in entries(db, kinds=kinds)]
+    lines = [spoken(line, moment(entry.at)) for entry, line in Narrator(db).tell(entries(db, kinds=kinds))]
     return f"<pre>{escape(chr(10).join(lines) or 'none')}</pre>"
 
 
