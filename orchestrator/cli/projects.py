@@ -71,16 +71,16 @@ def check(
 
 
 def _proof(report: proof.Report) -> str:
-    suites = ", ".join(f"{name} {passed}/{total}" for name, (passed, total) in report.reference.suites.items())
-    empty = f"passes {len(report.empty.passed)} of {report.empty.total}" if report.empty.builds else "DOES NOT BUILD"
-    wrong = [*report.reference.missed, *report.empty.passed, *report.cheats.missed, *report.agree.unsteady]
+    suites = ", ".join(f"{name} {passed}/{total}" for name, (passed, total) in report.reference.items())
     lines = [
         f"reference  {suites}",
-        f"seed       {empty}",
         f"cheats     {report.cheats.caught} of {report.cheats.total} caught",
-        f"agree      {report.agree.agreed} of {report.agree.total}",
+        "agree      {} of {} cases".format(*report.agree),
         *(f"moved      {package}" for package in report.drift),
-        *(f"WRONG      {line}" for line in wrong),
+        *(f"REFERENCE  {line}" for line in report.reference_missed),
+        *(f"SEED       {line}" for line in report.empty),
+        *(f"CHEAT      {line}" for line in report.cheats.missed),
+        *(f"UNSTEADY   {line}" for line in report.unsteady),
     ]
     return "\n".join([*lines, "proved" if report.ok else "NOT PROVED"])
 

@@ -19,8 +19,8 @@ from orchestrator.watch.text import money, percent, plural, some, visible
 
 GATE: Final = frozenset({"judging", "judged", "voided", "gate-paused", "landed", "bounced", "heldout-judged"})
 DETAIL: Final = frozenset(
-    """call verified session-started session-ended session-continued noted task-added task-closed judging judged submitted claimed
-    released landing tasks-ordered waiting attempt-failed said heldout-judged""".split()  # noqa: SIM905 - a list of words reads best as words
+    """call verified session-started session-ended session-continued noted task-added task-closed judging judged
+    submitted claimed released landing tasks-ordered waiting attempt-failed said heldout-judged""".split()  # noqa: SIM905 - a list of words reads best as words
 )
 """Kinds that are not news for a person who looks at the whole run."""
 

@@ -18,7 +18,7 @@ from orchestrator.project.project import Milestone
 from orchestrator.store import changes, reading
 from orchestrator.store.attempts import By
 from orchestrator.store.store import when
-from orchestrator.watch import queries, render
+from orchestrator.watch import queries
 from orchestrator.watch.cost import cost
 from orchestrator.watch.credit import Earned, credit
 from orchestrator.watch.curves import COLOURS, FAINT, Curve, Panel, figure
@@ -223,7 +223,13 @@ def _page(db: sqlite3.Connection, folder: Path, status: queries.Status, report: 
         [row.id, row.state, row.title, str(row.cases), str(row.bounces or ""), row.reason or row.seat]
         for row in queries.tasks(db)
     ]
-    gaps = [[gap.suite, render.share(gap.shown), render.share(gap.heldout)] for gap in report.gaps]
+    gaps = [
+        [
+            gap.suite,
+            *(f"{one.passed}/{one.total} ({percent(one.passed, one.total)})" for one in (gap.shown, gap.heldout)),
+        ]
+        for gap in report.gaps
+    ]
     seat_heads = ["seat", "role", "model", "#sessions", "#turns", "#landed", "#bounced", "#cases gained", "#cost"]
     boxes = {
         "Over time": picture,

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from orchestrator.cli.app import main
-from orchestrator.project import Milestone, Need
+from orchestrator.project.project import Milestone, Need
 from orchestrator.store import reading
 from orchestrator.watch.credit import credit
 from orchestrator.watch.journal import entries
