@@ -223,13 +223,7 @@ def _page(db: sqlite3.Connection, folder: Path, status: queries.Status, report: 
         [row.id, row.state, row.title, str(row.cases), str(row.bounces or ""), row.reason or row.seat]
         for row in queries.tasks(db)
     ]
-    gaps = [
-        [
-            gap.suite,
-            *(f"{one.passed}/{one.total} ({percent(one.passed, one.total)})" for one in (gap.shown, gap.heldout)),
-        ]
-        for gap in report.gaps
-    ]
+    gaps = [[gap.suite, _share(gap.shown), _share(gap.heldout)] for gap in report.gaps]
     seat_heads = ["seat", "role", "model", "#sessions", "#turns", "#landed", "#bounced", "#cases gained", "#cost"]
     boxes = {
         "Over time": picture,
@@ -269,6 +263,10 @@ def _credit(earned: Sequence[Earned]) -> str:
         figures = f"<td class=n>{one.credit:.1f} of {one.of:g}</td><td>{by}</td>"
         rows.append(f"<tr><td>{escape(visible(one.name))}</td><td>{bar}</td>{figures}</tr>")
     return f"<table><tr><th>milestone<th><th class=n>credit<th>decided by</tr>{''.join(rows)}</table>"
+
+
+def _share(suite: queries.Passing) -> str:
+    return f"{suite.passed}/{suite.total} ({percent(suite.passed, suite.total)})"
 
 
 def _story(db: sqlite3.Connection, kinds: tuple[str, ...]) -> str:
