@@ -13,7 +13,7 @@ from orchestrator.cli.manners import guarded
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "doctor": ("orchestrator.cli.readiness:doctor", "Is this machine ready: engine, git, cores, disk, keys, prices?"),
-    "project": ("orchestrator.cli.readiness:project", "Lock a project's folder, or prove its judge: lock, check."),
+    "project": ("orchestrator.cli.projects:project", "Lock a project's folder, or prove its judge: lock, check."),
     "start": ("orchestrator.cli.starting:start", "Start a run in a process of its own, and look at it."),
     "runs": ("orchestrator.cli.looking:runs", "All runs here, ended and aborted ones too."),
     "resume": ("orchestrator.cli.steering:resume", "Go on, after pause, stop, crash, reboot or upgrade."),

@@ -28,8 +28,6 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store, Tx, reading
 from orchestrator.watch.journal import Entry, Line, follow
 from orchestrator.watch.queries import state_of
-from sandbox.engines import choose
-from sandbox.home import state_home
 
 POLL_S: Final = 0.1
 ENDS: Final = frozenset({"run-ended", "run-stopped"})

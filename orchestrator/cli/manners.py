@@ -63,13 +63,21 @@ def guarded(command: Callable[[list[str]], Any], arguments: list[str]) -> int:
         return _complain(Failure("usage", usage.format_message(), f"{path} --help"), arguments)
     except StoreError as unreadable:
         return _complain(Failure("refused", str(unreadable)), arguments)
-    except Exception as error:  # noqa: BLE001 - the last net: what nobody named is our bug, and said so
+    except Exception as raised:  # noqa: BLE001 - the last net: what nobody named is our bug, and said so
+        error = leaf(raised)
         named = (NAMED.get(kind.__name__, "") for kind in type(error).__mro__)
         kind = getattr(error, "kind", "") or next(filter(None, named), "")
         if kind in EXIT:
             return _complain(Failure(kind, str(error), *getattr(error, "remedies", ())), arguments)
-        traceback.print_exc()
+        traceback.print_exception(raised)
         return _complain(Failure("internal", f"our bug: {type(error).__name__}: {error}"), arguments)
+
+
+def leaf(error: Exception) -> Exception:
+    """What was raised, out of the groups that task groups put around it."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _complain(failure: Failure, arguments: list[str]) -> int:

@@ -1,26 +1,13 @@
-"""`doctor`, `project lock` and `project check`: is this machine ready, and does a project's judge judge?"""
+"""`doctor`: is this machine ready?"""
 
 from __future__ import annotations
 
-import os
-from functools import partial
-from pathlib import Path
-from typing import Annotated
-
-import anyio
 import typer
-from sandbox.engines import choose
 
 from orchestrator import doctor as machine
-from orchestrator.cli.manners import Json, give, hint
-from orchestrator.project import check as proof
-from orchestrator.project import lock as locking
+from orchestrator.cli.manners import Json, give
 from orchestrator.watch.text import table
 from sandbox.home import state_home
-
-Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.", show_default=False)]
-Sandbox = Annotated[str | None, typer.Option(help="docker, bubblewrap or local (no isolation).")]
-project = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
 
 def doctor(as_json: Json = False) -> None:
@@ -38,70 +25,3 @@ def _lines(report: machine.Report) -> str:
     marks = {machine.Level.OK: "ok", machine.Level.WARN: "less", machine.Level.MISSING: "MISSING"}
     rows = [[line.name, marks[line.level], line.text, line.remedy] for line in report.lines]
     return "\n".join([*table(rows, left=4), "ready" if report.ready else "NOT READY: see what is MISSING"])
-
-
-@project.command()
-def lock(folder: Dir, sandbox: Sandbox = None, as_json: Json = False) -> None:
-    """Build the image, fetch the sources, let the reference settle the cases, and write project.lock.
-
-    Example: python -m orchestrator project lock projects/hello
-    """
-    home = state_home()
-    engine = choose(sandbox, home)
-
-    async def work() -> locking.Lock:
-        return await locking.lock(folder, engine, home, cores=_cores(), progress=partial(hint, as_json=as_json))
-
-    def words(made: locking.Lock) -> str:
-        suites = [
-            [name, f"{one.shown} shown", f"{one.heldout} held out", f"{len(one.dropped)} dropped"]
-            for name, one in made.suites.items()
-        ]
-        return "\n".join([f"{folder}/project.lock", *table(suites)])
-
-    give("project-lock", anyio.run(work), as_json, words)
-
-
-@project.command()
-def check(
-    folder: Dir,
-    quick: Annotated[bool, typer.Option("--quick", help="A sample of the cases, one round.")] = False,
-    sandbox: Sandbox = None,
-    as_json: Json = False,
-) -> None:
-    """Prove the judge: the reference passes, the seed fails, cheats are caught, three runs agree. Exit 1 if not.
-
-    Example: python -m orchestrator project check projects/hello --quick
-    """
-    home = state_home()
-    engine = choose(sandbox, home)
-
-    async def work() -> proof.Report:
-        cores = _cores()
-        return await proof.check(
-            folder, engine, home, cores=cores, quick=quick, progress=partial(hint, as_json=as_json)
-        )
-
-    report = anyio.run(work)
-    give("project-check", report, as_json, _proof)
-    if not report.ok:
-        raise typer.Exit(1)
-
-
-def _proof(report: proof.Report) -> str:
-    suites = ", ".join(f"{name} {passed}/{total}" for name, (passed, total) in report.reference.suites.items())
-    empty = f"passes {len(report.empty.passed)} of {report.empty.total}" if report.empty.builds else "DOES NOT BUILD"
-    wrong = [*report.reference.missed, *report.empty.passed, *report.cheats.missed, *report.agree.unsteady]
-    lines = [
-        f"reference  {suites}",
-        f"seed       {empty}",
-        f"cheats     {report.cheats.caught} of {report.cheats.total} caught",
-        f"agree      {report.agree.agreed} of {report.agree.total}",
-        *(f"moved      {package}" for package in report.drift),
-        *(f"WRONG      {line}" for line in wrong),
-    ]
-    return "\n".join([*lines, "proved" if report.ok else "NOT PROVED"])
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

@@ -15,7 +15,6 @@ from typing import Annotated
 
 import anyio
 import typer
-from sandbox.engines import choose
 
 from agents.models.base import Model, Usage
 from agents.models.choose import FORMS, KEYS, OPEN, ModelNotReady, ModelUnknown, make, parse
@@ -35,7 +34,8 @@ from orchestrator.store import Store, reading
 from orchestrator.watch import queries, render
 from orchestrator.watch.encode import plain
 from orchestrator.watch.journal import Entry, Line, spoken
-from orchestrator.watch.text import money
+from orchestrator.watch.text import money, span
+from sandbox.engines import choose
 from sandbox.home import state_home
 
 
@@ -103,9 +103,9 @@ def start(
     if settings.budget is not None:
         prices.check(settings.models.values(), utc_now())
     plan = _plan(settings, project, prices)
-    if settings.budget is None and any(one.priced is not None for one in plan.models):
+    if plan.worst_case_usd is None:
         raise Failure(
-            "config", f"{folder}/project.toml names no budget.usd and these models cost money", "give one: --budget USD"
+            "config", f"{folder}/project.toml names no budget.usd, and these models cost money", "--budget USD"
         )
     if dry_run:
         give("start", plan, as_json, render_plan)
@@ -181,6 +181,8 @@ def watch(run: Path, after: int, as_json: bool) -> int:
         typer.echo(json.dumps({"event": "ended", "ended": result.reason or state, "credit": None}))
     else:
         typer.echo(render.status(result))
+        for trace in sorted(run.glob("crash/*"))[-1:] if state == "dead" else ():
+            hint(f"trace     {trace}", as_json)
         hint(f"report    python -m orchestrator report {run.name}    (reveals the held-out results)", as_json)
     return 0 if result.healthy else 1
 
@@ -229,7 +231,8 @@ def _plan(settings: Settings, project: Project, prices: Prices) -> Plan:
         known = prices.cost(id, Usage(input=1), utc_now()) is not None
         models.append(ModelPlan(role, id, None if prices.unmetered(id) else known))
     limits = Limits(settings.budget, settings.session_budget, settings.hours, settings.idle_s)
-    return Plan(settings.name, utc_now(), seats, tuple(models), limits, None, settings.budget)
+    worst = settings.budget if any(one.priced is not None for one in models) else 0
+    return Plan(settings.name, utc_now(), seats, tuple(models), limits, None, worst)
 
 
 def render_plan(plan: Plan) -> str:
@@ -247,7 +250,7 @@ def render_plan(plan: Plan) -> str:
             + "; one first, more as ready tasks appear",
             f"  model     {models}",
             f"  limits    {money_words}, {f'{limits.hours:g} h' if limits.hours else 'no end by the clock'}"
-            + (f", drains after {limits.idle_s / 3600:g} h without a newly passing case" if limits.idle_s else ""),
-            "  estimate  none; worst case " + (money(plan.worst_case_usd) if plan.worst_case_usd else "no money"),
+            + (f", drains after {span(limits.idle_s)} without a newly passing case" if limits.idle_s else ""),
+            "  estimate  none; worst case " + money(plan.worst_case_usd),
         ]
     )

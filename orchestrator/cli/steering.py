@@ -62,7 +62,7 @@ def resume(run: Run = None, dry_run: DryRun = False, as_json: Json = False, logs
     with reading(folder / STATE) as db:
         new = entries(db, after=mark)
         state = queries.state_of(db, live or not dry_run)
-    continued = sum(entry.kind == "session-continued" for entry in new)
+    continued = sum(entry.data["sessions"] for entry in new if entry.kind == "run-resumed")
     cut = sum(entry.kind == "session-ended" for entry in new)
     result = Resumed(
         run=folder.name,

@@ -45,9 +45,10 @@ def figure(panels: Sequence[Panel], hours: float) -> str:
 
 
 def _panel(panel: Panel, hours: float) -> str:
+    unit, scale = ("h", 1.0) if hours >= 2 else ("min", 60.0)
     highest = max((value for curve in panel.curves for _, value in curve.points), default=0.0)
     y_ticks = _ticks(panel.top or highest or 1.0)
-    top, x_ticks, plot = panel.top or y_ticks[-1], _ticks(hours), panel.height - TOP - BOTTOM
+    top, x_ticks, plot = panel.top or y_ticks[-1], _ticks(hours * scale), panel.height - TOP - BOTTOM
 
     def x(hour: float) -> float:
         return round(LEFT + (WIDTH - LEFT - RIGHT) * min(hour, hours) / hours, 1)
@@ -59,7 +60,7 @@ def _panel(panel: Panel, hours: float) -> str:
     for tick in y_ticks:
         parts.append(f"<line x1='{LEFT}' x2='{WIDTH - RIGHT}' y1='{y(tick)}' y2='{y(tick)}' stroke='{GRID}'/>")
         parts.append(_label(LEFT - 8, y(tick) + 4, f"{tick:,g}{panel.unit}", "end"))
-    parts += [_label(x(tick), panel.height - 14, f"{tick:g} h", "middle") for tick in x_ticks if tick <= hours]
+    parts += [_label(x(tick / scale), panel.height - 14, f"{tick:g} {unit}", "middle") for tick in x_ticks[:-1]]
     taken: list[float] = []
     for curve in panel.curves:
         if not curve.points:
@@ -69,7 +70,7 @@ def _panel(panel: Panel, hours: float) -> str:
         parts.append(f"<path d='{path}' fill='none' stroke='{curve.colour}' stroke-width='2'{dash}/>")
         last = curve.points[-1][1]
         place = _free(y(last) + 4, taken)
-        words = escape(f"{curve.name} {last:,.1f}".removesuffix(".0") + panel.unit)
+        words = escape(f"{curve.name} {_figure(last)}{panel.unit}")
         parts.append(f"<text x='{WIDTH - RIGHT + 8}' y='{place}' fill='{curve.colour}'>{words}</text>")
     return "".join(parts)
 
@@ -77,6 +78,10 @@ def _panel(panel: Panel, hours: float) -> str:
 def _steps(points: Sequence[tuple[float, float]], end: float) -> str:
     first, *rest = points
     return f"M{first[0]} {first[1]}" + "".join(f"H{across}V{up}" for across, up in rest) + f"H{end}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.2f}" if 0 < value < 1 else f"{value:,.1f}".removesuffix(".0")
 
 
 def _free(wanted: float, taken: list[float]) -> float:

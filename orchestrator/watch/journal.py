@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,8 +19,8 @@ from orchestrator.watch.text import money, percent, plural, some, visible
 
 GATE: Final = frozenset({"judging", "judged", "voided", "gate-paused", "landed", "bounced", "heldout-judged"})
 DETAIL: Final = frozenset(
-    """call verified session-started session-continued noted task-added task-closed judging judged submitted claimed
-    released landing tasks-ordered waiting attempt-failed said heldout-judged""".split()  # noqa: SIM905 - a list of words reads best as words
+    """call verified session-started session-ended session-continued noted task-added task-closed judging judged
+    submitted claimed released landing tasks-ordered waiting attempt-failed said heldout-judged""".split()  # noqa: SIM905 - a list of words reads best as words
 )
 """Kinds that are not news for a person who looks at the whole run."""
 
@@ -77,6 +77,7 @@ def entries(
     return sorted(made, key=lambda entry: entry.seq)
 
 
+OWN_ENTRY: Final = frozenset({"claim", "verify", "submit", "release", "note"})
 WORDS: Final[dict[str, tuple[str, str]]] = {
     "run-started": ("started", "{name}: {agents} seats for {project}, by {by}"),
     "run-resumed": ("resumed", "by {by}"),
@@ -126,10 +127,16 @@ class Narrator:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
+    def tell(self, found: Iterable[Entry]) -> Iterator[tuple[Entry, Line]]:
+        """Lines for entries; a call whose verb has an entry of its own is not told twice."""
+        for entry in found:
+            if entry.kind != "call" or entry.data["failed"] or entry.data["name"] not in OWN_ENTRY:
+                yield entry, self.line(entry)
+
     def line(self, entry: Entry) -> Line:
         word, template = WORDS.get(entry.kind, (entry.kind, ""))
         shown = _Shown(self, entry)
-        text = template.format_map(shown).rstrip(" .:·")
+        text = template.format_map(shown).strip(" .:·")
         spoken = word.format_map(shown)
         return Line(entry.seq, entry.at, entry.kind, spoken, visible(entry.seat), text, entry.kind not in DETAIL)
 
@@ -193,8 +200,7 @@ async def follow(
 
     def news() -> list[tuple[Entry, Line]]:
         with reading(state) as db:
-            narrator = Narrator(db)
-            return [(entry, narrator.line(entry)) for entry in entries(db, after=after)]
+            return list(Narrator(db).tell(entries(db, after=after)))
 
     while True:
         last_look = not alive()

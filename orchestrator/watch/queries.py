@@ -193,7 +193,7 @@ def _seat(seat: str, row: sqlite3.Row | None, said: Entry | None, at: datetime) 
     until = said.at + timedelta(seconds=data["until"]) if said and data.get("why") and data.get("until") else None
     state, reason = "works", "a person or another program" if row["open_seat"] else ""
     if row["state"] == "waiting":
-        state, reason, until = "waits", "its verdict", None
+        state, reason, until = "waits", "a verdict", None
     elif data.get("why") and (until is None or until > at):
         state, reason = "waits", why
     return SeatNow(seat, row["role"], state, reason, until if state == "waits" else None, row["task"] or "", row["id"])
@@ -352,8 +352,7 @@ class Rows:
 def log(
     db: sqlite3.Connection, seat: str = "", kinds: tuple[str, ...] = (), since: datetime | None = None
 ) -> list[Line]:
-    narrator = Narrator(db)
-    return [narrator.line(entry) for entry in entries(db, seat=seat, kinds=kinds, since=since)]
+    return [line for _, line in Narrator(db).tell(entries(db, seat=seat, kinds=kinds, since=since))]
 
 
 def spent_words(result: Status) -> str:

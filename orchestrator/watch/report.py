@@ -18,7 +18,7 @@ from orchestrator.project.project import Milestone
 from orchestrator.store import changes, reading
 from orchestrator.store.attempts import By
 from orchestrator.store.store import when
-from orchestrator.watch import queries, render
+from orchestrator.watch import queries
 from orchestrator.watch.cost import cost
 from orchestrator.watch.credit import Earned, credit
 from orchestrator.watch.curves import COLOURS, FAINT, Curve, Panel, figure
@@ -223,7 +223,7 @@ def _page(db: sqlite3.Connection, folder: Path, status: queries.Status, report: 
         [row.id, row.state, row.title, str(row.cases), str(row.bounces or ""), row.reason or row.seat]
         for row in queries.tasks(db)
     ]
-    gaps = [[gap.suite, render.share(gap.shown), render.share(gap.heldout)] for gap in report.gaps]
+    gaps = [[gap.suite, _share(gap.shown), _share(gap.heldout)] for gap in report.gaps]
     seat_heads = ["seat", "role", "model", "#sessions", "#turns", "#landed", "#bounced", "#cases gained", "#cost"]
     boxes = {
         "Over time": picture,
@@ -265,9 +265,12 @@ def _credit(earned: Sequence[Earned]) -> str:
     return f"<table><tr><th>milestone<th><th class=n>credit<th>decided by</tr>{''.join(rows)}</table>"
 
 
+def _share(suite: queries.Passing) -> str:
+    return f"{suite.passed}/{suite.total} ({percent(suite.passed, suite.total)})"
+
+
 def _story(db: sqlite3.Connection, kinds: tuple[str, ...]) -> str:
-    narrator = Narrator(db)
-    lines = [spoken(narrator.line(entry), moment(entry.at)) for entry in entries(db, kinds=kinds)]
+    lines = [spoken(line, moment(entry.at)) for entry, line in Narrator(db).tell(entries(db, kinds=kinds))]
     return f"<pre>{escape(chr(10).join(lines) or 'none')}</pre>"
 
 

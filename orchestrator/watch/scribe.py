@@ -47,10 +47,9 @@ class Scribe:
         mark = self._resume()
         texts: dict[str, list[str]] = {}
         with reading(self._folder / "state.db") as db:
-            narrator = Narrator(db)
-            for entry in entries(db, after=mark["seq"]):
-                mark["seq"] = entry.seq
-                line = narrator.line(entry)
+            found = entries(db, after=mark["seq"])
+            mark["seq"] = found[-1].seq if found else mark["seq"]
+            for _, line in Narrator(db).tell(found):
                 for name in _files(line):
                     stamp = f"{line.at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
                     texts.setdefault(name, []).append(spoken(line, stamp, with_seat=not name.startswith("agents/")))

@@ -181,7 +181,7 @@ def _seat(db: sqlite3.Connection, name: str, at: datetime, run: str) -> Why:
     if seat is None:
         raise KeyError(f"no seat {name} has done anything yet")
     doing = f"{seat.task} {Narrator(db).title(seat.task)} in {seat.session}" if seat.session else "nothing"
-    facts = (Fact("doing", (doing,)), _history(db, entries(db, seat=name, last=HISTORY)))
+    facts = (Fact("doing", (doing,)), _history(db, entries(db, seat=name, last=3 * HISTORY)))
     return Why(run, at, name, "seat", seat.state, seat.why, facts=facts)
 
 
@@ -217,8 +217,8 @@ def _listed(value: object) -> list[object]:
 
 
 def _history(db: sqlite3.Connection, found: list[Entry]) -> Fact:
-    narrator = Narrator(db)
-    return Fact("history", tuple(spoken(narrator.line(entry), clock(entry.at)) for entry in found[-HISTORY:]))
+    told = [spoken(line, clock(entry.at)) for entry, line in Narrator(db).tell(found)]
+    return Fact("history", tuple(told[-HISTORY:]))
 
 
 def _cost(db: sqlite3.Connection, session: str) -> int | None:

@@ -176,7 +176,7 @@ def _submit(tx: Tx, number: int, metered: bool) -> None:
             ("src/lower.rs",),
             84,
             12,
-        ),  # fmt: skip
+        ),
     )
     tx.run("UPDATE session SET turns = turns + 20 WHERE id = ?", session)
 
@@ -201,9 +201,7 @@ def _judge(tx: Tx, number: int) -> None:
             tx, change, ChangeState.BOUNCED, reason=f"{reason}\nERROR {lost}: run: exit 134, expected 0", lost=[lost]
         )
         tx.run("UPDATE task SET bounces = bounces + 2 WHERE id = ?", change.task)
-        tx.journal(
-            "bounced", change.seat, change=change.id, seat=change.seat, task=change.task, reason=reason, lost=[lost]
-        )
+        tx.journal("bounced", change.seat, change=change.id, task=change.task, reason=reason, lost=[lost])
         return
     commit = f"commit{number}"
     scorecard = changes.add_scorecard(tx, verdict, commit=commit, seconds=96.0)
@@ -212,7 +210,7 @@ def _judge(tx: Tx, number: int) -> None:
     tx.run("UPDATE landing SET done = 1 WHERE change = ?", change.id)
     changes.finish(tx, change, ChangeState.LANDED, landed_as=commit)
     landed = {"task": change.task, "commit": commit, "passed": passed, "total": len(CASES), "gained": 3}
-    tx.journal("landed", change.seat, change=change.id, seat=change.seat, **landed)
+    tx.journal("landed", change.seat, change=change.id, **landed)
     update(tx, "task", change.task, state=TaskState.CLOSED, reason="its cases pass on main")
     tx.journal("task-closed", task=change.task, reason="its cases pass on main")
     hidden = changes.add_scorecard(tx, heldout(number // 2, f"tree{number}"), commit=commit)
