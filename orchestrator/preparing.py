@@ -11,7 +11,7 @@ from typing import Any, Final
 import anyio.to_thread
 
 from agents import tools
-from orchestrator.project import LockDiffers, load
+from orchestrator.project import load
 from orchestrator.project.freezing import Frozen, freeze, text_digest
 from orchestrator.project.furnishing import Furnished, Progress, furnish
 from orchestrator.project.lock import check_lock, locked_cases, read_lock
@@ -32,11 +32,8 @@ async def prepare(folder: Path, settings: Settings, home: Path, *, local: bool, 
     furnished = await furnish(project, home, local=local, progress=progress)
     lock = None if settings.unlocked else read_lock(project.folder)
     if lock is not None:
-        drift = check_lock(project, lock, furnished)
-        if drift.differs:
-            raise LockDiffers(f"{project.folder} differs from its lock: {', '.join(drift.differs)}")
-        for package in drift.packages:
-            progress(f"notice    another version than the lock's: {package}")
+        for notice in check_lock(project, lock, furnished).notices:
+            progress(f"notice    {notice}")
     cases = await locked_cases(project, lock, furnished)
     settings, scripts = freeze_scripts(folder, settings)
     texts = {"tools": text_digest(repr([tools.specs(role) for role in project.roles]))}

@@ -71,16 +71,17 @@ def check(
 
 
 def _proof(report: proof.Report) -> str:
-    suites = ", ".join(f"{name} {passed}/{total}" for name, (passed, total) in report.reference.items())
+    suites = ", ".join(f"{name} {passed}/{total}" for name, (passed, total) in report.reference.suites.items())
     lines = [
         f"reference  {suites}",
         f"cheats     {report.cheats.caught} of {report.cheats.total} caught",
-        "agree      {} of {} cases".format(*report.agree),
+        f"agree      {report.agree.agreed} of {report.agree.total} cases",
         *(f"moved      {package}" for package in report.drift),
-        *(f"REFERENCE  {line}" for line in report.reference_missed),
-        *(f"SEED       {line}" for line in report.empty),
+        *(f"REFERENCE  {line}" for line in report.reference.missed),
+        *(f"SEED       passes {case}" for case in report.empty.passed),
+        *(["SEED       does not build"] if not report.empty.builds else []),
         *(f"CHEAT      {line}" for line in report.cheats.missed),
-        *(f"UNSTEADY   {line}" for line in report.unsteady),
+        *(f"UNSTEADY   {line}" for line in report.agree.unsteady),
     ]
     return "\n".join([*lines, "proved" if report.ok else "NOT PROVED"])
 
