@@ -1,20 +1,20 @@
 """The run's ear: one JSON object a line over a unix socket in a short private folder.
 
-A socket path over 107 bytes does not bind, so the socket lies in a 0700 folder of its own and `run.sock` in the run's folder
-names it. Whoever can open the socket is the run's owner; an open seat's authority is its token.
+A socket path over 107 bytes does not bind, so the socket lies in a 0700 folder of its own and `run.sock` in the run's
+folder names it. Whoever can open the socket is the run's owner; an open seat's authority is its token.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 from anyio.abc import ByteReceiveStream, SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
@@ -39,20 +39,17 @@ class Refusal(Exception):
 @contextlib.asynccontextmanager
 async def listening(folder: Path, answer: Answerer) -> AsyncIterator[None]:
     """Answers requests while the context is open. A request that is being answered is not cut when its asker leaves."""
-    short = Path(tempfile.mkdtemp(prefix="orch-"))
-    path = short / "s"
-    listener = await anyio.create_unix_listener(path, mode=0o600)
     pointer = folder / POINTER
-    try:
-        async with listener, anyio.create_task_group() as tasks:
+    with tempfile.TemporaryDirectory(prefix="orch-") as short:
+        path = Path(short) / "s"
+        async with await anyio.create_unix_listener(path, mode=0o600) as listener, anyio.create_task_group() as tasks:
             tasks.start_soon(listener.serve, lambda stream: _converse(stream, answer))
-            _replace(pointer, str(path))
-            yield
-            tasks.cancel_scope.cancel()
-    finally:
-        pointer.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        short.rmdir()
+            await anyio.to_thread.run_sync(_point, pointer, str(path))
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+                pointer.unlink(missing_ok=True)  # noqa: ASYNC240 - one name in a folder of ours
 
 
 async def _converse(stream: SocketStream, answer: Answerer) -> None:
@@ -92,7 +89,7 @@ async def ask(folder: Path, request: dict[str, Any], timeout_s: float | None = N
     return result
 
 
-def _replace(path: Path, text: str) -> None:
-    new = path.with_name(path.name + ".new")
-    new.write_text(text)
-    os.replace(new, path)
+def _point(pointer: Path, path: str) -> None:
+    new = pointer.with_name(pointer.name + ".new")
+    new.write_text(path)
+    new.replace(pointer)

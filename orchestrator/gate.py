@@ -1,7 +1,7 @@
 """The gate: judges what is queued, one change at a time, and moves main.
 
-git and SQLite are two authorities, so landing is: intent stored (old, new, change, scorecard) → compare-and-swap of main →
-marked landed. `recover` finishes what a crash left between any two of these.
+git and SQLite are two authorities, so landing is: intent stored (old, new, change, scorecard) → compare-and-swap of
+main → marked landed. `recover` finishes what a crash left between any two of these.
 """
 
 from __future__ import annotations

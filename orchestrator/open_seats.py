@@ -1,7 +1,7 @@
 """Open seats: a person or any program works in the team from a shell. Same tools, transcript, room, limits and gate.
 
-Each command is one turn with one call. A session's room lives in a task of its own, so that a command that lasts goes on when
-the shell that asked is gone; its answer is stored, and `last` shows it.
+Each command is one turn with one call. A session's room lives in a task of its own, so that a command that lasts goes
+on when the shell that asked is gone; its answer is stored, and `last` shows it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Before a run's first process: images, sources, the frozen project, repositories, and what seats see beside their work."""
+"""Before a run's first process: images, sources, the frozen project, repositories, and what seats see of it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def freeze_scripts(folder: Path, settings: Settings) -> tuple[Settings, dict[str
 
 
 def lay_team_folder(folder: Path, frozen: Frozen, furnished: Furnished) -> None:
-    """`/team` as every seat sees it, read-only: the goal, the shown cases, and mount points for main and the lock files."""
+    """`/team` as seats see it, read-only: the goal, the shown cases, mount points for main and the lock files."""
     team = folder / "team"
     for name in ("main.git", "current_tasks", "cases"):
         (team / name).mkdir(parents=True, exist_ok=True)

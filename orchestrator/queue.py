@@ -1,7 +1,7 @@
 """The merge queue's policy: which change is judged, what becomes of it, and nothing else.
 
-No git, no process, no SQL: it speaks to `Trees`, to a `Judge` and gives back a `Ruling`, so that a simulator can drive the same
-code. One change at a time; the staged ratchet (docs/design.md) comes into this module.
+No git, no process, no SQL: it speaks to `Trees` and a `Judge` and gives back a `Ruling`, so that a simulator can drive
+the same code. One change at a time; the staged ratchet comes into this module.
 """
 
 from __future__ import annotations

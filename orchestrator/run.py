@@ -97,7 +97,7 @@ class Run:
         await repository.recover()
         judge_engine = engine if local else choose("bubblewrap", home)
         scratch = home / "judges" / settings.name
-        secret = (folder / SECRET).read_bytes()
+        secret = await anyio.Path(folder / SECRET).read_bytes()
 
         def judge(lane: str, user: int, cores: int) -> RoomJudge:
             plan = judge_plan(project, furnished, frozen.cases, scratch=scratch / lane, secret=secret, cores=cores)
@@ -280,12 +280,13 @@ class Run:
         if state is RunState.ENDED and reason.startswith("goal"):
             self._suspend()
         live = await desk.store.read(sessions.live)
+        word = f"The run drains ({reason}): submit what is whole, or note and release."
 
         def tell(tx: Tx) -> None:
             tx.run("UPDATE run SET state = ?, reason = ?", RunState.DRAINING, reason)
             tx.journal("run-draining", by=by, reason=reason)
             for session in live:
-                sessions.say(tx, session.id, "run", f"The run drains ({reason}): submit what is whole, or note and release.")
+                sessions.say(tx, session.id, "run", word)
 
         await desk.store.write(tell)
         desk.board_changed.ring()
@@ -458,8 +459,8 @@ def settings_of(db: sqlite3.Connection) -> Settings:
 
 def last_gain(db: sqlite3.Connection) -> datetime | None:
     """When a case last newly passed on main."""
-    sql = "SELECT at FROM journal WHERE kind = 'landed' AND json_extract(data, '$.gained') > 0 ORDER BY seq DESC LIMIT 1"
-    row = db.execute(sql).fetchone()
+    gains = "SELECT at FROM journal WHERE kind = 'landed' AND json_extract(data, '$.gained') > 0"
+    row = db.execute(f"{gains} ORDER BY seq DESC LIMIT 1").fetchone()
     return None if row is None else when(row["at"])
 
 

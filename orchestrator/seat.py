@@ -81,8 +81,8 @@ async def next_session(seat: Seat, desk: Desk) -> Session | None:
 async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | str:
     """Starts a session: its row, its claim where tasks are handed out, and what it is told are one transaction.
 
-    Returns why not, in words, when the ramp leaves the seat idle. A person or program that takes an open seat is let in and
-    meets the ramp when it claims.
+    Returns why not, in words, when the ramp leaves the seat idle. A person or program that takes an open seat is let
+    in and meets the ramp when it claims.
     """
     main = await desk.repository.main()
     card = await desk.gate.judge_main()

@@ -9,7 +9,10 @@ import anyio
 
 
 class Bell:
-    """Coroutines wait for something to have changed, without polling. `heard` is the number of rings so far; waiting for a later one cannot miss a ring in between."""
+    """Coroutines wait for something to have changed, without polling.
+
+    `heard` is the number of rings so far; waiting for a later one cannot miss a ring in between.
+    """
 
     def __init__(self) -> None:
         self.heard = 0

@@ -1,4 +1,4 @@
-"""`seat RUN VERB`: an open seat from a shell, one command a tool call. Flags and help are made of the tools' own schemas."""
+"""`seat RUN VERB`: an open seat from a shell, one command a tool call. Flags and help come from the tools' schemas."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The schema, as numbered migrations. A migration is never edited once it has been released; a new one is added.
 
-Tables are the truth. `journal` is the history that people, reports and exports read; it is written in the transaction of the
-change that it tells. Payloads (prompts, messages, results, scorecards) are compressed and kept once, by SHA-256.
+Tables are the truth. `journal` is the history that people, reports and exports read; it is written in the transaction
+of the change that it tells. Payloads (prompts, messages, results, scorecards) are compressed and kept once, by SHA-256.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def end(tx: Tx, session: str, reason: End, note: str = "") -> None:
 
 
 def store_reply(tx: Tx, session: str, turn: int, reply: Reply) -> None:
-    """Stores a complete response and its calls, before anything acts on it (P1). Storing it again changes nothing."""
+    """Stores a complete response and its calls before anything acts on it (P1). Storing it again changes nothing."""
     if tx.one("SELECT 1 FROM turn WHERE session = ? AND number = ?", session, turn) is not None:
         return
     body = tx.keep(encode_reply(reply))
@@ -85,7 +85,12 @@ def finish_call(tx: Tx, call: str, answer: Answer, seconds: float = 0.0) -> None
         return
     kept = {"result": tx.keep(answer.text), "failed": answer.refused, "end": answer.end or ""}
     update(tx, "call", call, state=CallState.DONE, seconds=seconds, **kept)
-    facts = {"name": row["name"], "brief": _brief(row["arguments"]), "seconds": round(seconds, 2), "failed": answer.refused}
+    facts = {
+        "name": row["name"],
+        "brief": _brief(row["arguments"]),
+        "seconds": round(seconds, 2),
+        "failed": answer.refused,
+    }
     tx.journal("call", row["seat"], session=row["session"], turn=row["turn"], **facts)
 
 

@@ -1,8 +1,8 @@
 """One SQLite file, one writer thread, short transactions, group commit.
 
-Everything that waits to be written when the writer wakes shares one commit with `synchronous=FULL`, so sixteen busy seats pay for
-one fsync. Each job runs in a savepoint of its own: one that raises undoes only itself. A write by a process of an earlier
-epoch is refused (`Fenced`), so what a zombie does after a resume has no effect (P4).
+Everything that waits to be written when the writer wakes shares one commit with `synchronous=FULL`, so sixteen busy
+seats pay for one fsync. Each job runs in a savepoint of its own: one that raises undoes only itself. A write by a
+process of an earlier epoch is refused (`Fenced`), so what a zombie does after a resume has no effect (P4).
 """
 
 from __future__ import annotations
