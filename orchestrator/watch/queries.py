@@ -80,6 +80,9 @@ class Attention:
 class Status:
     run: str
     as_of: datetime
+    project: str
+    agents: int
+    models: dict[str, str]
     state: str  # a RunState, or `dead`: its process is gone and nobody asked it to stop
     healthy: bool
     reason: str
@@ -248,6 +251,9 @@ def status(db: sqlite3.Connection, alive: bool, now: datetime, *, reveal: bool =
     return Status(
         run=row["name"],
         as_of=at,
+        project=limits.project,
+        agents=limits.agents,
+        models=limits.models,
         state=state,
         healthy=healthy,
         reason=visible(row["reason"]),
@@ -265,34 +271,6 @@ def status(db: sqlite3.Connection, alive: bool, now: datetime, *, reveal: bool =
         sessions_live=live,
         attention=tuple(attention_of(db, spending, limits.budget, at)),
     )
-
-
-@dataclass(frozen=True)
-class RunRow:
-    run: str
-    state: str
-    project: str
-    agents: int
-    models: dict[str, str]
-    started: datetime
-    elapsed_s: float
-    passed: int
-    total: int
-    landed: int
-    bounced: int
-    spent_usd: int | None
-    reason: str
-
-
-def run_row(db: sqlite3.Connection, alive: bool, now: datetime) -> RunRow:
-    row, asked, at = db.execute("SELECT * FROM run").fetchone(), settings_of(db), as_of(db, alive, now)
-    suites, queue = suites_of(db, at), queue_of(db)
-    passed, total = sum(one.passed for one in suites.values()), sum(one.total for one in suites.values())
-    spent = spending_of(db, at).spent_usd
-    return RunRow(
-        row["name"], state_of(db, alive), asked.project, asked.agents, asked.models, when(row["created"]),
-        elapsed_s(db, at), passed, total, queue.landed, queue.bounced, spent, visible(row["reason"]),
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
