@@ -127,20 +127,16 @@ def elapsed_s(db: sqlite3.Connection, at: datetime) -> float:
 
 
 def counts_at(db: sqlite3.Connection, at: datetime) -> dict[str, tuple[int, int]]:
-    """Passed and total of each suite on main as it was at a time."""
-    sql = (
-        "SELECT s.counts FROM landing l JOIN scorecard s ON s.id = l.scorecard"
-        " WHERE l.done AND l.at <= ? ORDER BY l.number DESC LIMIT 1"
-    )
-    row = db.execute(sql, (iso(at),)).fetchone()
+    """Passed and total of each suite on main as it was at a time; the seed's before anything landed."""
+    landed = """SELECT s.counts FROM landing l JOIN scorecard s ON s.id = l.scorecard
+        WHERE l.done AND l.at <= ? ORDER BY l.number DESC LIMIT 1"""
+    seed = "SELECT counts FROM scorecard WHERE commit_id <> '' AND tier = 'full' ORDER BY id LIMIT 1"
+    row = db.execute(landed, (iso(at),)).fetchone() or db.execute(seed).fetchone()
     return {suite: (passed, total) for suite, (passed, total) in json.loads(row["counts"]).items()} if row else {}
 
 
 def suites_of(db: sqlite3.Connection, at: datetime) -> dict[str, Passing]:
     before, now = counts_at(db, at - timedelta(hours=1)), counts_at(db, at)
-    if not now:
-        row = db.execute("SELECT counts FROM scorecard WHERE commit_id <> '' AND tier = 'full' LIMIT 1").fetchone()
-        now = json.loads(row["counts"]) if row else {}
     return {name: Passing(done, total, done - before.get(name, (0, 0))[0]) for name, (done, total) in now.items()}
 
 
