@@ -45,7 +45,7 @@ def runs(as_json: Json = False, logs: Logs = LOGS) -> None:
     rows = []
     for folder in runs_in(logs):
         with reading(folder / STATE) as db:
-            rows.append(queries.run_row(db, live_pid(folder) is not None, utc_now()))
+            rows.append(queries.status(db, live_pid(folder) is not None, utc_now()))
     if not rows:
         find(logs, None)
     result = queries.Rows(None, utc_now(), tuple(rows))

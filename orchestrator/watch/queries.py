@@ -80,6 +80,9 @@ class Attention:
 class Status:
     run: str
     as_of: datetime
+    project: str
+    agents: int
+    models: dict[str, str]
     state: str  # a RunState, or `dead`: its process is gone and nobody asked it to stop
     healthy: bool
     reason: str
@@ -124,20 +127,16 @@ def elapsed_s(db: sqlite3.Connection, at: datetime) -> float:
 
 
 def counts_at(db: sqlite3.Connection, at: datetime) -> dict[str, tuple[int, int]]:
-    """Passed and total of each suite on main as it was at a time."""
-    sql = (
-        "SELECT s.counts FROM landing l JOIN scorecard s ON s.id = l.scorecard"
-        " WHERE l.done AND l.at <= ? ORDER BY l.number DESC LIMIT 1"
-    )
-    row = db.execute(sql, (iso(at),)).fetchone()
+    """Passed and total of each suite on main as it was at a time; the seed's before anything landed."""
+    landed = """SELECT s.counts FROM landing l JOIN scorecard s ON s.id = l.scorecard
+        WHERE l.done AND l.at <= ? ORDER BY l.number DESC LIMIT 1"""
+    seed = "SELECT counts FROM scorecard WHERE commit_id <> '' AND tier = 'full' ORDER BY id LIMIT 1"
+    row = db.execute(landed, (iso(at),)).fetchone() or db.execute(seed).fetchone()
     return {suite: (passed, total) for suite, (passed, total) in json.loads(row["counts"]).items()} if row else {}
 
 
 def suites_of(db: sqlite3.Connection, at: datetime) -> dict[str, Passing]:
     before, now = counts_at(db, at - timedelta(hours=1)), counts_at(db, at)
-    if not now:
-        row = db.execute("SELECT counts FROM scorecard WHERE commit_id <> '' AND tier = 'full' LIMIT 1").fetchone()
-        now = json.loads(row["counts"]) if row else {}
     return {name: Passing(done, total, done - before.get(name, (0, 0))[0]) for name, (done, total) in now.items()}
 
 
@@ -248,6 +247,9 @@ def status(db: sqlite3.Connection, alive: bool, now: datetime, *, reveal: bool =
     return Status(
         run=row["name"],
         as_of=at,
+        project=limits.project,
+        agents=limits.agents,
+        models=limits.models,
         state=state,
         healthy=healthy,
         reason=visible(row["reason"]),
@@ -265,34 +267,6 @@ def status(db: sqlite3.Connection, alive: bool, now: datetime, *, reveal: bool =
         sessions_live=live,
         attention=tuple(attention_of(db, spending, limits.budget, at)),
     )
-
-
-@dataclass(frozen=True)
-class RunRow:
-    run: str
-    state: str
-    project: str
-    agents: int
-    models: dict[str, str]
-    started: datetime
-    elapsed_s: float
-    passed: int
-    total: int
-    landed: int
-    bounced: int
-    spent_usd: int | None
-    reason: str
-
-
-def run_row(db: sqlite3.Connection, alive: bool, now: datetime) -> RunRow:
-    row, asked, at = db.execute("SELECT * FROM run").fetchone(), settings_of(db), as_of(db, alive, now)
-    suites, queue = suites_of(db, at), queue_of(db)
-    passed, total = sum(one.passed for one in suites.values()), sum(one.total for one in suites.values())
-    spent = spending_of(db, at).spent_usd
-    return RunRow(
-        row["name"], state_of(db, alive), asked.project, asked.agents, asked.models, when(row["created"]),
-        elapsed_s(db, at), passed, total, queue.landed, queue.bounced, spent, visible(row["reason"]),
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from orchestrator.watch.cost import Cost, CostRow
-from orchestrator.watch.queries import Passing, RunRow, SeatNow, Status, TaskRow, spent_words
+from orchestrator.watch.queries import Passing, SeatNow, Status, TaskRow, spent_words
 from orchestrator.watch.text import clock, hours, moment, money, percent, plural, span, table
 from orchestrator.watch.why import Why
 
@@ -105,12 +105,13 @@ def tasks(rows: list[TaskRow]) -> str:
     )
 
 
-def runs(rows: list[RunRow]) -> str:
+def runs(rows: list[Status]) -> str:
     table_rows = [["run", "state", "began", "took", "seats", "passing", "landed", "bounced", "cost"]]
     for row in rows:
         cost = "unmetered" if row.spent_usd is None else money(row.spent_usd)
-        counts = [str(row.agents), f"{row.passed}/{row.total}", str(row.landed), str(row.bounced)]
-        table_rows.append([row.run, row.state, moment(row.started)[:16], hours(row.elapsed_s), *counts, cost])
+        passed, total = (sum(getattr(one, name) for one in row.suites.values()) for name in ("passed", "total"))
+        counts = [str(row.agents), f"{passed}/{total}", str(row.queue.landed), str(row.queue.bounced)]
+        table_rows.append([row.run, row.state, moment(row.since)[:16], hours(row.elapsed_s), *counts, cost])
     return "\n".join(table(table_rows, left=3))
 
 
