@@ -133,6 +133,7 @@ async def _build(spec: ImageSpec, half: Path, progress: Callable[[str], None]) -
         *((f"--include={','.join(wanted)}",) if wanted else ()),
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED),
         '--aptopt=Acquire::Retries "3"',
+        '--aptopt=APT::Sandbox::User "root"',  # else who builds decides whose apt's folders are
         f"--customize-hook=tar-in '{overlay}' /",
         *_hooks(spec),
         suite,
@@ -211,7 +212,7 @@ def _suite(base: str) -> str:
 def _hooks(spec: ImageSpec) -> Iterator[str]:
     """Shell lines for mmdebstrap, which hands them the root as $1: our own words, nothing of the project's in them."""
     if spec.setup:
-        clean = f"env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 SOURCE_DATE_EPOCH={EPOCH}"
+        clean = "env PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TMPDIR=/tmp"  # `env -i` would end fakechroot
         yield f'--customize-hook=chroot "$1" {clean} /{SETUP} && rm "$1/{SETUP}"'
     # The machine's name, resolver and mirrors are not the image's: rooms bring their own or have none.
     yield '--customize-hook=rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/* "$1"/var/lib/apt/lists/*'
