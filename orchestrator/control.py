@@ -49,7 +49,7 @@ async def listening(folder: Path, answer: Answerer) -> AsyncIterator[None]:
                 yield
             finally:
                 tasks.cancel_scope.cancel()
-                pointer.unlink(missing_ok=True)  # noqa: ASYNC240 - one name in a folder of ours
+                pointer.unlink(missing_ok=True)
 
 
 async def _converse(stream: SocketStream, answer: Answerer) -> None:

@@ -140,8 +140,6 @@ class Run:
         keep = frozenset(session.id.replace("/", "-") for session in live)
         swept = await desk.engine.sweep(desk.name, desk.store.epoch, keep)
         await self.gate.recover()
-        first = desk.store.epoch == 1
-
         def take_over(tx: Tx) -> None:
             desk.ledger.recover(tx)
             board.recover(tx, {session.id for session in live})
@@ -149,7 +147,7 @@ class Run:
             assert row is not None
             self._worked_before = row["worked_s"]
             tx.run("UPDATE run SET state = ?, reason = ''", RunState.RUNNING)
-            if first:
+            if tx.one("SELECT 1 FROM journal WHERE kind = 'run-started'") is None:
                 self._journal_start(tx)
             else:
                 facts = {"version": VERSION, "by": "operator", "sessions": len(live)}

@@ -1,4 +1,4 @@
-"""The journal's kinds and the fields of each. Fields are only ever added; `tests/golden/` keeps old versions readable."""
+"""The journal's kinds and the fields of each. Fields are only ever added; `tests/golden/` keeps old ones readable."""
 
 from __future__ import annotations
 
