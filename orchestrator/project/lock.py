@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -18,13 +19,14 @@ from pydantic import TypeAdapter, ValidationError
 from orchestrator.project.freezing import overlaid, project_digests, text_digest
 from orchestrator.project.furnishing import Furnished, Progress, furnish, furnish_reference, judge_plan, scratch_place
 from orchestrator.project.layers import Layers
-from orchestrator.project.problems import LockDiffers
+from orchestrator.project.problems import LockDiffers, Problem, ProjectError
 from orchestrator.project.project import Project
 from sandbox.image import packages
 from sandbox.room import Engine, Labels
-from verifiers.cases import expand
+from verifiers.cases import SuiteError, expand
+from verifiers.drawing import PluginError
 from verifiers.judge import RoomJudge
-from verifiers.locking import Dropped, settle
+from verifiers.locking import Dropped, ReferenceFailed, settle
 from verifiers.scorecard import Verdict
 from verifiers.suites import LockedCase
 
@@ -68,10 +70,10 @@ class Drift:
 async def lock(folder: Path, engine: Engine, home: Path, *, cores: int, progress: Progress) -> Lock:
     """Builds, fetches, lets the reference settle the cases, and writes `project.lock` into the folder.
 
-    Raises `ProjectError` for a wrong folder, `ReferenceFailed` when its reference settles nothing, `RoomError` when
-    this machine cannot do it.
+    Raises `ProjectError` for a wrong folder, also when its reference settles nothing, and `RoomError` when this machine
+    cannot do it.
     """
-    with overlaid(folder) as project:
+    with _as_problems(folder), overlaid(folder) as project:
         furnished = await furnish(project, home, local=engine.name == "local", progress=progress)
         cases = await expand(project.name, project.folder, furnished.folders(), project.suites)
         dropped: tuple[Dropped, ...] = ()
@@ -129,7 +131,8 @@ async def locked_cases(project: Project, lock: Lock | None, furnished: Furnished
 
     Raises `LockDiffers` when the suites no longer give the cases that were locked.
     """
-    found = await expand(project.name, project.folder, furnished.folders(), project.suites)
+    with _as_problems(project.folder):
+        found = await expand(project.name, project.folder, furnished.folders(), project.suites)
     if lock is None:
         return found
     cases: list[LockedCase] = []
@@ -142,6 +145,17 @@ async def locked_cases(project: Project, lock: Lock | None, furnished: Furnished
             raise LockDiffers(f"{project.name}: suites.{name} gives other cases than when it was locked; lock it again")
         cases += kept
     return tuple(sorted(cases, key=lambda case: case.id))
+
+
+@contextmanager
+def _as_problems(folder: Path) -> Iterator[None]:
+    """What only files, sources and the reference can show is a mistake in the folder like any other."""
+    try:
+        yield
+    except (SuiteError, PluginError) as error:
+        raise ProjectError([Problem(folder / "project.toml", 0, str(error))]) from error
+    except ReferenceFailed as error:
+        raise ProjectError([Problem(folder / "reference", 0, str(error))]) from error
 
 
 async def _settle(

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from orchestrator.project import LockDiffers
+from orchestrator.project import LockDiffers, ProjectError
 from orchestrator.project.check import Report, check
 from orchestrator.project.freezing import overlaid
 from orchestrator.project.furnishing import Furnished
@@ -130,6 +130,13 @@ def test_the_reference_settles_cases_and_their_rewritings(folder: Path) -> None:
     found = {case.id.removeprefix("greet/"): case.twists for case in cases_of(folder, made)}
     left = [name for name in KEPT if "loud" not in name]
     assert found == {name: ("as-is", "other") if "plain" in name else ("as-is",) for name in left}
+
+
+def test_a_reference_that_does_not_build_is_a_mistake_in_the_folder(folder: Path) -> None:
+    (folder / "reference/greet/plain.sh").write_text("if then\n")
+    with pytest.raises(ProjectError, match="hello/reference: the reference does not build") as caught:
+        locked(folder)
+    assert caught.value.exit_code == 2
 
 
 def test_locking_twice_gives_the_same_lock(locked_folder: Path) -> None:
