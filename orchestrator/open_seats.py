@@ -174,7 +174,7 @@ class OpenSeats:
         if held.over is None:
             await self._over(held, Outcome(End.LEFT, "left the seat"))
         del self._taken[token]
-        return {"seat": held.seat.name}
+        return {"left": held.seat.name}
 
     def _host(self, seat: Seat, session: Session, token: str) -> _Desk:
         held = _Desk(seat, session, token)

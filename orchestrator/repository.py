@@ -152,7 +152,7 @@ class Repository:
         async with quarantined(stream, Kind.SUBMISSION, self.public, self._quarantine, limits) as incoming:
             await check_policy(incoming)
             stat = await diffstat(incoming.git, incoming.base, incoming.commit)
-            if not stat.files:
+            if not stat.files and ref.startswith("refs/changes/"):
                 raise Refused(f"nothing to submit: your workspace is the same as main at {incoming.base[:10]}")
             when = await incoming.git.text("show", "--no-patch", "--format=%ct", incoming.base)
             commit = await _commit(incoming.git, incoming.tree, incoming.base, f"{ref}\n", int(when), ITSELF)

@@ -98,6 +98,8 @@ def _show(answer: dict[str, Any], as_json: bool, run: str) -> int:
             typer.echo(visible(line))
         if "text" in answer:
             typer.echo(visible(answer["text"]))
+        if asked_to_leave := answer.get("left"):
+            typer.echo(f"{asked_to_leave} is free again")
         if answer.get("session_over"):
             typer.echo(
                 f"[run] This session is over: {answer['session_over']}. `take` with your token begins the next one."
