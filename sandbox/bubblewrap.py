@@ -50,14 +50,12 @@ class BubblewrapRoom(HostedRoom):
         group = self._place.group
         env = BARE_ENV | dict(self._spec.env) | dict(command.env)
         words = [*self._words, "--argv0", self._place.tag + name, "--json-status-fd", str(status_fd)]
-        for variable, value in env.items():
-            words += ["--setenv", variable, value]
         code = seccomp.program(memfd=group is not None and self._spec.scratch_exec, shm=group is not None)
         if code is not None:
             fds.append(_holding(code))
             words += ["--seccomp", str(fds[-1])]
         inside = limits.inner(
-            self._spec.limits, command, memory=group is None, processes=True, disk=not limits.has_disks()
+            self._spec.limits, command, env, memory=group is None, processes=True, disk=not limits.has_disks()
         )
         return (*(group.join() if group else ()), *words, "--", *inside)
 
@@ -149,9 +147,22 @@ class BubblewrapEngine:
         assert spec.root is not None
         uid = limits.room_uid(spec)
         words = [str(self._bwrap), *NAMESPACES, "--disable-userns", "--as-pid-1", "--die-with-parent", "--new-session"]
-        words += ["--clearenv", "--hostname", "room", "--uid", ROOM_UID, "--gid", ROOM_UID]
+        words += [
+            "--clearenv",
+            "--setenv",
+            "PATH",
+            HOST_ENV["PATH"],
+            "--hostname",
+            "room",
+            "--uid",
+            ROOM_UID,
+            "--gid",
+            ROOM_UID,
+        ]
         words += ["--ro-bind", str(shown(spec.root.tree, folder / "root")), "/", "--proc", "/proc", "--dev", "/dev"]
-        words += ["--size", str(SHM), "--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
+        if spec.scratch_exec:  # bwrap's tmpfs is always executable
+            words += ["--size", str(SHM), "--perms", "1777", "--tmpfs", "/dev/shm"]
+        words += ["--remount-ro", "/dev"]
         wrapped = not spec.scratch_exec and not limits.can_mount()
         if spec.brief and not limits.can_mount() and not wrapped:
             words += ["--size", str(limits.tmp_bytes(spec.limits)), "--perms", "1777", "--tmpfs", "/tmp"]

@@ -53,10 +53,14 @@ IMPORT_S: Final = 900
 GRACE_S: Final = 30.0  # beyond a command's own time, until the room is asked to end it and then the client is ended
 
 # Ends everything below the subreaper (our parent) but us. Stopping all before killing any keeps a fork bomb from
-# outrunning the count. Builtins only: when a room's processes are used up, this still works.
+# outrunning the count. Builtins only: when a room's processes are used up, this still works. What forks and exits
+# faster than it is found (a signal to -1 finds it) costs the room's user all its processes, jobs too.
 _SWEEP: Final = """
 sweep() {
+  round=0
   while :; do
+    round=$((round + 1))
+    [ $round -lt 10 ] || setpriv --reuid "$uid" --clear-groups /bin/sh -c 'kill -KILL -1'
     tree=" $PPID " victims= grew=1
     while [ "$grew" ]; do
       grew=
@@ -73,11 +77,12 @@ sweep() {
   done
 } 2>/dev/null
 """
-# $1: the call's folder; the rest: the command. Writes the command's own end, as bwrap would, only when it had one.
+# $1: the call's folder, $2: the room's user; the rest: the command. Writes the command's own end, as bwrap would, only
+# when it had one.
 SWEEPER: Final = (
     _SWEEP
     + """
-d=$1; shift
+d=$1 uid=$2; shift 2
 read -r line </proc/$$/stat && echo "$line" >"$d/sweeper"
 trap 'sweep; exit 124' USR1; trap 'sweep; exit 137' TERM
 exec 7<&0
@@ -91,7 +96,7 @@ exit $code
 # $1: the call's folder, $2: bytes of each stream, $3: seconds; the rest: the sweeper and its command.
 CALL: Final = """
 d=$1 n=$2 t=$3; shift 3
-cap() { head -c "$n"; exec cat >/dev/null; }
+cap() { stdbuf -o0 head -c "$n"; exec cat >/dev/null; }
 exec 4>&1 5>&2
 { { timeout -s USR1 -k 10 "$t" "$@" 2>&3 3>&- 4>&- 5>&-; echo $? >"$d/code"; } | cap >&4; } 3>&1 | cap >&5
 mv "$d/code" "$d/rc"
@@ -225,12 +230,15 @@ class DockerRoom:
 
     def _call(self, call: str, command: Command) -> tuple[str, ...]:
         env = BARE_ENV | dict(self._spec.env) | dict(command.env)
-        bounds = limits.inner(self._spec.limits, command, memory=False, processes=False, disk=not limits.has_disks())
-        user = (*limits.setpriv(limits.room_uid(self._spec)), "env", "-i")
+        bounds = limits.inner(
+            self._spec.limits, command, env, memory=False, processes=False, disk=not limits.has_disks()
+        )
+        uid = limits.room_uid(self._spec)
+        user = (*limits.setpriv(uid), "env", "-i")
         folder = f"{CALLS}/{call}"
-        sweeper = ("/sbin/docker-init", "-s", "--", "sh", "-c", SWEEPER, "sh", folder)
+        sweeper = ("/sbin/docker-init", "-s", "--", "sh", "-c", SWEEPER, "sh", folder, str(uid))
         size = (folder, str(command.output_limit + 1), f"{command.time_s}")
-        return (*size, *sweeper, *user, *(f"{name}={value}" for name, value in env.items()), *bounds)
+        return (*size, *sweeper, *user, *bounds)
 
     def _known(self, job: str) -> Job:
         record = self._job(job)

@@ -28,11 +28,12 @@ START_S: Final = 20.0
 STATUS_FD: Final = 8
 _ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
-# folder, bytes kept of each stream, seconds, then the command; descriptor 8 is where bwrap says how its child ended.
+# Folder, bytes kept of each stream (stdbuf: written at once), seconds, then the command. Descriptor 8 is where bwrap
+# says how its child ended.
 KEEPER: Final = """
 d=$1 n=$2 t=$3; shift 3
 cat /proc/$$/stat /proc/sys/kernel/random/boot_id >"$d/pid.new" && mv "$d/pid.new" "$d/pid" || exit 1
-cap() { head -c "$n"; exec cat >/dev/null; }
+cap() { stdbuf -o0 head -c "$n"; exec cat >/dev/null; }
 exec 8>"$d/status"
 { { timeout -k 10 "$t" "$@" 2>&3 3>&- <"$d/in"; echo $? >"$d/code"; } | cap >"$d/out" 8>&-; } 3>&1 | cap >"$d/err" 8>&-
 mv "$d/code" "$d/rc"
@@ -91,9 +92,11 @@ class Job:
 
     async def _appears(self, name: str, seconds: float) -> bool:
         until = anyio.current_time() + seconds
-        while not (found := (self.folder / name).exists()) and anyio.current_time() < until:
+        while anyio.current_time() < until:
+            if (self.folder / name).exists():
+                return True
             await anyio.sleep(0.01)  # files are all that both sides of a container share
-        return found
+        return False
 
     def keeper(self) -> int | None:
         """The living keeper's process id, or None."""

@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -64,13 +65,19 @@ def reachable(path: Path) -> bool:
 # user namespace), the folder, and a subshell for the command, so that the shell stays behind to reap. Its own remarks
 # ("Killed") go nowhere; the command's stderr is descriptor 9 meanwhile.
 INNER: Final = (
-    'cd -- "$1" 2>/dev/null || { echo "cannot enter the folder $1" >&2; exit 126; }; shift; unset OLDPWD; '
-    'exec 9>&2 2>/dev/null; (exec "$@" 2>&9 9>&-); exit $?'
+    'cd -- "$1" 2>/dev/null || { echo "cannot enter the folder $1" >&2; exit 126; }; unset OLDPWD; n=$2; shift 2; '
+    'exec 9>&2 2>/dev/null; (while [ "$n" -gt 0 ]; do export "$1"; shift; n=$((n - 1)); done; exec "$@" 2>&9 9>&-); '
+    "exit $?"
 )
 
 
-def inner(limits: Limits, command: Command, *, memory: bool, processes: bool, disk: bool) -> tuple[str, ...]:
-    """The shell that sets rlimits and runs the command. The flags say what only an rlimit bounds here."""
+def inner(
+    limits: Limits, command: Command, env: Mapping[str, str], *, memory: bool, processes: bool, disk: bool
+) -> tuple[str, ...]:
+    """The shell that sets rlimits and runs the command. The flags say what only an rlimit bounds here.
+
+    The command's environment is set last of all: a PATH or LD_PRELOAD in it is not for this shell.
+    """
     words = ["ulimit -c 0", "echo 1000 >/proc/self/oom_score_adj"]  # a hog of the room dies first, not its keepers
     if command.cpu_s is not None:
         soft = max(1, math.ceil(command.cpu_s))
@@ -81,7 +88,9 @@ def inner(limits: Limits, command: Command, *, memory: bool, processes: bool, di
         words.append(f"ulimit -p {limits.processes}")
     if disk:
         words.append(f"ulimit -f {limits.disk >> 9}")
-    return ("sh", "-c", f"{{ {'; '.join(words)}; }} 2>/dev/null; {INNER}", "sh", command.cwd, *command.argv)
+    script = f"{{ {'; '.join(words)}; }} 2>/dev/null; {INNER}"
+    variables = tuple(f"{name}={value}" for name, value in env.items())
+    return ("/bin/sh", "-c", script, "sh", command.cwd, str(len(variables)), *variables, *command.argv)
 
 
 # Mounts and disks (root)

@@ -54,21 +54,22 @@ class LocalRoom(HostedRoom):
         own = {"HOME": tmp, "TMPDIR": tmp, "WORKSPACE": str(self._folder)}
         env = BARE_ENV | own | dict(self._spec.env) | dict(command.env)
         here = replace(command, cwd=self._host_path(command.cwd))
-        bounds = limits.inner(self._spec.limits, here, memory=True, processes=self._lowered, disk=True)
+        bounds = limits.inner(self._spec.limits, here, env, memory=True, processes=self._lowered, disk=True)
         user = limits.as_user(limits.room_uid(self._spec)) if self._lowered else ()
         reaper = (sys.executable, "-I", "-S", reap.__file__, "--argv0", self._place.tag + name, "--")
-        return (*reaper, *user, "env", "-i", *(f"{key}={value}" for key, value in env.items()), *bounds)
+        return (*reaper, *user, "env", "-i", *bounds)
 
     def _host_path(self, path: str) -> str:
+        path = path if path.startswith("/") else f"{WORKSPACE}/{path}"
         for target, source in self._targets():
             if path == target or path.startswith(target + "/"):
                 return str(source) + path[len(target) :]
-        return path if path.startswith("/") else f"{self._folder}/{path}"
+        return path
 
     def _targets(self) -> Iterator[tuple[str, Path]]:
-        yield WORKSPACE, self._folder
         for mount in self._spec.mounts:
             yield mount.target, mount.source
+        yield WORKSPACE, self._folder
 
 
 class LocalEngine:
@@ -100,6 +101,7 @@ class LocalEngine:
             "the share of CPU is not bounded, only CPU time where a command sets it",
             "disk space and inodes are not bounded, only the size of each file",
             "what a room writes can be executed, whatever its specification says",
+            "a process that forks faster than it can be found may outlive its command",
         ]
         if os.geteuid() == 0:
             found.append(

@@ -177,16 +177,25 @@ async def end_process(process: Process) -> None:
 def end_tree(pid: int) -> None:
     """Kills a process of ours and everything below it.
 
-    First only the first process of each pid namespace: the kernel ends the rest, and bwrap lives to reap it.
+    Of a pid namespace only the first process: the kernel ends the rest, and bwrap lives to reap it. Others are stopped
+    before any is killed, so that nobody forks while being counted.
     """
+    stopped: set[int] = set()
     for attempt in range(500):
         try:
-            below = [child.pid for child in psutil.Process(pid).children(recursive=True)]
+            below = {child.pid for child in psutil.Process(pid).children(recursive=True)}
         except psutil.NoSuchProcess:
-            break
+            return
         if not below:
             break
-        kill((attempt < 100 and [child for child in below if _is_init(child)]) or below)
+        if attempt < 100 and (inits := set(filter(_is_init, below))):
+            kill(inits)
+        elif new := below - stopped:
+            kill(new, signal.SIGSTOP)
+            stopped |= new
+            continue
+        else:
+            kill(below)
         time.sleep(0.002)
     kill([pid])
 
@@ -208,10 +217,10 @@ def end_tagged(tag: str) -> None:
                 end_tree(pid)
 
 
-def kill(pids: Iterable[int]) -> None:
+def kill(pids: Iterable[int], number: int = signal.SIGKILL) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
 
 
 async def _read(fd: int) -> bytes:
