@@ -77,7 +77,7 @@ make_environment() {
 
 install_requirements() {
     stamp=.venv/installed
-    wanted=$(sha256sum <requirements.lock)
+    wanted="$("$PYTHON" --version) $(sha256sum <requirements.lock)"
     [ "$(cat $stamp 2>/dev/null)" != "$wanted" ] || return 0
     say "making .venv from requirements.lock"
     make_environment
