@@ -20,6 +20,7 @@ import anyio
 from anyio.abc import ByteReceiveStream
 from anyio.streams.text import TextReceiveStream
 
+from sandbox.home import state_home
 from sandbox.room import RoomError
 
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -35,8 +36,11 @@ class CommandFailed(RoomError):
 def bare_environment(**more: str) -> dict[str, str]:
     """What commands of ours may see: paths and proxies, no key of anybody's."""
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/bin:/sbin:/bin"  # users' own has no sbin, dpkg needs it
-    return kept | {"PATH": path, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"} | more
+    # Users' own path has no sbin, which dpkg needs; tools are what `make setup` unpacked for who may not install.
+    path = [os.environ.get("PATH", ""), "/usr/sbin:/usr/bin:/sbin:/bin", str(state_home() / "tools/usr/bin")]
+    return (
+        kept | {"PATH": ":".join(filter(None, path)), "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"} | more
+    )
 
 
 async def run(

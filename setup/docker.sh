@@ -3,7 +3,7 @@
 # stop:  ends that one, and no other.
 set -eu
 cd "$(dirname "$0")/.."
-. setup/say.sh
+. setup/common.sh
 note=$STATE/dockerd.pid # "PID START-TIME": a number alone may be another program's by now
 log=$STATE/dockerd.log
 

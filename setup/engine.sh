@@ -3,7 +3,7 @@
 # `--sandbox local`, and says what that means.
 set -eu
 cd "$(dirname "$0")/.."
-. setup/say.sh
+. setup/common.sh
 
 if .venv/bin/python -c 'import sys; from orchestrator.doctor import isolates; sys.exit(not isolates())'; then
     exit 0

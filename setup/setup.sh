@@ -2,7 +2,7 @@
 # Makes this folder and this machine ready. What is there is left alone, so a second call is quick.
 set -eu
 cd "$(dirname "$0")/.."
-. setup/say.sh
+. setup/common.sh
 PYTHON=${PYTHON:-python3}
 
 # Debian's packages for the tools that are looked for and not found.
@@ -33,10 +33,30 @@ install_tools() {
             tail -n 20 "$log" >&2
             say "not installed (all of it: $log): $packages; going on without"
         fi
+    elif borrow_builder; then
+        say "not installed here, so unpacked for $(id -un) below $TOOLS: $packages"
     else
         say "not here, and only root may install it: $packages"
         say "for all of it, run as root:  $command"
     fi
+}
+
+# The builder of images without an installation: scripts and two libraries that know where they lie by name alone.
+borrow_builder() {
+    half=$TOOLS.half
+    rm -rf "$half" "$TOOLS"
+    mkdir -p "$half"
+    borrow "$half" mmdebstrap fakechroot libfakechroot fakeroot libfakeroot xz-utils || return 1
+    (
+        cd "$half/usr/bin"
+        sed -i "s|/usr/s\{0,1\}bin/[a-z]*\.fakechroot|$TOOLS&|; s|/usr/libexec/mmdebstrap|$TOOLS&|" mmdebstrap
+        libraries=$(echo ../lib/*/fakechroot)
+        sed -i "s|^fakechroot_paths=no|fakechroot_paths=$TOOLS/usr/${libraries#../}|
+            s|^fakechroot_sysconfdir=.*|fakechroot_sysconfdir=$TOOLS/etc/fakechroot|" fakechroot
+        sed "s|/usr/|$TOOLS/usr/|g; s|^FAKEROOT_PREFIX=/usr|FAKEROOT_PREFIX=$TOOLS/usr|" fakeroot-sysv >fakeroot
+        chmod +x fakeroot
+    )
+    mv "$half" "$TOOLS"
 }
 
 # Debian's Python makes no environment with pip unless python3-venv is installed. An ordinary user need not wait for
@@ -46,25 +66,18 @@ make_environment() {
         "$PYTHON" -m venv --clear .venv
         return
     fi
-    has apt-get || stop "$PYTHON has no pip; install it for this Python, then run make again"
     "$PYTHON" -m venv --clear --without-pip .venv
     scratch=$(mktemp -d)
-    mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial"
-    own="-o Dir::State::lists=$scratch/lists -o Dir::Cache=$scratch/cache -o APT::Sandbox::User=root"
-    if (cd "$scratch" && apt-get $own update && apt-get $own download python3-pip-whl && dpkg-deb -x ./*.deb .) \
-        >"$scratch/log" 2>&1; then
-        PYTHONPATH=$(echo "$scratch"/usr/share/python-wheels/pip-*.whl) .venv/bin/python -m pip install \
-            -qq --disable-pip-version-check --no-index "$scratch"/usr/share/python-wheels/pip-*.whl
-        rm -rf "$scratch"
-    else
-        tail -n 5 "$scratch/log" >&2
+    borrow "$scratch" python3-pip-whl ||
         stop "$PYTHON has no pip; run as root:  apt-get install --no-install-recommends --yes python3-venv"
-    fi
+    wheel=$(echo "$scratch"/usr/share/python-wheels/pip-*.whl)
+    PYTHONPATH=$wheel .venv/bin/python -m pip install -qq --disable-pip-version-check --no-index "$wheel"
+    rm -rf "$scratch"
 }
 
 install_requirements() {
     stamp=.venv/installed
-    wanted=$(sha256sum <requirements.lock)
+    wanted="$("$PYTHON" --version) $(sha256sum <requirements.lock)"
     [ "$(cat $stamp 2>/dev/null)" != "$wanted" ] || return 0
     say "making .venv from requirements.lock"
     make_environment
