@@ -11,8 +11,8 @@ from typing import Any, Final
 import anyio.to_thread
 
 from agents import tools
-from orchestrator.project import load
-from orchestrator.project.freezing import Frozen, freeze, text_digest
+from orchestrator.project import Project
+from orchestrator.project.freezing import Frozen, freeze, overlaid, text_digest
 from orchestrator.project.furnishing import Furnished, Progress, furnish
 from orchestrator.project.lock import check_lock, locked_cases, read_lock
 from orchestrator.repository import Repository
@@ -28,7 +28,13 @@ async def prepare(folder: Path, settings: Settings, home: Path, *, local: bool, 
 
     Raises `ProjectError`, `LockDiffers` (the folder is not what was locked, unless `unlocked`), `RoomError`.
     """
-    project = load(Path(settings.project))
+    with overlaid(Path(settings.project)) as project:
+        return await _prepare(project, folder, settings, home, local=local, progress=progress)
+
+
+async def _prepare(
+    project: Project, folder: Path, settings: Settings, home: Path, *, local: bool, progress: Progress
+) -> Settings:
     furnished = await furnish(project, home, local=local, progress=progress)
     lock = None if settings.unlocked else read_lock(project.folder)
     if lock is not None:

@@ -56,6 +56,7 @@ def utc_now() -> datetime:
 
 async def serve(folder: Path) -> None:
     """The whole life of a run's process: takes the run over, recovers, works until it ends or is stopped."""
+    folder = await anyio.to_thread.run_sync(folder.absolute)
     async with AsyncExitStack() as stack:
         store = Store(folder / "state.db", utc_now)
         stack.push_async_callback(store.close)
@@ -110,7 +111,7 @@ class Run:
         gate = Gate(store, repository, judge("gate", JUDGE_USER, settings.judge_cores), settings.name, utc_now)
         heldout = HeldoutLane(store, repository, judge("heldout", HELDOUT_USER, 1), gate)
         desk = Desk(
-            folder=folder.absolute(),
+            folder=folder,
             project=project,
             prompts=frozen.prompts,
             settings=settings,
@@ -140,6 +141,7 @@ class Run:
         keep = frozenset(session.id.replace("/", "-") for session in live)
         swept = await desk.engine.sweep(desk.name, desk.store.epoch, keep)
         await self.gate.recover()
+
         def take_over(tx: Tx) -> None:
             desk.ledger.recover(tx)
             board.recover(tx, {session.id for session in live})
