@@ -57,6 +57,7 @@ class Gate:
         self._judge = judge
         self._run = run
         self._utc_now = utc_now
+        self._newest: dict[str, Scorecard] = {}  # of main as it is, by commit: asked for far more often than it moves
 
     async def recover(self) -> None:
         """Finishes a landing that a crash cut, and puts half-judged changes back in the queue."""
@@ -77,6 +78,11 @@ class Gate:
     async def judge_main(self) -> Scorecard:
         """Main's scorecard; the seed is judged here before anything else happens. Raises `SeedNotJudged`."""
         main = await self._repository.main()
+        if self._newest.get(main) is None:
+            self._newest = {main: await self._stored_or_judged(main)}
+        return self._newest[main]
+
+    async def _stored_or_judged(self, main: str) -> Scorecard:
         known = await self._store.read(lambda db: changes.scorecard_of(db, main))
         if known is not None:
             return known
