@@ -27,6 +27,8 @@ from sandbox.workspaces import BRIEF_INODES, Workspaces, shown
 ROOM_UID: Final = "1000"
 NAMESPACES: Final = tuple(f"--unshare-{kind}" for kind in ("user", "ipc", "pid", "net", "uts", "cgroup"))
 SHM: Final = 64 * MIB
+# What `true` needs. All of / would be every mount below it too, and fail when another run takes one of its own away.
+SYSTEM: Final = tuple(word for name in ("/usr", "/bin", "/lib", "/lib64") for word in ("--ro-bind-try", name, name))
 
 # Writable mounts that nothing can be executed from, for an ordinary user: made in a namespace around bwrap's.
 # Folders up to "--", then the size of a /tmp in memory, or "-", and its place.
@@ -90,9 +92,7 @@ class BubblewrapEngine:
             *limits.as_user(limits.FIRST_UID),
             str(self._bwrap),
             *NAMESPACES,
-            "--ro-bind",
-            "/",
-            "/",
+            *SYSTEM,
             "--proc",
             "/proc",
         )

@@ -1,0 +1,1 @@
+"""Measurements of whole runs, by one command each: `python -m benchmarks.NAME`."""

@@ -1,0 +1,55 @@
+"""`python -m tests.orchestrator.dying POINT RUN_DIR`: a run's process that kills itself with SIGKILL at a named point.
+
+The points lie between the writes that recovery has to tell apart. The product knows nothing of them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from orchestrator import verbs
+from orchestrator.cli.launch import serve
+from orchestrator.gate import Gate
+from orchestrator.repository import Repository
+from orchestrator.transcript import StoredLog
+
+# name: (owner, attribute, whether it dies before the call instead of after it)
+POINTS: Final[dict[str, tuple[Any, str, bool]]] = {
+    "before a reply is stored": (StoredLog, "store_reply", True),
+    "after a reply is stored": (StoredLog, "store_reply", False),
+    "after a call has begun": (StoredLog, "begin", False),
+    "after a submission is in git, before its row": (Repository, "receive", False),
+    "after a change is queued": (verbs.Verbs, "_hand_in", False),
+    "before a change is judged": (Gate, "settle", True),
+    "before the commit of a landing": (Repository, "commit", True),
+    "after the intent, before main moves": (Repository, "land", True),
+    "after main moved, before it is marked": (Repository, "land", False),
+    "after a landing is marked": (Gate, "_mark_landed", False),
+}
+
+
+def arm(point: str) -> None:
+    owner, name, before = POINTS[point]
+    whole: Callable[..., Any] = getattr(owner, name)
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    async def dying(*arguments: Any, **named: Any) -> Any:
+        if before:
+            die()
+        result = await whole(*arguments, **named)
+        die()
+        return result
+
+    setattr(owner, name, dying)
+
+
+if __name__ == "__main__":
+    arm(sys.argv[1])
+    serve(Path(sys.argv[2]))
