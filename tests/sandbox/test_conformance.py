@@ -277,7 +277,11 @@ async def test_a_killed_job_is_gone_with_all_its_processes(room: Room) -> None:
     await room.kill("daemonic")
 
 
-async def test_a_job_is_held_by_time_and_output_limits(room: Room) -> None:
+async def test_a_job_is_held_by_its_limits(room: Room) -> None:
+    await room.start("busy", sh("while :; do :; done", cpu_s=1, time_s=60))
+    busy = (await room.job("busy", wait_s=60)).result
+    assert busy is not None
+    assert busy.ended is Ended.TIMEOUT
     await room.start("flood", sh(DAEMON + "exec yes", time_s=1, output_limit=1000))
     done = (await room.job("flood", wait_s=60)).result
     assert done is not None
@@ -397,7 +401,7 @@ async def test_a_sweep_removes_a_dead_epoch_and_touches_no_other_run(
     await alive.stop()
     assert not [path for kind in ("rooms", "docker", "local") for path in (place / "home" / kind / key(run)).glob("*")]
     assert not limits.mounts_below(workspace)
-    assert not any((root / key(run) / key("dead")).exists() for root in limits.group_roots())
+    assert not [path for root in limits.group_roots() for path in root.glob(f"*.{key(run)}/{key('dead')}")]
     await dead.stop()
     await engine.discard(workspace)
 
