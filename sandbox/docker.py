@@ -149,7 +149,9 @@ class DockerRoom(HostedRoom):
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         if not rc and not done.timed_out:
-            await self._up()
+            for _ in range(20):  # a container that dies ends its commands before the engine says that it is dead
+                await self._up()
+                await anyio.sleep(0.1)
             raise RoomError(f"room {self._spec.name}: {done.stderr.decode(errors='replace').strip()}")
         return result(
             command,
@@ -195,6 +197,7 @@ class DockerRoom(HostedRoom):
 
     async def stop(self) -> None:
         with anyio.CancelScope(shield=True):
+            self._place.condemn()
             await to_thread.run_sync(self._client.remove, self._container)
             await to_thread.run_sync(self._place.remove)
 
@@ -359,6 +362,7 @@ class DockerEngine:
                 if container and mine["epoch"] < epoch:
                     self._end_foreground(container)
                 continue
+            place.condemn()
             if container:
                 container.remove(force=True, v=True)
             place.remove()

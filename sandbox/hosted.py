@@ -52,9 +52,13 @@ class Place:
         if self.group and not found:
             self.group.make(spec.limits)
 
+    def condemn(self) -> None:
+        """From here on the room is dead to everybody, and what ends in it has not failed but died with it."""
+        (self.folder / "room.json").unlink(missing_ok=True)
+
     def remove(self, *, quiet: bool = False) -> None:
         """Ends and removes everything. `quiet` says that nothing runs, which saves a look at every process."""
-        (self.folder / "room.json").unlink(missing_ok=True)
+        self.condemn()
         if not quiet or any((self.folder / "jobs").glob("*")):
             end_tagged(self.tag)
         if self.group:
