@@ -52,31 +52,37 @@ ASK_S: Final = 5.0  # between looks at whether a job that is waited for still li
 IMPORT_S: Final = 900
 GRACE_S: Final = 30.0  # beyond a command's own time, until the room is asked to end it and then the client is ended
 
-# Ends everything below the subreaper (our parent) but us. Stopping all before killing any keeps a fork bomb from
-# outrunning the count. Builtins only: when a room's processes are used up, this still works. What forks and exits
-# faster than it is found (a signal to -1 finds it) costs the room's user all its processes, jobs too.
+MAIN: Final = f"{CALLS}/{FOREGROUND}main"  # the process id of the container's own command
+
+# Ends everything below the subreaper (our parent) but us, and what escaped an earlier one to process 1. All are stopped
+# before any is killed, or a fork bomb would outrun the count. Builtins only: it works when a room's processes are used
+# up. A process that vanished while we looked may have left a child we did not see, so we look again. What forks and
+# exits faster than it is found costs the room's user all its processes, jobs too: a signal to -1 misses nobody.
 _SWEEP: Final = """
 sweep() {
-  round=0
+  read -r main <"@main@"
+  finds=0
   while :; do
-    round=$((round + 1))
-    [ $round -lt 10 ] || setpriv --reuid "$uid" --clear-groups /bin/sh -c 'kill -KILL -1'
-    tree=" $PPID " victims= grew=1
-    while [ "$grew" ]; do
-      grew=
+    tree=" $PPID 1 " victims= looks=0 again=1
+    while [ "$again" ] && [ $looks -lt 20 ]; do
+      again= new= looks=$((looks + 1))
       for stat in /proc/[0-9]*/stat; do
-        read -r line <"$stat" || continue
+        read -r line <"$stat" || { again=1; continue; }
         pid=${line%% *}
         set -- ${line##*) }
-        case $tree in *" $pid "*) continue;; *" $2 "*) tree="$tree$pid " grew=1;; *) continue;; esac
+        case $tree in *" $pid "*) continue;; *" $2 "*) ;; *) continue;; esac
+        [ "$pid" != "$main" ] || continue
+        tree="$tree$pid " again=1 new=1
         case $1 in Z|X) ;; *) [ "$pid" = $$ ] || { victims="$victims $pid"; kill -STOP "$pid"; };; esac
       done
+      [ ! "$new" ] || finds=$((finds + 1))
     done
     [ "$victims" ] || return
     kill -KILL $victims
+    [ $finds -lt 20 ] || setpriv --reuid "$uid" --clear-groups /bin/sh -c 'kill -KILL -1'
   done
 } 2>/dev/null
-"""
+""".replace("@main@", MAIN)
 # $1: the call's folder, $2: the room's user; the rest: the command. Writes the command's own end, as bwrap would, only
 # when it had one.
 SWEEPER: Final = (
@@ -334,7 +340,8 @@ class DockerEngine:
             if not self._client.running(name):
                 self._client.remove(name)
                 create = self._client.api.containers.create
-                create(image, ["sleep", "infinity"], name=name, mounts=binds, **_options(spec)).start()
+                main = ["sh", "-c", f'echo $$ >"{MAIN}"; exec sleep infinity']
+                create(image, main, name=name, mounts=binds, **_options(spec)).start()
         except (DockerException, OSError) as error:
             raise RoomError(f"room {spec.name} cannot be opened: {error}") from error
         return DockerRoom(spec, place, self._spawner, name, self._client)
