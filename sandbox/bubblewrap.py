@@ -122,10 +122,10 @@ class BubblewrapEngine:
         if limits.reachable(binary):
             return binary
         package = binary.parent.parent
-        target = self._home / "bwrap"
+        target = self._home / f"bwrap.{binary.stat().st_mtime_ns}"
         if not (target / package.name).exists():
             self._home.mkdir(parents=True, exist_ok=True)
-            making = self._home / f"bwrap.{os.getpid()}"
+            making = self._home / f"bwrap.new.{os.getpid()}"
             for folder in (package, package.with_name(package.name + ".libs")):
                 shutil.copytree(folder, making / folder.name, ignore=shutil.ignore_patterns("__pycache__"))
             try:

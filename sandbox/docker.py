@@ -24,10 +24,10 @@ from docker.models.containers import Container
 from docker.types import LogConfig, Ulimit
 from docker.types import Mount as Bind
 
-from sandbox import files, limits
+from sandbox import limits
 from sandbox.home import key
-from sandbox.hosted import BARE_ENV, FOREGROUND, Place, record
-from sandbox.jobs import KEEPER, Job, check_id, exit_code
+from sandbox.hosted import BARE_ENV, FOREGROUND, HostedRoom, Place, record
+from sandbox.jobs import KEEPER, exit_code
 from sandbox.process import HOST_ENV, Process, Spawner, end_process, exited
 from sandbox.results import KILLED, TIMED_OUT, result
 from sandbox.room import (
@@ -52,31 +52,37 @@ ASK_S: Final = 5.0  # between looks at whether a job that is waited for still li
 IMPORT_S: Final = 900
 GRACE_S: Final = 30.0  # beyond a command's own time, until the room is asked to end it and then the client is ended
 
-# Ends everything below the subreaper (our parent) but us. Stopping all before killing any keeps a fork bomb from
-# outrunning the count. Builtins only: when a room's processes are used up, this still works. What forks and exits
-# faster than it is found (a signal to -1 finds it) costs the room's user all its processes, jobs too.
+MAIN: Final = f"{CALLS}/{FOREGROUND}main"  # the process id of the container's own command
+
+# Ends everything below the subreaper (our parent) but us, and what escaped an earlier one to process 1. All are stopped
+# before any is killed, or a fork bomb would outrun the count. Builtins only: it works when a room's processes are used
+# up. A process that vanished while we looked may have left a child we did not see, so we look again. What forks and
+# exits faster than it is found costs the room's user all its processes, jobs too: a signal to -1 misses nobody.
 _SWEEP: Final = """
 sweep() {
-  round=0
+  read -r main <"@main@"
+  finds=0
   while :; do
-    round=$((round + 1))
-    [ $round -lt 10 ] || setpriv --reuid "$uid" --clear-groups /bin/sh -c 'kill -KILL -1'
-    tree=" $PPID " victims= grew=1
-    while [ "$grew" ]; do
-      grew=
+    tree=" $PPID 1 " victims= looks=0 again=1
+    while [ "$again" ] && [ $looks -lt 20 ]; do
+      again= new= looks=$((looks + 1))
       for stat in /proc/[0-9]*/stat; do
-        read -r line <"$stat" || continue
+        read -r line <"$stat" || { again=1; continue; }
         pid=${line%% *}
         set -- ${line##*) }
-        case $tree in *" $pid "*) continue;; *" $2 "*) tree="$tree$pid " grew=1;; *) continue;; esac
+        case $tree in *" $pid "*) continue;; *" $2 "*) ;; *) continue;; esac
+        [ "$pid" != "$main" ] || continue
+        tree="$tree$pid " again=1 new=1
         case $1 in Z|X) ;; *) [ "$pid" = $$ ] || { victims="$victims $pid"; kill -STOP "$pid"; };; esac
       done
+      [ ! "$new" ] || finds=$((finds + 1))
     done
     [ "$victims" ] || return
     kill -KILL $victims
+    [ $finds -lt 20 ] || setpriv --reuid "$uid" --clear-groups /bin/sh -c 'kill -KILL -1'
   done
 } 2>/dev/null
-"""
+""".replace("@main@", MAIN)
 # $1: the call's folder, $2: the room's user; the rest: the command. Writes the command's own end, as bwrap would, only
 # when it had one.
 SWEEPER: Final = (
@@ -121,22 +127,18 @@ exit 0
 """
 
 
-class DockerRoom:
-    """One container."""
+class DockerRoom(HostedRoom):
+    """One container. Its calls keep records in a folder that only root reaches, the host's and the container's."""
 
-    def __init__(self, spec: RoomSpec, place: Place, container: str, spawner: Spawner, client: _Client) -> None:
-        self._spec = spec
-        self._place = place
+    boxed = True
+
+    def __init__(self, spec: RoomSpec, place: Place, spawner: Spawner, container: str, client: _Client) -> None:
+        super().__init__(spec, place, spawner)
         self._container = container
-        self._spawner = spawner
         self._client = client
 
-    @property
-    def spec(self) -> RoomSpec:
-        return self._spec
-
     async def run(self, command: Command, on_output: OnOutput | None = None) -> Result:
-        self._known_alive()
+        self._alive()
         call = FOREGROUND + secrets.token_hex(8)
         folder = self._place.folder / "jobs" / call
         folder.mkdir(mode=0o700)
@@ -153,7 +155,9 @@ class DockerRoom:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         if not rc and not done.timed_out:
-            await self._alive()
+            for _ in range(20):  # a container that dies ends its commands before the engine says that it is dead
+                await self._up()
+                await anyio.sleep(0.1)
             raise RoomError(f"room {self._spec.name}: {done.stderr.decode(errors='replace').strip()}")
         return result(
             command,
@@ -166,7 +170,7 @@ class DockerRoom:
         )
 
     async def start(self, job: str, command: Command) -> None:
-        await self._alive()
+        await self._up()
         record = self._job(job)
         if not record.claim():
             return
@@ -174,45 +178,42 @@ class DockerRoom:
         argv = self._exec("-d", "sh", "-c", JOB, "sh", *self._call(job, command))
         done = await self._spawner.run(argv, time_s=API_S)
         if done.code != 0:
-            await self._alive()
+            await self._up()
             raise RoomError(f"room {self._spec.name}: {done.stderr.decode(errors='replace').strip()}")
         await record.started()
 
     async def job(self, job: str, wait_s: float = 0.0) -> JobStatus:
-        await self._alive()
+        await self._up()
         record = self._known(job)
         age = await self._age(job)
         with anyio.move_on_after(wait_s):
             while age is not None and not record.ended():
                 await record.over(ASK_S)
                 age = await self._age(job)
-        await self._alive()
+        await self._up()
         return await to_thread.run_sync(partial(record.status, age, boxed=True))
 
     async def kill(self, job: str) -> None:
-        await self._alive()
+        await self._up()
         record = self._known(job)
         if not record.ended():
             (record.folder / "killed").touch()
             await self._ask("TERM", job)
             await record.over(GRACE_S)
 
-    async def write(self, path: str, data: bytes) -> None:
-        await files.write(self, path, data)
-
-    async def read(self, path: str, limit: int = MIB) -> bytes:
-        return await files.read(self, path, limit)
-
     async def stop(self) -> None:
         with anyio.CancelScope(shield=True):
+            self._place.condemn()
             await to_thread.run_sync(self._client.remove, self._container)
             await to_thread.run_sync(self._place.remove)
 
     async def _end(self, call: str, process: Process) -> None:
         """Ends a call in the room, then the client that waits for it."""
         with anyio.move_on_after(GRACE_S):
-            await self._ask("TERM", call)
-            await exited(process)
+            while process.poll() is None:  # again, because its sweeper may not have begun
+                await self._ask("TERM", call)
+                with anyio.move_on_after(1.0):
+                    await exited(process)
         await end_process(process)
 
     async def _ask(self, act: str, call: str) -> str:
@@ -240,21 +241,8 @@ class DockerRoom:
         size = (folder, str(command.output_limit + 1), f"{command.time_s}")
         return (*size, *sweeper, *user, *bounds)
 
-    def _known(self, job: str) -> Job:
-        record = self._job(job)
-        if not record.folder.exists():
-            raise KeyError(job)
-        return record
-
-    def _job(self, job: str) -> Job:
-        return Job(self._place.folder / "jobs" / check_id(job))
-
-    def _known_alive(self) -> None:
-        if not (self._place.folder / "room.json").exists():
-            raise RoomDied(f"room {self._spec.name} is gone")
-
-    async def _alive(self) -> None:
-        self._known_alive()
+    async def _up(self) -> None:
+        self._alive()
         if not await to_thread.run_sync(self._client.running, self._container):
             raise RoomDied(f"room {self._spec.name}: its container is gone")
 
@@ -285,7 +273,7 @@ class _Client:
 
     def image(self, root: RootFs) -> str:
         """The image of a root file system, imported once."""
-        tag = root.digest.removeprefix("sha256:")[:64]
+        tag = root.digest.removeprefix("sha256:")
         try:
             self.api.images.get(f"orchestrator-room:{tag}")
         except ImageNotFound:
@@ -352,10 +340,11 @@ class DockerEngine:
             if not self._client.running(name):
                 self._client.remove(name)
                 create = self._client.api.containers.create
-                create(image, ["sleep", "infinity"], name=name, mounts=binds, **_options(spec)).start()
+                main = ["sh", "-c", f'echo $$ >"{MAIN}"; exec sleep infinity']
+                create(image, main, name=name, mounts=binds, **_options(spec)).start()
         except (DockerException, OSError) as error:
             raise RoomError(f"room {spec.name} cannot be opened: {error}") from error
-        return DockerRoom(spec, place, name, self._spawner, self._client)
+        return DockerRoom(spec, place, self._spawner, name, self._client)
 
     def _binds(self, spec: RoomSpec, folder: Path) -> list[Bind]:
         binds = [Bind(CALLS, str(folder / "jobs"), type="bind")]
@@ -380,6 +369,7 @@ class DockerEngine:
                 if container and mine["epoch"] < epoch:
                     self._end_foreground(container)
                 continue
+            place.condemn()
             if container:
                 container.remove(force=True, v=True)
             place.remove()

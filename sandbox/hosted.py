@@ -32,16 +32,18 @@ class Place:
     """What a room holds on the host while it is open."""
 
     folder: Path  # room.json, whose absence means that the room is dead; jobs/; mount points
-    tag: str  # marks the room's processes on the host: "run/room/"
+    tag: str  # marks the room's processes on the host: "home/run/room/"
     group: limits.Group | None = None
 
     @classmethod
     def of(cls, rooms: Path, run: str, room: str, *, grouped: bool) -> Place:
         """The place of a room, by the keys of its run and its name."""
-        return cls(rooms / run / room, f"{run}/{room}/", limits.group(run, room) if grouped else None)
+        home = key(str(rooms)).rsplit(".", 1)[1]
+        group = limits.group(home, run, room) if grouped else None
+        return cls(rooms / run / room, f"{home}/{run}/{room}/", group)
 
-    def claim(self, spec: RoomSpec) -> bool:
-        """Makes the folder and writes down whose it is; False when a living room was there. Raises `OSError`."""
+    def claim(self, spec: RoomSpec) -> None:
+        """Makes the folder, or takes over a living room's, and writes down whose it is. Raises `OSError`."""
         found = (self.folder / "room.json").exists()
         (self.folder / "jobs").mkdir(parents=True, exist_ok=True)
         (self.folder / "jobs").chmod(0o700)
@@ -49,11 +51,14 @@ class Place:
         (self.folder / "room.json").write_text(json.dumps(mine))
         if self.group and not found:
             self.group.make(spec.limits)
-        return not found
+
+    def condemn(self) -> None:
+        """From here on the room is dead to everybody, and what ends in it has not failed but died with it."""
+        (self.folder / "room.json").unlink(missing_ok=True)
 
     def remove(self, *, quiet: bool = False) -> None:
         """Ends and removes everything. `quiet` says that nothing runs, which saves a look at every process."""
-        (self.folder / "room.json").unlink(missing_ok=True)
+        self.condemn()
         if not quiet or any((self.folder / "jobs").glob("*")):
             end_tagged(self.tag)
         if self.group:

@@ -68,7 +68,7 @@ class Job:
             else:
                 async for chunk in command.stdin:
                     await file.write(chunk)
-        (self.folder / "limit").write_text(str(command.output_limit))
+        (self.folder / "limits").write_text(json.dumps([command.output_limit, command.cpu_s]))
 
     async def start(self, spawner: Spawner, argv: Sequence[str], command: Command, fds: Sequence[int]) -> Process:
         """Starts the keeper and returns when it has written down who it is. Raises `RoomError`."""
@@ -122,7 +122,7 @@ class Job:
         return JobStatus(self.folder.name, False, done.seconds, self._tail(), done)
 
     def _result(self, boxed: bool) -> Result:
-        limit = int(self._text("limit") or "0")
+        limit, cpu_s = json.loads(self._text("limits") or "[0, null]")
         out, err = self._bytes("out"), self._bytes("err")
         kept = (out[:limit], err[:limit])
         began = self._mtime("pid")
@@ -136,7 +136,9 @@ class Job:
         if own is None and int(code) not in (TIMED_OUT, KILLED):
             return Result(int(code), *kept, seconds, Ended.INTERRUPTED)  # bwrap itself failed
         timed_out = int(code) == TIMED_OUT and (own is None or not boxed)
-        return result(Command(()), KILLED if own is None else own, *kept, seconds, timed_out=timed_out, over=over)
+        return result(
+            Command((), cpu_s=cpu_s), KILLED if own is None else own, *kept, seconds, timed_out=timed_out, over=over
+        )
 
     async def kill(self, process: Process | None) -> None:
         """Ends the keeper and everything below it; a job that has ended is left as it is."""

@@ -158,6 +158,11 @@ def discard(workspace: Path) -> None:
     for target in mounts_below(workspace.resolve()):
         unmount(target)
     image_of(workspace).unlink(missing_ok=True)
+    if os.geteuid() != 0:  # who owns a folder may still have closed it
+        for folder, names, _ in os.walk(workspace):
+            for path in (Path(folder, name) for name in names):
+                if not path.is_symlink():
+                    path.chmod(0o700)
     shutil.rmtree(workspace, ignore_errors=True)
 
 
@@ -276,9 +281,9 @@ def group_roots() -> tuple[Path, ...]:
     return ()
 
 
-def group(run: str, room: str) -> Group | None:
+def group(home: str, run: str, room: str) -> Group | None:
     roots = group_roots()
-    return Group(tuple(root / run / room for root in roots)) if roots else None
+    return Group(tuple(root / f"{home}.{run}" / room for root in roots)) if roots else None
 
 
 def tmp_bytes(limits: Limits) -> int:

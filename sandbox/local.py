@@ -8,11 +8,9 @@ its own for every room's commands. `/workspace` and mount targets are translated
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from anyio import to_thread
@@ -90,7 +88,7 @@ class LocalEngine:
         return (await to_thread.run_sync(sweep, self._rooms, run, epoch, keep))[0]
 
     async def discard(self, workspace: Path) -> None:
-        await to_thread.run_sync(partial(shutil.rmtree, workspace, ignore_errors=True))
+        await to_thread.run_sync(limits.discard, workspace)
 
     def gaps(self) -> tuple[str, ...]:
         found = [

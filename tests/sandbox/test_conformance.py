@@ -277,7 +277,11 @@ async def test_a_killed_job_is_gone_with_all_its_processes(room: Room) -> None:
     await room.kill("daemonic")
 
 
-async def test_a_job_is_held_by_time_and_output_limits(room: Room) -> None:
+async def test_a_job_is_held_by_its_limits(room: Room) -> None:
+    await room.start("busy", sh("while :; do :; done", cpu_s=1, time_s=60))
+    busy = (await room.job("busy", wait_s=60)).result
+    assert busy is not None
+    assert busy.ended is Ended.TIMEOUT
     await room.start("flood", sh(DAEMON + "exec yes", time_s=1, output_limit=1000))
     done = (await room.job("flood", wait_s=60)).result
     assert done is not None
@@ -352,13 +356,17 @@ def _pickled(spec: RoomSpec) -> str:
     return pickle.dumps(replace(spec, env=dict(spec.env))).hex()
 
 
+def _kill_container(run: str, *how: str) -> None:
+    names = subprocess.run(["docker", "ps", "--format", "{{.Names}}"], capture_output=True, check=True, text=True)
+    (name,) = [name for name in names.stdout.split() if key(run) in name]
+    subprocess.run(["docker", *how, name], capture_output=True, check=True)
+
+
 def _lose_everything(engine: Engine, place: Path, spec: RoomSpec) -> None:
     """What a reboot does to a room: its processes are gone, and its jobs' keepers too."""
     run, room = key(spec.labels.run), key(spec.name)
     if engine.name == "docker":
-        names = subprocess.run(["docker", "ps", "--format", "{{.Names}}"], capture_output=True, check=True, text=True)
-        (name,) = [name for name in names.stdout.split() if run in name]
-        subprocess.run(["docker", "kill", name], capture_output=True, check=True)
+        _kill_container(spec.labels.run, "kill")
         return
     kind = "local" if engine.name == "local" else "rooms"
     keeper = int((place / "home" / kind / run / room / "jobs/lost/pid").read_text().split()[0])
@@ -397,9 +405,24 @@ async def test_a_sweep_removes_a_dead_epoch_and_touches_no_other_run(
     await alive.stop()
     assert not [path for kind in ("rooms", "docker", "local") for path in (place / "home" / kind / key(run)).glob("*")]
     assert not limits.mounts_below(workspace)
-    assert not any((root / key(run) / key("dead")).exists() for root in limits.group_roots())
+    assert not [path for root in limits.group_roots() for path in root.glob(f"*.{key(run)}/{key('dead')}")]
     await dead.stop()
     await engine.discard(workspace)
+
+
+@pytest.mark.parametrize("engine", ["docker"], indirect=True)
+async def test_a_container_that_somebody_removes_is_a_dead_room(engine: Engine, spec: RoomSpec) -> None:
+    labels = Labels(RUN + "-removed", 1, "agent-01")
+    room = await engine.open(replace(spec, name="removed", labels=labels, workspace=None))
+
+    async def remove(chunk: bytes) -> None:
+        await anyio.to_thread.run_sync(_kill_container, labels.run, "rm", "-f")
+
+    with pytest.raises(RoomDied):
+        await room.run(sh("echo on; sleep 60", cwd="/tmp"), remove)
+    with pytest.raises(RoomDied):
+        await room.start("late", sh("true"))
+    await room.stop()
 
 
 async def test_a_workspace_outlives_its_room_and_can_be_looked_at_by_another(
