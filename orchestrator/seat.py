@@ -116,7 +116,7 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | st
             tools=tx.keep(specs),
             open_seat=bool(open_token),
         )
-        landed = _landed_since(tx, seat.name)
+        landed = landed_since(tx, seat.name)
         sessions.start(tx, session, open_token)
         task = None
         if desk.project.planned and seating.task:
@@ -162,7 +162,7 @@ def _news_for_planner(tx: Tx, seat: str) -> bool:
     return tx.one(sql, row["seq"]) is not None
 
 
-def _landed_since(tx: Tx, seat: str) -> list[str]:
+def landed_since(tx: Tx, seat: str) -> list[str]:
     """One line for each change that landed since the seat's last session began."""
     row = tx.one("SELECT max(started) AS started FROM session WHERE seat = ?", seat)
     since = (row["started"] if row else None) or ""

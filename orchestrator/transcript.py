@@ -29,34 +29,10 @@ class StoredLog:
     @classmethod
     async def load(cls, store: Store, session: Session) -> StoredLog:
         """The session as it is stored, whoever wrote it."""
-
-        def read(tx: Tx) -> StoredLog:
-            db = tx.db
-            said = sessions.messages(db, session.id)
-            turns, calls, pending = [], 0, []
-            for number, reply in sessions.turns_of(db, session.id):
-                stored = sessions.calls_of(db, session.id, number)
-                results = tuple(
-                    ToolResult(wanted.id, call.result, call.failed)
-                    for wanted, call in zip(reply.calls, stored, strict=True)
-                    if call.state is CallState.DONE
-                )
-                pending = [
-                    Pending(call.id, calls + call.index, wanted, call.state is CallState.RUNNING)
-                    for wanted, call in zip(reply.calls, stored, strict=True)
-                    if call.state is not CallState.DONE
-                ]
-                calls += len(stored)
-                ends = [End(call.end) for call in stored if call.end]
-                turns.append(Turn(reply, results, tuple(said.get(number, ())), ends[0] if ends else None))
-            summaries = tuple(Summary(count, text) for count, text in sessions.summaries(db, session.id))
-            opening = tx.payload(session.opening).decode() if session.opening else ""
-            transcript = Transcript(opening, tuple(turns), summaries, tuple(said.get(0, ())))
-            log = cls(store, session, transcript, calls)
-            log._pending = pending
-            return log
-
-        return await store.write(read)
+        transcript, calls, pending = await store.write(lambda tx: stored(tx, session))
+        log = cls(store, session, transcript, calls)
+        log._pending = pending
+        return log
 
     @property
     def turn(self) -> int:
@@ -121,3 +97,29 @@ class StoredLog:
 
     def _put_last(self, turn: Turn) -> None:
         self._transcript = replace(self._transcript, turns=(*self._transcript.turns[:-1], turn))
+
+
+def stored(tx: Tx, session: Session) -> tuple[Transcript, int, list[Pending]]:
+    """A session's transcript, how many calls its turns hold, and those of the last turn that have no result yet."""
+    db = tx.db
+    said = sessions.messages(db, session.id)
+    turns, calls, pending = [], 0, []
+    for number, reply in sessions.turns_of(db, session.id):
+        stored = sessions.calls_of(db, session.id, number)
+        results = tuple(
+            ToolResult(wanted.id, call.result, call.failed)
+            for wanted, call in zip(reply.calls, stored, strict=True)
+            if call.state is CallState.DONE
+        )
+        pending = [
+            Pending(call.id, calls + call.index, wanted, call.state is CallState.RUNNING)
+            for wanted, call in zip(reply.calls, stored, strict=True)
+            if call.state is not CallState.DONE
+        ]
+        calls += len(stored)
+        ends = [End(call.end) for call in stored if call.end]
+        turns.append(Turn(reply, results, tuple(said.get(number, ())), ends[0] if ends else None))
+    summaries = tuple(Summary(count, text) for count, text in sessions.summaries(db, session.id))
+    opening = tx.payload(session.opening).decode() if session.opening else ""
+    transcript = Transcript(opening, tuple(turns), summaries, tuple(said.get(0, ())))
+    return transcript, calls, pending

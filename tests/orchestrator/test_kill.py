@@ -24,7 +24,9 @@ def small_run(place: Yard, team: Path, agents: int = 1) -> Run:
     return place.create(project, agents, models={"": f"scripted:{team}"}, budget=50_000_000)
 
 
-def test_a_run_killed_at_random_moments_ends_with_the_same_tree_and_scorecard_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_run_killed_at_random_moments_ends_with_the_same_tree_and_scorecard_and_leaves_nothing(
+    tmp_path: Path,
+) -> None:
     project, team = small_project(tmp_path / "small"), small_team(tmp_path / "team.toml")
     _, trials = compare(4, seed=7, project=project, team=team, agents=2, sandbox="bubblewrap")
     assert [trial.wrong for trial in trials] == [()] * 4
