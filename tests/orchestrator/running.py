@@ -341,10 +341,9 @@ def faults(run: Run) -> list[str]:
         passed |= now
     for row in run.rows("SELECT task, count(*) AS many FROM claim GROUP BY task HAVING many > 1"):
         found.append(f"{row['task']} is claimed {row['many']} times")
-    asked_again = "SELECT session, turn, count(*) AS asked FROM attempt WHERE state = 'in-doubt' GROUP BY session, turn"
-    for row in run.rows(asked_again):
-        if row["asked"] > run.deaths:
-            found.append(f"turn {row['turn']} of {row['session']} was in doubt {row['asked']} times")
+    cut = "SELECT session, epoch, count(*) AS many FROM attempt WHERE failure LIKE 'the process ended%' GROUP BY 1, 2"
+    for row in run.rows(f"{cut} HAVING many > 1"):
+        found.append(f"{row['session']} had {row['many']} requests in flight at one death")
     return found
 
 
