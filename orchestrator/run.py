@@ -319,7 +319,8 @@ class Run:
             working = self._seats_working > 0 or self._open_seats.working
         if desk.stopping and self.outcome[0] is RunState.STOPPED:
             return not working
-        if not late and (working or await desk.store.read(changes.live)):
+        queued = await desk.store.read(changes.live)
+        if not late and (working or queued):
             return False
         return self.heldout.idle.is_set() or now - self._drained_at > HELDOUT_WAIT_S
 

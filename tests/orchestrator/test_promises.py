@@ -106,7 +106,9 @@ def test_main_never_holds_what_loses_a_case_and_every_commit_has_its_scorecard()
             text.append(line)
             if line.startswith("match"):
                 part = line.split()[3]
-                text.append(small_team(place.folder / "mend.toml", [part], mended.get).read_text().splitlines()[-1])
+                text.append(
+                    small_team(place.folder / "mend.toml", [part], mended.__getitem__).read_text().splitlines()[-1]
+                )
                 text[-1] = text[-1].replace("calls", "on_bounce", 1)
         team.write_text("\n".join(text) + "\n")
         run = place.create(project, 2, models={"": f"scripted:{team}"}, budget=50_000_000)
