@@ -57,7 +57,14 @@ def undisturbed(project: Path, team: Path, agents: int, sandbox: str | None) -> 
 
 
 def killed(
-    number: int, after_s: float, tree: bool, wanted: Reference, project: Path, team: Path, agents: int, sandbox: str | None
+    number: int,
+    after_s: float,
+    tree: bool,
+    wanted: Reference,
+    project: Path,
+    team: Path,
+    agents: int,
+    sandbox: str | None,
 ) -> Trial:
     with yard(sandbox) as place:
         run = place.create(project, agents, models={"": f"scripted:{team}"}, budget=50_000_000)

@@ -46,6 +46,7 @@ class Desk:
     gate: Gate
     ledger: Ledger
     engine: Engine
+    label: str  # of the run's rooms: two runs of one name, in two log folders, are two runs
     rooms: Path  # folder of the seats' workspaces
     root: RootFs | None
     sources: Mapping[str, Path]  # shown ones

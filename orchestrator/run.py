@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,10 +29,10 @@ from orchestrator.preparing import SECRET, thawed_models
 from orchestrator.prices import Declared, Prices
 from orchestrator.project.freezing import Frozen, load_frozen
 from orchestrator.project.furnishing import furnish, judge_plan
-from orchestrator.records import RunState, TaskSource
+from orchestrator.records import RunState, Session, TaskSource
 from orchestrator.repository import Repository
 from orchestrator.roles import share_out
-from orchestrator.seat import work
+from orchestrator.seat import room_name, work
 from orchestrator.settings import Settings
 from orchestrator.store import Store, Tx, changes, sessions
 from orchestrator.store.store import when
@@ -97,16 +98,17 @@ class Run:
         repository = await Repository.open(folder)
         await repository.recover()
         judge_engine = engine if local else choose("bubblewrap", home)
-        scratch = home / "judges" / settings.name
         secret = await anyio.Path(folder / SECRET).read_bytes()
+        label = f"{settings.name}-{hashlib.sha256(secret).hexdigest()[:8]}"
+        scratch = home / "judges" / label
 
         def judge(lane: str, user: int, cores: int) -> RoomJudge:
             plan = judge_plan(project, furnished, frozen.cases, scratch=scratch / lane, secret=secret, cores=cores)
-            made = RoomJudge(judge_engine, plan, Labels(settings.name, epoch, lane), user)
+            made = RoomJudge(judge_engine, plan, Labels(label, epoch, lane), user)
             stack.push_async_callback(made.close)
             return made
 
-        await judge_engine.sweep(settings.name, epoch)
+        await judge_engine.sweep(label, epoch, kept(await store.read(sessions.live)))
         models = {id: make(path, os.environ) for id, path in thawed_models(folder, settings).items() if id != OPEN}
         gate = Gate(store, repository, judge("gate", JUDGE_USER, settings.judge_cores), settings.name, utc_now)
         heldout = HeldoutLane(store, repository, judge("heldout", HELDOUT_USER, 1), gate)
@@ -121,7 +123,8 @@ class Run:
             gate=gate,
             ledger=Ledger(store, prices_of(models), Budget(settings.budget, settings.session_budget)),
             engine=engine,
-            rooms=home / "rooms" / settings.name,
+            label=label,
+            rooms=home / "workspaces" / label,
             root=furnished.image,
             sources={name: furnished.sources[name].folder for name in project.shown_sources},
             models=models,
@@ -138,8 +141,7 @@ class Run:
         """Everything an earlier process left between two steps is finished, given back, or put where it goes on."""
         desk = self.desk
         live = await desk.store.read(sessions.live)
-        keep = frozenset(session.id.replace("/", "-") for session in live)
-        swept = await desk.engine.sweep(desk.name, desk.store.epoch, keep)
+        swept = await desk.engine.sweep(desk.label, desk.store.epoch, kept(live))
         await self.gate.recover()
 
         def take_over(tx: Tx) -> None:
@@ -307,14 +309,18 @@ class Run:
     async def _settled(self) -> bool:
         """Whether a draining run may end: nobody works, nothing is queued, and main is judged on the held-out cases."""
         desk, now = self.desk, anyio.current_time()
-        if now - self._drained_at > desk.settings.drain_s:
+        late = now - self._drained_at > desk.settings.drain_s
+        if late:
             self._suspend()
         assert self._open_seats is not None
-        working = self._seats_working or self._open_seats.working
+        if desk.stopping:
+            working = self._seats_working > 0 and now - self._suspended_at <= SUSPEND_S
+        else:
+            working = self._seats_working > 0 or self._open_seats.working
         if desk.stopping and self.outcome[0] is RunState.STOPPED:
-            return not self._seats_working or now - self._suspended_at > SUSPEND_S
+            return not working
         queued = await desk.store.read(changes.live)
-        if not desk.stopping and (working or queued):
+        if not late and (working or queued):
             return False
         return self.heldout.idle.is_set() or now - self._drained_at > HELDOUT_WAIT_S
 
@@ -455,6 +461,11 @@ class Run:
 
 def settings_of(db: sqlite3.Connection) -> Settings:
     return Settings.model_validate_json(db.execute("SELECT settings FROM run").fetchone()["settings"])
+
+
+def kept(live: Iterable[Session]) -> frozenset[str]:
+    """Names of the rooms that a resume goes on in, with the jobs that run there."""
+    return frozenset(room_name(session) for session in live)
 
 
 def last_gain(db: sqlite3.Connection) -> datetime | None:

@@ -273,8 +273,8 @@ def spec_of(seat: Seat, desk: Desk, session: Session) -> RoomSpec:
         *shown,
     )
     return RoomSpec(
-        name=checkpoint_name(session),
-        labels=Labels(desk.name, desk.store.epoch, seat.name, session.id),
+        name=room_name(session),
+        labels=Labels(desk.label, desk.store.epoch, seat.name, session.id),
         root=desk.root,
         workspace=desk.rooms / seat.name,
         mounts=mounts,
@@ -301,7 +301,7 @@ async def lay_workspace(desk: Desk, session: Session, room: Room) -> str:
     """Makes the workspace unless it is there: from the session's checkpoint if it has one, else at main."""
     if (await room.run(workspace.is_there())).ok:
         return ""
-    saved = await desk.repository.checkpoint(checkpoint_name(session))
+    saved = await desk.repository.checkpoint(room_name(session))
     if saved is None:
         command = workspace.fresh(session.seat)
     else:
@@ -335,12 +335,13 @@ async def checkpoint(desk: Desk, session: Session, room: Room) -> None:
     """Saves the workspace at refs/checkpoints; what cannot be packed is told in the journal and tried again later."""
     try:
         stream = workspace.packed(await room.run(workspace.pack(Kind.CHECKPOINT, CHECKPOINT_LIMIT)))
-        await desk.repository.receive_checkpoint(stream, checkpoint_name(session))
+        await desk.repository.receive_checkpoint(stream, room_name(session))
     except (workspace.Unpacked, Refused) as refusal:
         await desk.journal(
             "attempt-failed", session.seat, session=session.id, turn=0, failure=f"checkpoint: {refusal}", wait_s=0
         )
 
 
-def checkpoint_name(session: Session) -> str:
+def room_name(session: Session) -> str:
+    """Also of its checkpoints."""
     return session.id.replace("/", "-")

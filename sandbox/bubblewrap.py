@@ -196,7 +196,7 @@ class BubblewrapEngine:
 
     def _sweep(self, run: str, epoch: int, keep: frozenset[str]) -> int:
         count, in_use = sweep(self._rooms, run, epoch, keep)
-        self._workspaces.sweep(run, epoch, in_use)
+        self._workspaces.sweep(run, epoch, in_use, keep)
         return count
 
 

@@ -374,7 +374,7 @@ class DockerEngine:
                 container.remove(force=True, v=True)
             place.remove()
             gone.add(room)
-        self._workspaces.sweep(run, epoch, in_use)
+        self._workspaces.sweep(run, epoch, in_use, keep)
         return len(gone)
 
     @staticmethod

@@ -41,11 +41,16 @@ class Workspaces:
                     os.chown(mount.source, uid, uid)
         return mounts
 
-    def sweep(self, run: str, epoch: int, in_use: Container[str]) -> None:
-        """Unmounts what a run's earlier epochs left mounted. Disks stay beside their folders."""
+    def sweep(self, run: str, epoch: int, in_use: Container[str], keep: Container[str]) -> None:
+        """Unmounts what a run's earlier epochs left mounted, but for workspaces `in_use` and those of the rooms `keep`,
+        which may be another engine's. Disks stay beside their folders."""
         for file in self._mounts.glob("*"):
             mine = record(file)
-            if mine.get("run") == run and mine["epoch"] < epoch and mine["path"] not in in_use:
+            if (
+                mine.get("run") == run
+                and mine["epoch"] < epoch
+                and not (mine["path"] in in_use or mine["room"] in keep)
+            ):
                 for target in limits.mounts_below(Path(mine["path"])):
                     limits.unmount(target)
                 file.unlink(missing_ok=True)
@@ -56,7 +61,7 @@ class Workspaces:
 
     def _bound(self, spec: RoomSpec, workspace: Path, uid: int) -> None:
         self._mounts.mkdir(parents=True, exist_ok=True)
-        mine = {"run": spec.labels.run, "epoch": spec.labels.epoch, "path": str(workspace)}
+        mine = {"run": spec.labels.run, "epoch": spec.labels.epoch, "room": spec.name, "path": str(workspace)}
         (self._mounts / key(str(workspace))).write_text(json.dumps(mine))
         if os.path.ismount(workspace):
             return

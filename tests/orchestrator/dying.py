@@ -15,11 +15,13 @@ from typing import Any, Final
 from orchestrator import verbs
 from orchestrator.cli.launch import serve
 from orchestrator.gate import Gate
+from orchestrator.ledger import SessionMeter
 from orchestrator.repository import Repository
 from orchestrator.transcript import StoredLog
 
 # name: (owner, attribute, whether it dies before the call instead of after it)
 POINTS: Final[dict[str, tuple[Any, str, bool]]] = {
+    "after a vendor has answered": (SessionMeter, "settle", True),
     "before a reply is stored": (StoredLog, "store_reply", True),
     "after a reply is stored": (StoredLog, "store_reply", False),
     "after a call has begun": (StoredLog, "begin", False),

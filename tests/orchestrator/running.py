@@ -29,6 +29,7 @@ import psutil
 from orchestrator.cli.places import live_pid
 from orchestrator.records import ChangeState
 from orchestrator.store import changes, reading
+from orchestrator.store.store import read_payload
 from sandbox import limits
 from sandbox.engines import choose
 from sandbox.home import key, state_home
@@ -37,7 +38,7 @@ ROOT: Final = Path(__file__).parents[2]
 HELLO: Final = ROOT / "projects/hello"
 PATIENCE_S: Final = 600.0  # no test waits longer for a run, which then hangs
 SHARED: Final = ("images", "apt", "sources")
-ENDED: Final = ("ended", "stopped")
+SETTLING_S: Final = 10.0  # what is being ended may take so long to be gone
 PARTS: Final = ("red", "green", "blue")
 
 
@@ -94,18 +95,26 @@ class Yard:
         return run
 
     def leftovers(self) -> list[str]:
-        """Processes, mounts, rooms and containers of this yard that still live."""
-        found = [f"process {one.pid}: {' '.join(one.cmdline())[:200]}" for one in self.processes()]
+        """What still lives of this yard some seconds after its runs have ended."""
+        until = time.monotonic() + SETTLING_S
+        while (found := self._living()) and time.monotonic() < until:
+            time.sleep(0.2)
+        return found
+
+    def _living(self) -> list[str]:
+        """Processes, mounts, rooms and containers."""
+        found = [f"process {one.pid}: {words[:200]}" for one, words in self.processes().items()]
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         found += [f"mount {mount}" for mount in mounts if Path(mount).is_relative_to(self.folder)]
         found += [f"room {file.parent.name}" for file in self.home.glob("*/*/*/room.json")]
         return found + [f"container {name}" for name in self._containers()]
 
-    def processes(self) -> list[psutil.Process]:
-        """Whoever was started with this yard in its environment, or is a tagged command in a room of its runs."""
+    def processes(self) -> dict[psutil.Process, str]:
+        """Whoever was started with this yard in its environment, or is a tagged command in a room of its runs; with its
+        command line."""
         here = str(self.folder)
-        tags = [f"\0{key(name)}/" for name in (folder.name for folder in self.logs.glob("*"))]
-        found = []
+        tags = [f"\0{folder.name}/" for folder in self.home.glob("rooms/*")]
+        found = {}
         for process in psutil.process_iter():
             if process.pid == os.getpid():
                 continue
@@ -113,7 +122,7 @@ class Yard:
                 words = "\0".join(["", *process.cmdline()])
                 theirs = here in process.environ().get("ORCHESTRATOR_HOME", "") or here in words
                 if (theirs or any(tag in words for tag in tags)) and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
+                    found[process] = words.replace("\0", " ").strip()
             except psutil.Error:
                 continue
         return found
@@ -132,12 +141,11 @@ class Yard:
 
     def clear(self) -> None:
         """Ends and removes everything."""
-        for process in self.processes():
-            if "_serve" in process.cmdline() or "tests.orchestrator.dying" in process.cmdline():
-                _kill([process])
-        for folder in self.logs.glob("*"):
+        _kill([one for one, words in self.processes().items() if "_serve" in words or "dying" in words])
+        for file in self.home.glob("*/*/*/room.json"):
+            label = json.loads(file.read_text())["run"]
             for engine in {"bubblewrap", self.sandbox}:
-                anyio.run(choose(engine, self.home).sweep, folder.name, 1 << 30)
+                anyio.run(choose(engine, self.home).sweep, label, 1 << 30)
         for mount in limits.mounts_below(self.folder):
             limits.unmount(mount)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -227,7 +235,9 @@ class Run:
 
     def wait(self, seconds: float = PATIENCE_S) -> str:
         """Waits until its process has ended; returns the state that it left."""
+        pid = self.pid
         _wait(lambda: self.pid is None and self._gone(), "the run to end", seconds, self.tail)
+        _wait(lambda: pid is None or not psutil.pid_exists(pid), "its process to be gone")
         return self.state
 
     def finish(self) -> None:
@@ -266,8 +276,7 @@ class Run:
         """What the finished calls of a tool answered, oldest first."""
         sql = "SELECT result FROM call WHERE name = ? AND state = 'done' ORDER BY started"
         with reading(self.db) as db:
-            tx = changes.Tx(db, 0, None)  # type: ignore[arg-type]  # only payloads are read
-            return [tx.payload(row["result"]).decode() for row in db.execute(sql, (tool,))]
+            return [read_payload(db, row["result"]).decode() for row in db.execute(sql, (tool,))]
 
     def git(self, *words: str) -> str:
         command = ["git", "--git-dir", str(self.folder / "repo.git"), *words]
@@ -332,10 +341,9 @@ def faults(run: Run) -> list[str]:
         passed |= now
     for row in run.rows("SELECT task, count(*) AS many FROM claim GROUP BY task HAVING many > 1"):
         found.append(f"{row['task']} is claimed {row['many']} times")
-    asked_again = "SELECT session, turn, count(*) AS asked FROM attempt WHERE state = 'in-doubt' GROUP BY session, turn"
-    for row in run.rows(asked_again):
-        if row["asked"] > run.deaths:
-            found.append(f"turn {row['turn']} of {row['session']} was in doubt {row['asked']} times")
+    cut = "SELECT session, epoch, count(*) AS many FROM attempt WHERE failure LIKE 'the process ended%' GROUP BY 1, 2"
+    for row in run.rows(f"{cut} HAVING many > 1"):
+        found.append(f"{row['session']} had {row['many']} requests in flight at one death")
     return found
 
 
@@ -404,11 +412,12 @@ def small_team(
     file: Path,
     parts: Sequence[str] = PARTS,
     calls: Callable[[str], list[Step]] = lambda part: [made(part), SUBMIT],
-    usage: Mapping[str, int] | None = None,
-    price: Mapping[str, float] | None = None,
+    cents: float | None = 1.0,
 ) -> Path:
-    """A scripted team that solves the parts. By default a request costs a cent."""
-    text = [f"usage = {_toml(usage or {'input': 1000})}", f"price = {_toml(price or {'input': 10.0, 'output': 0.0})}"]
+    """A scripted team that solves the parts, at so many cents a request; None declares no price and no usage."""
+    text = []
+    if cents is not None:
+        text = ["usage = { input = 1000 }", f"price = {{ input = {cents * 10}, output = 0.0 }}"]
     for part in parts:
         text += ["[[session]]", f'match = "*no {part} part*"', f"calls = {_toml(calls(part))}"]
     file.write_text("\n".join([*text, ""]))
