@@ -45,6 +45,7 @@ from verifiers.judge import RoomJudge
 log = structlog.get_logger()
 
 TICK_S: Final = 0.5
+NOTE_WORK_S: Final = 30.0
 FIRST_USER: Final = 10  # of the seats; judges come before
 JUDGE_USER, HELDOUT_USER, VERIFY_USER = 1, 2, 3
 HELDOUT_WAIT_S: Final = 900.0  # how long the end of a run waits for the last main's held-out verdict
@@ -82,6 +83,7 @@ class Run:
         self._drained_at = 0.0
         self._suspended_at = 0.0
         self._worked_before = 0.0
+        self._worked_noted = 0.0
         self._seats_working = 0
         self._open_seats: OpenSeats | None = None
 
@@ -228,6 +230,8 @@ class Run:
         """Drains the run by its own rules, and ends it once nothing is live any more."""
         while True:
             await anyio.sleep(TICK_S)
+            if self.worked_s - self._worked_noted >= NOTE_WORK_S:
+                await self._note_work()
             if not self.desk.draining:
                 reason = await self._own_end()
                 if reason:
@@ -235,6 +239,11 @@ class Run:
             elif await self._settled():
                 self.finished.set()
                 return
+
+    async def _note_work(self) -> None:
+        """Writes down how long the run has worked, so that a crash costs its limit in hours next to nothing."""
+        worked = self._worked_noted = self.worked_s
+        await self.desk.store.write(lambda tx: tx.run("UPDATE run SET worked_s = ?", worked))
 
     @property
     def worked_s(self) -> float:

@@ -39,6 +39,7 @@ IN_FLIGHT: Final = 32  # requests at once for each account
 BACKOFF_S: Final = (5.0, 30.0, 120.0, 600.0)
 DEAD_ROOMS: Final = 3  # in one session
 WARN_SHARE: Final = 0.8
+MONEY_LOW: Final = "80 % of this session's money is spent: submit what is whole, or note and release."
 
 
 async def work(seat: Seat, desk: Desk) -> None:
@@ -228,11 +229,17 @@ async def mind_of(seat: Seat, desk: Desk, session: Session, log: StoredLog) -> M
 
     system, specs = await desk.store.write(read)
 
-    def also(tx: Tx, reply: Reply) -> None:
-        if asked and not asked[-1]:
-            sessions.store_reply(tx, session.id, log.turn + 1, reply)
+    summary = False  # whether the request in flight asks for one, which is no turn
+    warned = any(MONEY_LOW in line for turn in log.transcript().turns for line in turn.said)
 
-    asked: list[bool] = []  # whether the request in flight is for a summary, which is no turn
+    def also(tx: Tx, reply: Reply) -> None:
+        nonlocal warned
+        if not summary:
+            sessions.store_reply(tx, session.id, log.turn + 1, reply)
+        if not warned and desk.ledger.spent_share(tx.db, session.id) >= WARN_SHARE:
+            warned = True
+            sessions.say(tx, session.id, "run", MONEY_LOW)
+
     meter = desk.ledger.meter(session.id, session.model, lambda: log.turn + 1, also)
 
     async def on_wait(wait: Wait | None) -> None:
@@ -241,9 +248,10 @@ async def mind_of(seat: Seat, desk: Desk, session: Session, log: StoredLog) -> M
         await desk.journal("waiting", seat.name, who=session.id, why=why, until=seconds)
 
     async def ask_model(request: Request) -> Reply:
+        nonlocal summary
         while desk.held and not desk.stopping:
             await desk.state_changed.wait(desk.state_changed.heard)
-        asked.append(request.messages[-1].blocks[-1] == Text(ASK_FOR_SUMMARY))
+        summary = request.messages[-1].blocks[-1] == Text(ASK_FOR_SUMMARY)
         return await ask(model, request, meter, limiter, on_wait)
 
     pinned = tuple(ToolSpec(**spec) for spec in json.loads(specs))
