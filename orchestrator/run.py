@@ -200,6 +200,7 @@ class Run:
                 await self.finished.wait()
                 tasks_of_run.cancel_scope.cancel()
         await self._write_end()
+        await desk.engine.sweep(desk.label, desk.store.epoch + 1)  # unmounts workspaces; a resume finds their disks
         await anyio.to_thread.run_sync(scribe.catch_up)
 
     async def _work(self, seat: Seat) -> None:

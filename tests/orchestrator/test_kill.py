@@ -139,3 +139,18 @@ def test_a_run_whose_frozen_copy_was_edited_does_not_go_on(place: Yard) -> None:
     assert said.returncode == 6
     assert "verifiers" in said.stderr
     assert run.one("SELECT count(*) FROM journal") == 0
+
+
+def test_a_stopped_run_leaves_nothing_behind_and_goes_on_in_the_workspaces_it_had(place: Yard) -> None:
+    begun, done = shell("echo red >parts/red; sleep 2"), shell("cat parts/red && git add -A && git commit -qm red")
+    team = small_team(place.folder / "team.toml", ["red"], lambda _: [begun, shell("sleep 1"), done, SUBMIT])
+    run = small_run(place, f"scripted:{team}")
+    run.serve()
+    run.until("SELECT 1 FROM call WHERE name = 'shell' AND state = 'running'")
+    assert place.say("stop", run.name, "--now").returncode == 0
+    assert run.wait() == "stopped"
+    assert place.leftovers() == []
+    run.resume()
+    run.until("SELECT 1 FROM change WHERE state = 'landed'")
+    assert "red" in run.results("shell")[2]
+    assert run.one("SELECT count(DISTINCT session) FROM call WHERE name = 'shell'") == 1
