@@ -12,8 +12,8 @@ import pytest
 
 from agents.models.anthropic import thinking
 from agents.models.base import Message, Model, Opaque, Reply, Request, Role, Stop, Text, ToolCall, ToolResult, ToolSpec
-from agents.models.failures import Billed, Kind, ModelFailure
 from agents.models.failures import Fault as Failed
+from agents.models.failures import ModelFailure
 from tests.agents.conftest import Models, Serving
 from tests.wire.faults import Fault, Plan
 
@@ -190,14 +190,14 @@ async def test_arguments_that_are_not_an_object_are_the_models_mistake_not_a_cra
     assert not (await model.reply(asked(*answered(reply, "not run")))).calls
 
 
-EXPECTED: Mapping[Fault, tuple[Failed, Billed]] = {
-    Fault.RATE_LIMIT: (Failed.RATE_LIMITED, Billed.FREE),
-    Fault.OVERLOAD: (Failed.OVERLOADED, Billed.FREE),
-    Fault.SERVER_ERROR: (Failed.SERVER_ERROR, Billed.IN_DOUBT),
-    Fault.OVERLOAD_IN_STREAM: (Failed.OVERLOADED, Billed.IN_DOUBT),
-    Fault.CUT: (Failed.CUT, Billed.IN_DOUBT),
-    Fault.STALL: (Failed.STALLED, Billed.IN_DOUBT),
-    Fault.BAD_JSON: (Failed.GARBLED, Billed.IN_DOUBT),
+EXPECTED: Mapping[Fault, tuple[Failed, bool]] = {
+    Fault.RATE_LIMIT: (Failed.RATE_LIMITED, False),
+    Fault.OVERLOAD: (Failed.OVERLOADED, False),
+    Fault.SERVER_ERROR: (Failed.SERVER_ERROR, True),
+    Fault.OVERLOAD_IN_STREAM: (Failed.OVERLOADED, True),
+    Fault.CUT: (Failed.CUT, True),
+    Fault.STALL: (Failed.STALLED, True),
+    Fault.BAD_JSON: (Failed.GARBLED, True),
 }
 
 
@@ -212,7 +212,7 @@ async def test_each_fault_is_named_priced_and_followed_by_a_working_request(
         await models(id, {**wire.env(), **patience}).reply(asked())
     failure = raised.value
     assert (failure.fault, failure.billed) == EXPECTED[fault]
-    assert failure.policy.retry
+    assert failure.fault.tries != 1
     assert failure.retry_after == (0.2 if fault is Fault.RATE_LIMIT else None)
     assert (await models(id, wire.env()).reply(asked())).calls
 
@@ -231,7 +231,7 @@ async def test_no_server_is_unreachable_and_free(models: Models, id: str) -> Non
     env = {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "OPENAI_API_KEY": "k"}
     with pytest.raises(ModelFailure) as raised:
         await models(id, {**env, "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}).reply(asked())
-    assert (raised.value.fault, raised.value.billed) == (Failed.UNREACHABLE, Billed.FREE)
+    assert (raised.value.fault, raised.value.billed) == (Failed.UNREACHABLE, False)
 
 
 @pytest.mark.parametrize("id", IDS)
@@ -239,7 +239,7 @@ async def test_a_request_that_breaks_the_rules_is_refused_for_good(serving: Serv
     orphan = Message(Role.ASSISTANT, (ToolCall("c9", "shell", {"command": "x"}),))
     with pytest.raises(ModelFailure) as raised:
         await models(id, serving(SCRIPT).env()).reply(asked(orphan, Message(Role.USER, (Text("and?"),))))
-    assert raised.value.policy.kind is Kind.PERMANENT
+    assert raised.value.fault is Failed.REJECTED
 
 
 @pytest.mark.parametrize("id", IDS)

@@ -13,7 +13,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +124,8 @@ class Vendor:
 
     def _usage(self, body: Json, reply: Reply) -> Json:
         """Tokens by kind: the script's, or counted from the bytes, with prompt caching as Anthropic does it."""
-        if self.script.script.usage.model_fields_set:
-            return self.script.script.usage.model_dump()
+        if self.script.script.usage:
+            return asdict(reply.usage)
         output = sum(len(repr(block)) for block in reply.blocks) // 4 + 1
         total, marks = 0, []
         digest = hashlib.sha256(body["model"].encode())
