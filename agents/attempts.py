@@ -82,14 +82,8 @@ async def ask(
         await anyio.sleep(seconds)
         await on_wait(None)
 
-    retrying = AsyncRetrying(
-        retry=retry_if_exception_type(ModelFailure),
-        stop=enough,
-        wait=pause,
-        before_sleep=announce,
-        sleep=sleep,
-        reraise=True,
-    )
+    again = retry_if_exception_type(ModelFailure)
+    retrying = AsyncRetrying(retry=again, stop=enough, wait=pause, before_sleep=announce, sleep=sleep, reraise=True)
     return await retrying(_attempt, model, request, meter, limiter, on_wait)
 
 
@@ -110,14 +104,12 @@ async def _attempt(
         attempt = await meter.reserve(request)
         try:
             reply = await model.reply(request)
-        except ModelFailure as failure:
+        except BaseException as error:
+            # A request that we end ourselves, the vendor may have worked on: it may be billed too.
+            ours = ModelFailure(Fault.CUT, "we ended the request ourselves", began=True)
+            failure = error if isinstance(error, ModelFailure) else ours
             with anyio.CancelScope(shield=True):
                 await (meter.doubt if failure.billed else meter.free)(attempt, failure)
-            raise
-        except anyio.get_cancelled_exc_class():
-            # The vendor may have worked on it: what we no longer want may still be billed.
-            with anyio.CancelScope(shield=True):
-                await meter.doubt(attempt, ModelFailure(Fault.CUT, "we ended the request ourselves", began=True))
             raise
         with anyio.CancelScope(shield=True):  # paid for, so written down before anything else can happen
             await meter.settle(attempt, reply)

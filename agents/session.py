@@ -18,9 +18,7 @@ from agents.tools import SHELL_TOOLS, BadArguments, Edit, Shell, check
 CUT = (Stop.LENGTH, Stop.CONTEXT)  # such a reply is paid for and stored, but its calls are not acted on (P1)
 SAME_FAILURES = 3  # identical failures in a row that end a session
 
-INTERRUPTED = (
-    "interrupted: the orchestrator was restarted while this ran. It may have run in part: look before you go on."
-)
+INTERRUPTED = "interrupted: the orchestrator restarted while this ran. It may have run in part: look before you go on."
 CUT_OFF = "not run: your reply was cut off at its length limit. Do it in smaller pieces."
 
 

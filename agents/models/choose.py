@@ -15,9 +15,11 @@ from agents.models.scripted import Scripted
 from agents.models.wire import IDLE_S
 
 OPEN: Final = "open"  # a seat for a person or another program: no model of ours
-FORMS: Final = "anthropic/NAME, openai/NAME, openai/NAME@URL, scripted:FILE or open, each optionally as ROLE=…"
+FORMS: Final = "anthropic/NAME, openai/NAME, openai/NAME@http://…, scripted:FILE or open, each optionally as ROLE=…"
 KEYS: Final = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
-ID: Final = re.compile(r"open|scripted:.+|anthropic/.+|openai/[^@]+(@https?://.+)?")
+CHOICE: Final = re.compile(
+    r"(?:([\w-]+)=)?((anthropic|openai)/([^@]+)(?:@(https?://.+))?|scripted:(.+)|open)", re.DOTALL
+)
 UNKNOWN_WINDOW: Final = 128_000  # tokens: a careful guess
 
 
@@ -44,22 +46,16 @@ class Choice:
 
 def parse(value: str) -> Choice:
     """Raises `ModelUnknown` in words."""
-    found = re.fullmatch(r"(?:([\w-]+)=)?(.*)", value, re.DOTALL)
-    assert found is not None  # it matches anything
-    role, id = found[1] or "", found[2]
-    if ID.fullmatch(id):
-        return Choice(id, role)
-    if id.startswith("openai/") and "@" in id:
-        raise ModelUnknown(f"--model {value}: after @ comes the server's address, for example http://localhost:8000/v1")
-    raise ModelUnknown(f"--model {value}: not a model; give {FORMS}")
+    found = CHOICE.fullmatch(value)
+    if not found:
+        raise ModelUnknown(f"--model {value}: not a model; give {FORMS}")
+    return Choice(found[2], found[1] or "")
 
 
 def account(id: str) -> str:
     """What a concurrency cap counts: a vendor, a server of one's own, or the script."""
-    vendor, _, name = id.partition("/")
-    if vendor in KEYS:
-        return name.partition("@")[2] or vendor
-    return id.partition(":")[0]
+    found = CHOICE.fullmatch(id)
+    return (found and (found[5] or found[3])) or id.partition(":")[0]
 
 
 def make(id: str, env: Mapping[str, str]) -> Model:
@@ -68,12 +64,12 @@ def make(id: str, env: Mapping[str, str]) -> Model:
     Reads the vendors' usual variables and ORCHESTRATOR_MODEL_IDLE_S (seconds of silence after which a stream is cut).
     Raises `ModelNotReady`, `ModelUnknown`, and `ScriptError` for a wrong script.
     """
-    if id.startswith("scripted:"):
-        return Scripted(Path(id.removeprefix("scripted:")))
-    vendor, _, rest = id.partition("/")
-    if vendor not in KEYS:
+    found = CHOICE.fullmatch(id)
+    if not found or id == OPEN:
         raise ModelUnknown(f"{id}: not a model; give {FORMS}")
-    name, _, url = rest.partition("@")
+    vendor, name, url, script = found.group(3, 4, 5, 6)
+    if script:
+        return Scripted(Path(script))
     # A server of one's own often asks for no key; the SDK insists on a string.
     key = env.get(KEYS[vendor]) or ("none" if url else "")
     if not key and not any(env.get(one) for one in KEYS.values()):

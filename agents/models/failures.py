@@ -11,7 +11,6 @@ a 529, but not of the same price.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -24,7 +23,10 @@ class Policy:
     words: str  # what people see
     billed: bool  # may have cost money even if no response began
     tries: int | None
-    signs: tuple[int | str, ...]  # the statuses and the vendors' own codes that tell it, in a body or inside a stream
+    signs: tuple[int | str, ...]  # that tell it: statuses, the vendors' codes, and words of their sentences
+
+
+TOO_LONG: Final = ("prompt is too long", "context window", "context length", "context limit")
 
 
 class Fault(Policy, Enum):
@@ -39,9 +41,9 @@ class Fault(Policy, Enum):
     CUT = "stream cut", True, 8, ()
     STALLED = "stream stalled", True, 5, ()
     GARBLED = "unreadable response", True, 5, ()
-    CONTEXT_FULL = "context window exceeded", False, 1, (413, "context_length_exceeded", "request_too_large")
+    CONTEXT_FULL = "context window exceeded", False, 1, (413, "context_length_exceeded", "request_too_large", *TOO_LONG)
     UNAUTHORIZED = "key refused", False, 1, (401, 403, "authentication_error", "invalid_api_key", "permission_error")
-    NO_CREDIT = "no credit left", False, 1, (402, "billing_error", "insufficient_quota")
+    NO_CREDIT = "no credit left", False, 1, (402, "billing_error", "insufficient_quota", "credit balance")
     NOT_FOUND = "no such model", False, 1, (404, "model_not_found")
     REJECTED = "request rejected", False, 1, ("invalid_prompt",)
 
@@ -71,19 +73,14 @@ class ModelFailure(Exception):
 
 SIGNS: Final = {sign: fault for fault in Fault for sign in fault.signs}
 
-# A full window and an empty account arrive as a plain 400 from some servers; only the sentence tells.
-SENTENCES: Final = {
-    r"prompt is too long|context (window|length|limit)": Fault.CONTEXT_FULL,
-    r"credit balance": Fault.NO_CREDIT,
-}
-
 
 def fault_of(status: int, codes: tuple[str, ...], message: str) -> Fault:
-    """Names the fault of an answer that is an error: by the vendor's code, else its sentence, else the status."""
-    for code in codes:
-        if code in SIGNS:
-            return SIGNS[code]
-    for words, fault in SENTENCES.items():
-        if status in (200, 400) and re.search(words, message, re.IGNORECASE):
-            return fault
-    return SIGNS.get(status, Fault.REJECTED if 400 <= status < 500 else Fault.SERVER_ERROR)
+    """Names the fault of an answer that is an error: by the vendor's code, else its sentence, else the status.
+
+    A full window and an empty account arrive as a plain 400 from some servers; there only the sentence tells.
+    """
+    sentences = [sign for sign in SIGNS if " " in str(sign) and str(sign) in message.lower() and status in (200, 400)]
+    for sign in (*codes, *sentences, status):
+        if sign in SIGNS:
+            return SIGNS[sign]
+    return Fault.REJECTED if 400 <= status < 500 else Fault.SERVER_ERROR

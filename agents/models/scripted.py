@@ -34,7 +34,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from agents.models.base import Message, Reply, Request, Stop, Text, ToolCall, ToolResult, Usage
 
@@ -43,14 +43,17 @@ class ScriptError(Exception):
     """A script that cannot be played: the file, where in it, and what is wrong."""
 
 
-def _named(step: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(step.get("tool"), str):
+def _as_steps(value: Any) -> list[Any]:
+    """A reply's calls: one, or a list of several."""
+    steps = value if isinstance(value, list) else [value]
+    if not all(isinstance(step, dict) and isinstance(step.get("tool"), str) for step in steps):
         raise ValueError('a call needs tool = "NAME"')
-    return step
+    return steps
 
 
-Step = Annotated[dict[str, Any], AfterValidator(_named)]
+Step = dict[str, Any]
 """One tool call: `tool`, and everything else is its arguments."""
+Steps = Annotated[list[Step], BeforeValidator(_as_steps)]
 
 
 class Strict(BaseModel):
@@ -60,8 +63,8 @@ class Strict(BaseModel):
 class Entry(Strict):
     match: str = ""
     role: str = ""
-    calls: list[Step | list[Step]] = []
-    on_bounce: list[Step | list[Step]] = []
+    calls: list[Steps] = []
+    on_bounce: list[Steps] = []
     close: str = "Nothing left to do."
 
     @model_validator(mode="after")
@@ -71,9 +74,8 @@ class Entry(Strict):
         return self
 
     def plays(self, story: _Story) -> bool:
-        names = (story.task, story.title, f"{story.task} {story.title}") if story.task else ()
-        matches = not self.match or any(fnmatchcase(name, self.match) for name in names)
-        return matches and self.role in ("", story.role)
+        held = any(fnmatchcase(name, self.match) for name in (story.task, story.title) if name)
+        return self.role in ("", story.role) and (held or not self.match)
 
 
 Kind = Literal["input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning"]
@@ -138,10 +140,7 @@ class Scripted:
         if story.bounces > 1 or (story.bounces and not steps):
             return [{"tool": "release", "reason": "bounced; the script has no answer to it"}]
         done = story.turn - (story.since if entry.match or story.bounces else 0)
-        if done >= len(steps):
-            return entry.close
-        step = steps[done]
-        return step if isinstance(step, list) else [step]
+        return steps[done] if done < len(steps) else entry.close
 
 
 class _Story:
@@ -160,21 +159,17 @@ class _Story:
             for block in message.blocks:
                 match block:
                     case Text(text) if self.turn == 0:
-                        self._open(text)
+                        found = re.search(r"You are \S+, an? ([\w-]+)", text)
+                        self.role = found[1] if found else self.role
+                        self._hold(text)
                     case ToolCall(id):
                         calls[id] = block
                     case ToolResult(call) if call in calls:
                         self._hear(calls[call], block)
 
-    def _open(self, text: str) -> None:
-        if found := re.search(r"You are \S+, an? ([\w-]+)", text):
-            self.role = found[1]
-        if found := re.search(r"^Task: (.*?)(?:\s{2,}|$)", text, re.MULTILINE):
-            self._hold(found[1], text)
-
-    def _hold(self, line: str, text: str) -> None:
-        """Takes the task named in `line` (`T91 bit-fields wider than int`); its cases are somewhere in `text`."""
-        if found := re.search(r"\b(T\d+)\b\W*(.*)", line):
+    def _hold(self, text: str) -> None:
+        """Takes the task that an opening block or the answer to a claim names (`T91 bit-fields wider than int`)."""
+        if found := re.search(r"(?:\A|^Task: )(T\d+)\b\W*(.*?)(?:\s{2,}|$)", text, re.MULTILINE):
             self.task, self.title = found[1], found[2]
             case = re.search(r"^\W*(?:\d+ )?cases?\b[^:\n]*:\s*(\S+/\S*\w)", text, re.MULTILINE)
             self.case = case[1] if case else ""
@@ -188,7 +183,7 @@ class _Story:
                 self._refused.add(str(call.arguments.get("task")))
                 self._ready = None
             case "claim":
-                self._hold(result.text.partition("\n")[0], result.text)
+                self._hold(result.text)
             case "release" if not result.failed:
                 self._refused.add(self.task)  # or it would be claimed again, and given back again, for ever
                 self.task, self.bounces, self._ready = "", 0, None
@@ -201,10 +196,8 @@ class _Story:
             return [{"tool": "release", "reason": "the script has no entry for this task"}]
         if self._ready is None:
             return [{"tool": "tasks"}]
-        for task in self._ready:
-            if task not in self._refused:
-                return [{"tool": "claim", "task": task, "plan": "as the script says"}]
-        return "Nothing is ready."
+        free = [task for task in self._ready if task not in self._refused]
+        return [{"tool": "claim", "task": free[0], "plan": "as the script says"}] if free else "Nothing is ready."
 
     def filled(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """`{task}` and `{case}` replaced in every string, and nothing else: commands are full of braces."""

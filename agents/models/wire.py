@@ -8,6 +8,7 @@ are chosen.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -88,10 +89,8 @@ def refusal(body: object, status: int = 200, message: str = "", retry_after: flo
 def _retry_after(error: Exception) -> float | None:
     headers = getattr(getattr(error, "response", None), "headers", {})
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[name]) * unit)
-        except (KeyError, ValueError):
-            continue
+        if re.fullmatch(r"\d+(\.\d+)?", headers.get(name, "")):  # else it is a date, which we do not read
+            return float(headers[name]) * unit
     return None
 
 
