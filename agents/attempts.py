@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
 from agents.models.base import Model, Reply, Request
-from agents.models.failures import Billed, Fault, ModelFailure
+from agents.models.failures import Fault, ModelFailure
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 600.0
 
@@ -25,13 +26,11 @@ class Meter(Protocol):
 
     async def reserve(self, request: Request) -> int:
         """Sets aside the attempt's worst case and returns the attempt's id. Raises `OutOfMoney`."""
-        ...
 
     async def settle(self, attempt: int, reply: Reply) -> None: ...
 
     async def doubt(self, attempt: int, failure: ModelFailure) -> None:
         """It may be billed and has no usage: it stays at its worst case. `failure.partial` is for the record."""
-        ...
 
     async def free(self, attempt: int, failure: ModelFailure) -> None: ...
 
@@ -40,10 +39,8 @@ class Meter(Protocol):
 class Wait:
     """Why a session is waiting, and for how long: `seconds` is None while it queues for its account's turn."""
 
-    model: str
     reason: str
     seconds: float | None
-    attempt: int  # how many were made
 
 
 OnWait = Callable[[Wait | None], Awaitable[None]]
@@ -64,67 +61,30 @@ async def ask(
     Raises `ModelFailure` (the last one) and what `Meter.reserve` raises. `limiter` is the account's: held only while a
     request is in flight, so that waiting seats do not starve the others.
     """
+    seen: Counter[Fault] = Counter()  # by fault: others in between do not use up one's tries
+    doubling = wait_exponential(first_wait_s, LONGEST_WAIT_S)
+
+    def enough(state: RetryCallState) -> bool:
+        fault = _failure(state).fault
+        seen[fault] += 1
+        return fault.tries is not None and seen[fault] >= fault.tries
+
+    def pause(state: RetryCallState) -> float:
+        """Seconds until the next attempt: what the vendor asked for and up to a tenth more, else doubling, half of it
+        drawn, so that a whole team does not come back in the same second."""
+        asked = _failure(state).retry_after
+        return doubling(state) * (0.5 + 0.5 * jitter()) if asked is None else asked + max(1.0, asked * 0.1) * jitter()
+
+    async def announce(state: RetryCallState) -> None:
+        await on_wait(Wait(str(_failure(state)), state.upcoming_sleep))
 
     async def sleep(seconds: float) -> None:
         await anyio.sleep(seconds)
         await on_wait(None)
 
-    async def announce(state: RetryCallState) -> None:
-        seconds = state.next_action.sleep if state.next_action else 0.0
-        await on_wait(Wait(model.id, str(_failure(state)), seconds, state.attempt_number))
-
-    retrying = AsyncRetrying(
-        sleep=sleep,
-        retry=retry_if_exception(lambda error: isinstance(error, ModelFailure) and error.policy.retry),
-        stop=_Patience(),
-        wait=lambda state: _pause(state, first_wait_s, jitter()),
-        before_sleep=announce,
-        reraise=True,
-    )
+    again = retry_if_exception_type(ModelFailure)
+    retrying = AsyncRetrying(retry=again, stop=enough, wait=pause, before_sleep=announce, sleep=sleep, reraise=True)
     return await retrying(_attempt, model, request, meter, limiter, on_wait)
-
-
-async def _attempt(
-    model: Model, request: Request, meter: Meter, limiter: anyio.CapacityLimiter, on_wait: OnWait
-) -> Reply:
-    if limiter.available_tokens < 1:
-        await on_wait(Wait(model.id, "all requests this account may have at once are in flight", None, 0))
-        async with limiter:
-            await on_wait(None)
-            return await _metered(model, request, meter)
-    async with limiter:
-        return await _metered(model, request, meter)
-
-
-async def _metered(model: Model, request: Request, meter: Meter) -> Reply:
-    attempt = await meter.reserve(request)
-    try:
-        reply = await model.reply(request)
-    except ModelFailure as failure:
-        with anyio.CancelScope(shield=True):
-            await (meter.doubt if failure.billed is Billed.IN_DOUBT else meter.free)(attempt, failure)
-        raise
-    except anyio.get_cancelled_exc_class():
-        # The vendor may have worked on it: what we no longer want may still be billed.
-        with anyio.CancelScope(shield=True):
-            await meter.doubt(attempt, ModelFailure(Fault.CUT, "we ended the request ourselves", began=True))
-        raise
-    with anyio.CancelScope(shield=True):  # paid for, so written down before anything else can happen
-        await meter.settle(attempt, reply)
-    return reply
-
-
-class _Patience:
-    """Stops when one fault has come as often as its policy allows; other faults in between do not use up its tries."""
-
-    def __init__(self) -> None:
-        self._seen: dict[Fault, int] = {}
-
-    def __call__(self, state: RetryCallState) -> bool:
-        failure = _failure(state)
-        self._seen[failure.fault] = self._seen.get(failure.fault, 0) + 1
-        tries = failure.policy.tries
-        return tries is not None and self._seen[failure.fault] >= tries
 
 
 def _failure(state: RetryCallState) -> ModelFailure:
@@ -133,11 +93,24 @@ def _failure(state: RetryCallState) -> ModelFailure:
     return error
 
 
-def _pause(state: RetryCallState, first_wait_s: float, jitter: float) -> float:
-    """Seconds until the next attempt: what the vendor asked for and up to a tenth more, else doubling, half of it
-    drawn, so that a whole team does not come back in the same second."""
-    asked = _failure(state).retry_after
-    if asked is not None:
-        return asked + max(1.0, asked * 0.1) * jitter
-    doubled = min(LONGEST_WAIT_S, first_wait_s * 2.0 ** min(state.attempt_number - 1, 30))
-    return doubled * (0.5 + 0.5 * jitter)
+async def _attempt(
+    model: Model, request: Request, meter: Meter, limiter: anyio.CapacityLimiter, on_wait: OnWait
+) -> Reply:
+    if queued := limiter.available_tokens < 1:
+        await on_wait(Wait("all requests this account may have at once are in flight", None))
+    async with limiter:
+        if queued:
+            await on_wait(None)
+        attempt = await meter.reserve(request)
+        try:
+            reply = await model.reply(request)
+        except BaseException as error:
+            # A request that we end ourselves, the vendor may have worked on: it may be billed too.
+            ours = ModelFailure(Fault.CUT, "we ended the request ourselves", began=True)
+            failure = error if isinstance(error, ModelFailure) else ours
+            with anyio.CancelScope(shield=True):
+                await (meter.doubt if failure.billed else meter.free)(attempt, failure)
+            raise
+        with anyio.CancelScope(shield=True):  # paid for, so written down before anything else can happen
+            await meter.settle(attempt, reply)
+        return reply

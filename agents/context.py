@@ -7,12 +7,12 @@ not enough the model is asked for a summary, which takes the place of the turns 
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import chain, groupby
 from typing import Final
 
-from agents.models.base import Block, Message, Opaque, Reply, Role, Text, ToolCall, ToolResult
+from agents.models.base import Message, Opaque, Reply, Role, Text, ToolResult
 from agents.team import End
 
 BYTES_PER_TOKEN: Final = 3  # code and logs hold 3 to 4; the smaller number trims a little early
@@ -58,38 +58,39 @@ class Transcript:
     said: tuple[str, ...] = ()
 
 
-def messages(transcript: Transcript, window: int) -> tuple[Message, ...]:
-    """The conversation as the next request carries it."""
-    start, first = _beginning(transcript)
-    turns = transcript.turns[start:]
-    trimmed = _trimmed(first, turns, _room(window))
-    return _joined([first, *(m for i, turn in enumerate(turns) for m in _turn(turn, short=i < trimmed))])
+def fitted(transcript: Transcript, window: int) -> tuple[tuple[Message, ...], bool]:
+    """The conversation as the next request carries it, and whether it is too full, so that a summary must be asked for.
 
-
-def overfull(transcript: Transcript, window: int) -> bool:
-    """Whether trimming is not enough any more, so that a summary must be asked for: it would leave so little room that
-    the next batch is due at once, and each batch is a prefix that the cache has not seen."""
+    Goes through the session as it went, so that each request repeats the trimming of those before it. Too full is also
+    where the newest batch left so little room that the next is due at once: each is a prefix the cache has not seen.
+    """
     start, first = _beginning(transcript)
-    turns, room = transcript.turns[start:], _room(window)
-    trimmed = _trimmed(first, turns, room)
-    size = _size([first]) + sum(_size(_turn(turn, short=i < trimmed)) for i, turn in enumerate(turns))
-    due = trimmed > _trimmed(first, turns[:-1], room)
-    return len(turns) > 1 and size > (room * LOW if due else room)
+    room, size = _room(window), _size([first])
+    whole = [_turn(turn, short=False) for turn in transcript.turns[start:]]
+    short = [_turn(turn, short=True) for turn in transcript.turns[start:]]
+    trimmed, due = 0, False  # how many turns' results are trimmed; whether the newest turn made it so
+    for count, turn in enumerate(whole, 1):
+        size += _size(turn)
+        old = max(trimmed, count - FRESH_TURNS)
+        if due := size > room and old > trimmed:
+            size -= sum(map(_size, whole[trimmed:old])) - sum(map(_size, short[trimmed:old]))
+            trimmed = old
+    full = len(whole) > 1 and size > (room * LOW if due else room)
+    return _joined([first], *short[:trimmed], *whole[trimmed:]), full
 
 
 def for_summary(transcript: Transcript, window: int, squeezed: bool = False) -> tuple[Message, ...]:
     """The conversation with the request for a summary behind it. `squeezed`: the window proved smaller than we thought,
     so every old result is trimmed, and the oldest turns are left out until half of it is free.
     """
-    if not squeezed:
-        base = messages(transcript, window)
-    else:
+    base, _ = fitted(transcript, window)
+    if squeezed:
         start, first = _beginning(transcript)
         short = [_turn(turn, short=True) for turn in transcript.turns[start:]]
         while len(short) > 1 and _size([first]) + sum(map(_size, short)) > _room(window) // 2:
             short.pop(0)
-        base = _joined([first, *(m for turn in short for m in turn)])
-    return _joined([*base, Message(Role.USER, (Text(ASK_FOR_SUMMARY),))])
+        base = _joined([first], *short)
+    return _joined(base, [Message(Role.USER, (Text(ASK_FOR_SUMMARY),))])
 
 
 def _room(window: int) -> int:
@@ -98,62 +99,33 @@ def _room(window: int) -> int:
 
 
 def _beginning(transcript: Transcript) -> tuple[int, Message]:
-    said = tuple(Text(line) for line in transcript.said)
+    """How many turns the newest summary stands for, and the message before the others."""
     if not transcript.summaries:
-        return 0, Message(Role.USER, (Text(transcript.opening), *said))
+        return 0, Message(Role.USER, (Text(transcript.opening), *map(Text, transcript.said)))
     summary = transcript.summaries[-1]
     text = f"[run] What you noted when your context was full:\n{summary.text}"
     return summary.turns, Message(Role.USER, (Text(transcript.opening), Text(text)))
 
 
-def _trimmed(first: Message, turns: tuple[Turn, ...], room: int) -> int:
-    """How many of the turns have their results trimmed: found by going through the session as it went, so that each
-    request repeats the decisions of those before it."""
-    full = [0, *accumulate(_size(_turn(turn, short=False)) for turn in turns)]
-    short = [0, *accumulate(_size(_turn(turn, short=True)) for turn in turns)]
-    opening, trimmed = _size([first]), 0
-    for count in range(1, len(turns) + 1):
-        if opening + short[trimmed] + full[count] - full[trimmed] > room:
-            trimmed = max(trimmed, count - FRESH_TURNS)
-    return trimmed
-
-
 def _turn(turn: Turn, short: bool) -> list[Message]:
-    results = tuple(_shortened(result) if short else result for result in turn.results)
-    heard: tuple[Block, ...] = (*results, *(Text(line) for line in turn.said))
-    both = [Message(Role.ASSISTANT, turn.reply.blocks), Message(Role.USER, heard)]
+    results = map(_shortened, turn.results) if short else turn.results
+    both = [Message(Role.ASSISTANT, turn.reply.blocks), Message(Role.USER, (*results, *map(Text, turn.said)))]
     # Vendors refuse empty messages, and reasoning without anything that came of it.
-    return [m for m in both if any(not isinstance(block, Opaque) for block in m.blocks)]
+    return [message for message in both if any(not isinstance(block, Opaque) for block in message.blocks)]
 
 
 def _shortened(result: ToolResult) -> ToolResult:
     if len(result.text) <= 2 * TRIMMED_CHARS:
         return result
-    return ToolResult(
-        result.call, f"{result.text[:TRIMMED_CHARS]}\n[trimmed; run it again if you need it]", result.failed
-    )
+    return replace(result, text=f"{result.text[:TRIMMED_CHARS]}\n[trimmed; run it again if you need it]")
 
 
-def _joined(parts: list[Message]) -> tuple[Message, ...]:
+def _joined(*parts: Iterable[Message]) -> tuple[Message, ...]:
     """Messages of one side that follow each other become one: roles must alternate."""
-    joined: list[Message] = []
-    for part in parts:
-        if joined and joined[-1].role is part.role:
-            joined[-1] = Message(part.role, joined[-1].blocks + part.blocks)
-        else:
-            joined.append(part)
-    return tuple(joined)
+    sides = groupby(chain(*parts), key=lambda message: message.role)
+    return tuple(Message(role, tuple(block for message in side for block in message.blocks)) for role, side in sides)
 
 
-def _size(parts: list[Message]) -> int:
-    return sum(_bytes(block) for part in parts for block in part.blocks)
-
-
-def _bytes(block: Block) -> int:
-    match block:
-        case Text(text) | ToolResult(_, text):
-            return len(text.encode("utf-8", "replace"))
-        case ToolCall(_, name, arguments):
-            return len(name) + len(json.dumps(dict(arguments), ensure_ascii=False).encode("utf-8", "replace"))
-        case Opaque(_, data):
-            return len(json.dumps(dict(data)))
+def _size(parts: Iterable[Message]) -> int:
+    """Bytes, a little more than are sent: as our classes write themselves."""
+    return sum(len(repr(block).encode()) for part in parts for block in part.blocks)

@@ -8,6 +8,8 @@ is named.
 from __future__ import annotations
 
 import difflib
+import re
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -15,7 +17,7 @@ import anyio.to_thread
 
 from agents.team import Answer
 from agents.tools import FOREGROUND_S, Arguments, Edit, Shell, View, Wait
-from sandbox.room import MIB, Command, Ended, JobStatus, Result, Room, RoomFileError
+from sandbox.room import MIB, Command, Ended, Result, Room, RoomFileError
 
 SHOWN_LINES, HEAD_LINES = 36, 14  # with the lines around them at most 40
 SHOWN_CHARS: Final = 8_000  # about 2,500 tokens, read again at each later turn
@@ -27,10 +29,19 @@ OUTPUTS: Final = "/tmp/output"
 # stdout and stderr in the order in which they came; bash where there is one, because that is what models write.
 RUN: Final = 'exec 2>&1; exec "$(command -v bash || command -v sh)" -c "$1"'
 LOOK: Final = """
-if [ -d "$1" ]; then echo folder; cd -- "$1" && ls -1Ap | head -n 1000
-elif [ -f "$1" ]; then echo file; wc -l < "$1"; tail -n "+$2" -- "$1" | head -n "$3" | cut -b 1-4000
-else echo nothing; fi
+if [ -d "$1" ]; then cd -- "$1"; echo "$1: a folder, $(ls -1A | wc -l) entries"; ls -1Ap | head -n 200
+elif [ -f "$1" ]; then echo "$1: $(grep -c "" <"$1") lines"; cat -n <"$1" | tail -n "+$2" | head -n "$3" | cut -b 1-600
+else echo "$1: no such file or folder"; false; fi
 """
+FILLED: Final = 'test -s "$1" || test -d "$1"'
+
+HOW: Final = {
+    Ended.EXITED: "exit {code} after {seconds:.1f} s",
+    Ended.TIMEOUT: "ended at its time limit after {seconds:.1f} s; its processes are gone",
+    Ended.OUTPUT: "exit {code} after {seconds:.1f} s; it printed too much, the rest was dropped",
+    Ended.KILLED: "killed after {seconds:.1f} s, probably for the memory it used",
+    Ended.INTERRUPTED: "interrupted: the sandbox or the orchestrator was restarted; it may have run in part",
+}
 
 
 class Hands:
@@ -73,78 +84,62 @@ class Hands:
             return Answer(f"there is no job {wait.job} in this sandbox", refused=True)
         if status.result is not None:
             return await self._ended(status.result, number, f"job {wait.job}: ")
-        return Answer(_still(status))
+        last = _short(_decoded(status.tail).rstrip("\n").rpartition("\n")[2]) or "(nothing yet)"
+        return Answer(f"job {wait.job} is running for {status.seconds:.0f} s; last line: {last}")
 
     async def _ended(self, result: Result, number: int, prefix: str = "") -> Answer:
-        text = _decoded(result.stdout + result.stderr)
-        shown = clipped(text)
+        text, path = _decoded(result.stdout + result.stderr), f"{OUTPUTS}/{number}.txt"
+        shown = clipped(text, path)
         if shown != text:
-            path = f"{OUTPUTS}/{number}.txt"
             try:
                 await self._room.write(path, text.encode())
             except RoomFileError as error:
-                path = f"not kept ({error})"
-            shown = clipped(text, path)
-        return Answer(f"{prefix}{_how(result)}\n{shown}".rstrip("\n"), refused=not result.ok)
+                shown = clipped(text, f"not kept ({error})")
+        how = HOW[result.ended].format(code=result.exit_code, seconds=result.seconds)
+        return Answer(f"{prefix}{how}\n{shown}".rstrip("\n"), refused=not result.ok)
 
     async def _view(self, view: View) -> Answer:
         first, _, last = view.lines.partition("-")
         start = max(1, int(first))
         count = min(VIEW_LINES, max(1, int(last or first) - start + 1))
-        command = Command(("/bin/sh", "-c", LOOK, "sh", _absolute(view.path), str(start), str(count)), time_s=30)
-        result = await self._room.run(command)
-        kind, _, rest = _decoded(result.stdout).partition("\n")
-        if kind == "folder":
-            entries = rest.splitlines()
-            return Answer("\n".join([f"{view.path}: a folder, {len(entries)} entries", *entries[:VIEW_LINES]]))
-        if kind != "file":
-            reason = _decoded(result.stderr).strip() or f"{view.path}: no such file or folder"
-            return Answer(reason, refused=True)
-        total, _, body = rest.partition("\n")
-        lines = [_short(line) for line in body.removesuffix("\n").split("\n")] if body else []
-        numbered = [f"{n:6}\t{line}" for n, line in enumerate(lines, start)]
-        # wc counts newlines; a last line without one is a line all the same.
-        return Answer("\n".join([f"{view.path}: {max(int(total), start + len(lines) - 1)} lines", *numbered]))
+        result = await self._look(LOOK, view.path, str(start), str(count))
+        return Answer(_decoded(result.stdout + result.stderr).rstrip("\n"), refused=not result.ok)
+
+    async def _look(self, script: str, path: str, *more: str) -> Result:
+        return await self._room.run(Command(("/bin/sh", "-c", script, "sh", path, *more), time_s=30))
 
     async def _edit(self, edit: Edit) -> Answer:
-        path, old, new = _absolute(edit.path), edit.old.encode(), edit.new.encode()
+        path, old, new = f"{PurePosixPath('/workspace', edit.path)}", edit.old.encode(), edit.new.encode()
         if not old:
-            seen = await self._room.run(
-                Command(("/bin/sh", "-c", 'test -s "$1" || test -d "$1"', "sh", path), time_s=30)
-            )
-            if seen.ok:
+            if (await self._look(FILLED, path)).ok:
                 return Answer(f"{edit.path} is there already: give `old`, the text to replace", refused=True)
             await self._room.write(path, new)
             return Answer(f"created {edit.path}, {_lines(edit.new)} lines")
         data = await self._room.read(path, EDIT_LIMIT)
-        found = data.count(old)
-        if found == 1:
+        places = islice(re.finditer(re.escape(old), data), 8)
+        at = [data.count(b"\n", 0, place.start()) + 1 for place in places]
+        if len(at) == 1:
             await self._room.write(path, data.replace(old, new))
-            start = data[: data.index(old)].count(b"\n") + 1
-            return Answer(f"edited {edit.path}:{start}-{start + max(_lines(edit.new), 1) - 1}")
-        if found > 1:
-            parts = data.split(old)[:8]
-            at = ", ".join(str(old.join(parts[:n]).count(b"\n") + 1) for n in range(1, len(parts)))
-            return Answer(f"not done: `old` is there {found} times (lines {at}): add the lines around it", refused=True)
+            return Answer(f"edited {edit.path}:{at[0]}-{at[0] + max(_lines(edit.new), 1) - 1}")
+        if at:
+            where = f"{data.count(old)} times (lines {', '.join(map(str, at))})"
+            return Answer(f"not done: `old` is there {where}: add the lines around it", refused=True)
         near = await anyio.to_thread.run_sync(nearest, _decoded(data), edit.old)
         return Answer(f"not done: `old` is not in {edit.path} as given. {near}", refused=True)
 
 
-def clipped(text: str, path: str = "") -> str:
-    """The first and last lines of an output. `path` is where all of it is."""
+def clipped(text: str, path: str) -> str:
+    """The first and last lines of an output, each cut where it is too long. `path` is where all of it is."""
     lines = text.removesuffix("\n").split("\n")
     short = [_short(line) for line in lines]
-    if len(lines) <= SHOWN_LINES and len(text) <= SHOWN_CHARS:
-        return text if short == lines else "\n".join([*short, *_where("long lines are cut", path)])
+    if short == lines and len(lines) <= SHOWN_LINES and len(text) <= SHOWN_CHARS:
+        return text
     head, tail = short[:HEAD_LINES], short[HEAD_LINES:][HEAD_LINES - SHOWN_LINES :]
     while len("\n".join(head + tail)) > SHOWN_CHARS:
         (head if len(head) > len(tail) else tail).pop(-1 if len(head) > len(tail) else 0)
     left_out = len(lines) - len(head) - len(tail)
-    return "\n".join([*head, *_where(f"{left_out} of {len(lines)} lines left out", path), *tail])
-
-
-def _where(what: str, path: str) -> list[str]:
-    return [f"… {what}; all of it: {path} …" if path else f"… {what} …"]
+    what = f"{left_out} of {len(lines)} lines left out" if left_out else "long lines are cut"
+    return "\n".join([*head, f"… {what}; all of it: {path} …", *tail])
 
 
 def nearest(text: str, old: str) -> str:
@@ -156,38 +151,15 @@ def nearest(text: str, old: str) -> str:
     if not close:
         return "Nothing like its first line is there either."
     at = lines.index(close[0])
-    shown = [f"{n:6}\t{_short(line)}" for n, line in enumerate(lines[at : at + min(len(wanted) + 1, 10)], at + 1)]
-    return "\n".join(["The nearest is:", *shown])
-
-
-def _how(result: Result) -> str:
-    match result.ended:
-        case Ended.TIMEOUT:
-            return f"ended at its time limit after {result.seconds:.1f} s; its processes are gone"
-        case Ended.OUTPUT:
-            return f"exit {result.exit_code} after {result.seconds:.1f} s; it printed too much, the rest was dropped"
-        case Ended.KILLED:
-            return f"killed after {result.seconds:.1f} s, probably for the memory it used"
-        case Ended.INTERRUPTED:
-            return "interrupted: the sandbox or the orchestrator was restarted; it may have run in part"
-        case Ended.EXITED:
-            return f"exit {result.exit_code} after {result.seconds:.1f} s"
-
-
-def _still(status: JobStatus) -> str:
-    last = _decoded(status.tail).rstrip("\n").rpartition("\n")[2]
-    return f"job {status.id} is running for {status.seconds:.0f} s; last line: {_short(last) or '(nothing yet)'}"
+    shown = enumerate(lines[at : at + min(len(wanted) + 1, 10)], at + 1)
+    return "\n".join(["The nearest is:", *(f"{number:6}\t{_short(line)}" for number, line in shown)])
 
 
 def _short(line: str) -> str:
+    half = LINE_CHARS // 2
     if len(line) <= LINE_CHARS:
         return line
-    half = LINE_CHARS // 2
     return f"{line[:half]} … {len(line) - 2 * half} characters … {line[-half:]}"
-
-
-def _absolute(path: str) -> str:
-    return str(PurePosixPath("/workspace") / path)
 
 
 def _decoded(data: bytes) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agents.attempts import OutOfMoney
-from agents.context import Transcript, for_summary, messages, overfull
+from agents.context import Transcript, fitted, for_summary
 from agents.hands import Hands
 from agents.models.base import Message, Reply, Request, Stop, Text, ToolCall, ToolSpec
 from agents.models.failures import Fault, ModelFailure
@@ -18,9 +18,7 @@ from agents.tools import SHELL_TOOLS, BadArguments, Edit, Shell, check
 CUT = (Stop.LENGTH, Stop.CONTEXT)  # such a reply is paid for and stored, but its calls are not acted on (P1)
 SAME_FAILURES = 3  # identical failures in a row that end a session
 
-INTERRUPTED = (
-    "interrupted: the orchestrator was restarted while this ran. It may have run in part: look before you go on."
-)
+INTERRUPTED = "interrupted: the orchestrator restarted while this ran. It may have run in part: look before you go on."
 CUT_OFF = "not run: your reply was cut off at its length limit. Do it in smaller pieces."
 
 
@@ -43,31 +41,24 @@ class SessionLog(Protocol):
 
     def pending(self) -> Sequence[Pending]:
         """The calls of the last stored reply without a result, in the model's order."""
-        ...
 
     async def store_reply(self, reply: Reply) -> None:
         """A new turn, with its calls pending."""
-        ...
 
     async def store_summary(self, reply: Reply, text: str) -> None:
         """`text` takes the place of all turns so far, in requests only."""
-        ...
 
     async def begin(self, pending: Pending) -> None:
         """From here on the call may have had an effect."""
-        ...
 
     async def finish(self, pending: Pending, answer: Answer) -> None:
         """The call's result, and with it the turn's end if `answer.end` says so."""
-        ...
 
     async def hear(self) -> None:
         """Takes the lines that wait for this session (warnings, `[run] …`, `[person] …`) into the transcript."""
-        ...
 
     async def say(self, line: str) -> None:
         """Adds a `[run]` line of the loop's own to the transcript."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -83,7 +74,6 @@ class Allowance(Protocol):
 
     def over(self, turns: int) -> Outcome | None:
         """Asked at each stored turn: why there must be no further request (turns, time, money, a drain)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -95,7 +85,6 @@ class Mind:
     tools: tuple[ToolSpec, ...]
     window: int
     ask: Callable[[Request], Awaitable[Reply]]
-    max_tokens: int = 16_000
 
 
 async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, allowance: Allowance) -> Outcome:
@@ -106,30 +95,20 @@ async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, allowa
     fault.
     """
     while True:
-        if ending := ended(log.transcript()):
-            return ending
+        last = log.transcript().turns[-1] if log.transcript().turns else None
+        if last and last.end:  # a stored answer brought it (submit landed, task released): what is left is not run
+            return Outcome(last.end, last.results[-1].text.partition("\n")[0])
         if waiting := log.pending():
-            answer = await act(waiting[0], log, mind, hands, team)
-            if answer.end is not None:
-                return Outcome(answer.end, answer.text.partition("\n")[0])
+            await act(waiting[0], log, mind, hands, team)
             continue
         if ending := over(log.transcript(), allowance):
             return ending
         await log.hear()
         try:
-            await query(log, mind)
+            if ending := await query(log, mind):
+                return ending
         except OutOfMoney as error:
             return Outcome(End.BUDGET, str(error))
-        except ContextGone as error:
-            return Outcome(End.CONTEXT, str(error))
-
-
-def ended(transcript: Transcript) -> Outcome | None:
-    """The end that a stored answer brought (submit landed, task released) before a crash: what is left is not run."""
-    last = transcript.turns[-1] if transcript.turns else None
-    if last is None or last.end is None:
-        return None
-    return Outcome(last.end, last.results[-1].text.partition("\n")[0])
 
 
 def over(transcript: Transcript, allowance: Allowance) -> Outcome | None:
@@ -138,52 +117,59 @@ def over(transcript: Transcript, allowance: Allowance) -> Outcome | None:
     if last and not last.reply.calls and not last.said and last.reply.stop not in CUT:
         if last.reply.stop is Stop.REFUSAL:
             return Outcome(End.FINISHED, "the vendor's model refused to go on")
-        words = [block.text for block in last.reply.blocks if isinstance(block, Text)]
-        return Outcome(End.FINISHED, (words[-1] if words else "nothing left to do").strip().partition("\n")[0])
+        words = [block.text for block in last.reply.blocks if isinstance(block, Text)] or ["nothing left to do"]
+        return Outcome(End.FINISHED, words[-1].strip().partition("\n")[0])
     if failure := same_failure(transcript):
         return Outcome(End.REPEATED_FAILURE, failure)
     return allowance.over(len(transcript.turns))
 
 
-async def query(log: SessionLog, mind: Mind) -> None:
-    """Asks for the next reply and stores it; first for a summary, where the conversation has outgrown the window."""
+def same_failure(transcript: Transcript) -> str | None:
+    """The failure that came three times in a row: the same call with the same result, but for its times and numbers."""
+    done = [pair for turn in transcript.turns for pair in zip(turn.reply.calls, turn.results, strict=False)]
+    newest = done[-SAME_FAILURES:]
+    kinds = {(call.name, repr(call.arguments), re.sub(r"\d+", "#", result.text)) for call, result in newest}
+    if len(newest) < SAME_FAILURES or len(kinds) > 1 or not all(result.failed for _, result in newest):
+        return None
+    call, result = newest[-1]
+    first_line = result.text.partition("\n")[0]
+    return f"{call.name} failed {SAME_FAILURES} times in a row in the same way: {first_line}"
+
+
+async def query(log: SessionLog, mind: Mind) -> Outcome | None:
+    """Asks for the next reply and stores it; or, where the conversation has outgrown the window, for a summary. Returns
+    the session's end if there is no way left to ask."""
     turns = log.transcript().turns
     if turns and turns[-1].reply.stop in CUT and not turns[-1].reply.calls and not turns[-1].said:
         await log.say("[run] Your reply was cut off at its length limit. Go on in smaller steps.")
+    conversation, full = fitted(log.transcript(), mind.window)
+    if not full:
+        if reply := await _fitting(mind, conversation):
+            await log.store_reply(reply)
+            return None
+        if any(summary.turns == len(turns) for summary in log.transcript().summaries):
+            return Outcome(End.CONTEXT, "the context window is too small for this session, even after a summary")
+    for squeezed in (False, True) if full else (True,):
+        if reply := await _fitting(mind, for_summary(log.transcript(), mind.window, squeezed)):
+            text = "\n".join(block.text for block in reply.blocks if isinstance(block, Text)).strip()
+            if not text:
+                return Outcome(End.CONTEXT, "the context window is full, and the model wrote no summary")
+            await log.store_summary(reply, text)
+            return None
+    return Outcome(End.CONTEXT, "the context window is full, even for a summary")
+
+
+async def _fitting(mind: Mind, conversation: tuple[Message, ...]) -> Reply | None:
+    """The reply, or None if the vendor finds the conversation too long."""
     try:
-        if overfull(log.transcript(), mind.window):
-            await summarize(log, mind, squeezed=False)
-        reply = await mind.ask(_request(mind, messages(log.transcript(), mind.window)))
+        return await mind.ask(Request(mind.system, mind.tools, conversation))
     except ModelFailure as failure:
         if failure.fault is not Fault.CONTEXT_FULL:
             raise
-        await summarize(log, mind, squeezed=True)
-        return
-    await log.store_reply(reply)
+        return None
 
 
-class ContextGone(Exception):
-    """The window is full and no summary could be had."""
-
-
-async def summarize(log: SessionLog, mind: Mind, squeezed: bool) -> None:
-    if squeezed and log.transcript().summaries and log.transcript().summaries[-1].turns == len(log.transcript().turns):
-        raise ContextGone("the context window is too small for this session, even after a summary")
-    try:
-        reply = await mind.ask(_request(mind, for_summary(log.transcript(), mind.window, squeezed)))
-    except ModelFailure as failure:
-        if failure.fault is not Fault.CONTEXT_FULL:
-            raise
-        if squeezed:
-            raise ContextGone("the context window is full, even for a summary") from failure
-        return await summarize(log, mind, squeezed=True)
-    text = "\n".join(block.text for block in reply.blocks if isinstance(block, Text)).strip()
-    if not text:
-        raise ContextGone("the context window is full, and the model wrote no summary")
-    await log.store_summary(reply, text)
-
-
-async def act(pending: Pending, log: SessionLog, mind: Mind, hands: Hands, team: Team) -> Answer:
+async def act(pending: Pending, log: SessionLog, mind: Mind, hands: Hands, team: Team) -> None:
     """Runs one call, or says why not; begun and finished are stored on either side of it."""
     call, cut = pending.call, log.transcript().turns[-1].reply.stop in CUT
     try:
@@ -194,34 +180,10 @@ async def act(pending: Pending, log: SessionLog, mind: Mind, hands: Hands, team:
         if pending.running and in_front:
             raise BadArguments(INTERRUPTED)
     except BadArguments as refusal:
-        answer = Answer(str(refusal), refused=True)
+        return await log.finish(pending, Answer(str(refusal), refused=True))
+    await log.begin(pending)
+    if call.name in SHELL_TOOLS:
+        answer = await hands.do(arguments, pending.number)
     else:
-        await log.begin(pending)
-        if call.name in SHELL_TOOLS:
-            answer = await hands.do(arguments, pending.number)
-        else:
-            answer = await team.do(call.name, pending.key, arguments.model_dump())
+        answer = await team.do(call.name, pending.key, arguments.model_dump())
     await log.finish(pending, answer)
-    return answer
-
-
-def same_failure(transcript: Transcript) -> str | None:
-    """The failure that came three times in a row: the same call with the same result, but for its times and numbers."""
-    last: list[tuple[object, ...]] = []
-    for turn in reversed(transcript.turns):
-        results = {result.call: result for result in turn.results}
-        for call in reversed(turn.reply.calls):
-            result = results.get(call.id)
-            if result is None or not result.failed:
-                return None
-            last.append((call.name, dict(call.arguments), re.sub(r"\d+", "#", result.text)))
-            if last[-1] != last[0]:
-                return None
-            if len(last) == SAME_FAILURES:
-                first_line = result.text.partition("\n")[0]
-                return f"{call.name} failed {SAME_FAILURES} times in a row in the same way: {first_line}"
-    return None
-
-
-def _request(mind: Mind, conversation: tuple[Message, ...]) -> Request:
-    return Request(mind.system, mind.tools, conversation, mind.max_tokens)

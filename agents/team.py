@@ -42,4 +42,3 @@ class Team(Protocol):
 
         `submit` answers with the change's terminal state, after waiting for it.
         """
-        ...

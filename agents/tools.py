@@ -6,7 +6,7 @@ Few, with verbs for names. What the shell tools do is `agents/hands.py`; what th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,15 +20,20 @@ def _as_list(value: object) -> object:
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
+Word = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[str], BeforeValidator(_as_list)]
 
 
 class Arguments(BaseModel):
+    """What a tool takes. The docstring of each class below is its tool's description, as the model reads it."""
+
     model_config = ConfigDict(extra="forbid")
 
 
 class Shell(Arguments):
-    command: str = Field(min_length=1)
+    """Run a command in your sandbox, in /workspace, without network. Over 120 s: use background and `wait`."""
+
+    command: Word
     timeout_s: float | None = Field(None, gt=0, description="seconds; 120 unless in the background")
     background: bool = False
 
@@ -40,27 +45,37 @@ class Shell(Arguments):
 
 
 class Wait(Arguments):
+    """Wait for a background job. Costs nothing while you wait."""
+
     job: int = Field(description="the number that shell gave")
     timeout_s: float = Field(600, ge=0, le=3600)
 
 
 class View(Arguments):
-    path: str = Field(min_length=1)
+    """Show numbered lines of a text file, or a folder's entries."""
+
+    path: Word
     lines: str = Field("1-200", pattern=r"^\d+(-\d+)?$", description="first-last, at most 200")
 
 
 class Edit(Arguments):
-    path: str = Field(min_length=1)
+    """Replace one exact, unique piece of text. Empty `old` creates a file."""
+
+    path: Word
     old: str
     new: str
 
 
 class Tasks(Arguments):
-    show: str = Field("ready", pattern="^(ready|mine|stuck|all)$", description="ready, mine, stuck or all")
+    """The board, best first. Each line: id, title, cases, folders, who tried before."""
+
+    show: Literal["ready", "mine", "stuck", "all"] = "ready"
     limit: int = Field(10, ge=1, le=100)
 
 
 class Claim(Arguments):
+    """Take a task before you work on it. Fails if someone holds it, or if a queued change already fixes it."""
+
     task: str = ""
     title: str = ""
     touches: Names = []
@@ -74,25 +89,36 @@ class Claim(Arguments):
 
 
 class Verify(Arguments):
-    what: str = Field("fast", min_length=1, description="fast, task, touched, or case ids separated by spaces")
+    """Judge your workspace as the merge queue would, on newest main plus your change. `fast` is a fixed sample of your
+    own."""
+
+    what: Word = Field("fast", description="fast, task, touched, or case ids separated by spaces")
 
 
 class Submit(Arguments):
-    summary: str = Field(min_length=1, description="2 to 6 lines: what changed and why")
+    """Hand your work to the merge queue and wait for its verdict. The task closes when `fixes` pass on main."""
+
+    summary: Word = Field(description="2 to 6 lines: what changed and why")
     fixes: Names = Field([], description="case ids")
 
 
 class Release(Arguments):
-    reason: str = Field(min_length=1)
+    """Give the task back. Your work is kept for whoever takes it next."""
+
+    reason: Word
     note: str = ""
 
 
 class Note(Arguments):
-    topic: str = Field(min_length=1, description="a task id, a folder, suspect-case, planner or operator")
-    text: str = Field(min_length=1)
+    """Leave what the next one must know (at most 5 lines). Replaces your earlier note on that topic."""
+
+    topic: Word = Field(description="a task id, a folder, suspect-case, planner or operator")
+    text: Word
 
 
 class Plan(Arguments):
+    """Write, change or drop tasks."""
+
     title: str = ""
     why: str = ""
     done_when: Names = Field([], description="case ids or patterns")
@@ -110,37 +136,11 @@ class Plan(Arguments):
         return self
 
 
-ARGUMENTS: Final[Mapping[str, type[Arguments]]] = {
-    "shell": Shell,
-    "wait": Wait,
-    "view": View,
-    "edit": Edit,
-    "tasks": Tasks,
-    "claim": Claim,
-    "verify": Verify,
-    "submit": Submit,
-    "release": Release,
-    "note": Note,
-    "plan": Plan,
-}
-
-DESCRIPTIONS: Final[Mapping[str, str]] = {
-    "shell": "Run a command in your sandbox, in /workspace, without network. Over 120 s: use background and `wait`.",
-    "wait": "Wait for a background job. Costs nothing while you wait.",
-    "view": "Show numbered lines of a text file, or a folder's entries.",
-    "edit": "Replace one exact, unique piece of text. Empty `old` creates a file.",
-    "tasks": "The board, best first. Each line: id, title, cases, folders, who tried before.",
-    "claim": "Take a task before you work on it. Fails if someone holds it, or if a queued change already fixes it.",
-    "verify": "Judge your workspace as the merge queue would, on newest main plus your change. `fast` is a fixed "
-    "sample of your own.",
-    "submit": "Hand your work to the merge queue and wait for its verdict. The task closes when `fixes` pass on main.",
-    "release": "Give the task back. Your work is kept for whoever takes it next.",
-    "note": "Leave what the next one must know (at most 5 lines). Replaces your earlier note on that topic.",
-    "plan": "Write, change or drop tasks.",
-}
+TOOLS: Final = (Shell, Wait, View, Edit, Tasks, Claim, Verify, Submit, Release, Note, Plan)  # as the model sees them
+ARGUMENTS: Final[Mapping[str, type[Arguments]]] = {tool.__name__.lower(): tool for tool in TOOLS}
+DESCRIPTIONS: Final = {name: " ".join(str(tool.__doc__).split()) for name, tool in ARGUMENTS.items()}
 
 SHELL_TOOLS: Final = ("shell", "wait", "view", "edit")  # done in the room; all others are the team's verbs
-PLANNERS: Final = ("planner",)
 
 
 class BadArguments(Exception):
@@ -149,7 +149,7 @@ class BadArguments(Exception):
 
 def names(role: str) -> tuple[str, ...]:
     """The tools of a role, in the order in which the model sees them."""
-    return tuple(name for name in ARGUMENTS if name != "plan" or role in PLANNERS)
+    return tuple(name for name in ARGUMENTS if name != "plan" or role == "planner")
 
 
 def specs(role: str) -> tuple[ToolSpec, ...]:
@@ -163,25 +163,15 @@ def check(role: str, name: str, arguments: Mapping[str, Any]) -> Arguments:
     try:
         return ARGUMENTS[name].model_validate(dict(arguments))
     except ValidationError as error:
-        wrong = "; ".join(_complaint(problem["loc"], problem["msg"]) for problem in error.errors()[:3])
+        found = [(".".join(map(str, wrong["loc"])), wrong["msg"]) for wrong in error.errors()[:3]]
+        wrong = "; ".join(f"{where}: {what}" if where else what.removeprefix("Value error, ") for where, what in found)
         raise BadArguments(f"{name} was not run: {wrong}. It takes {', '.join(ARGUMENTS[name].model_fields)}") from None
 
 
-def _complaint(loc: tuple[int | str, ...], message: str) -> str:
-    text = message.removeprefix("Value error, ")
-    return f"{'.'.join(str(part) for part in loc)}: {text}" if loc else text
-
-
 def _schema(arguments: type[Arguments]) -> dict[str, Any]:
-    """pydantic's schema without what only a reader of our code wants: titles, and null as a second type."""
+    """pydantic's schema without what the model has already or has no use for: titles, and the tool's description."""
     schema = arguments.model_json_schema()
-    properties = {name: dict(value) for name, value in schema["properties"].items()}
-    for value in properties.values():
-        value.pop("title", None)
-        for option in value.pop("anyOf", ()):
-            if option["type"] != "null":
-                value.update(option)
-        if value.get("default", 0) is None:
-            del value["default"]
-    required = {"required": schema["required"]} if "required" in schema else {}
-    return {"type": "object", "properties": properties, **required, "additionalProperties": False}
+    fields = {name: {k: v for k, v in field.items() if k != "title"} for name, field in schema["properties"].items()}
+    return {
+        key: fields if key == "properties" else schema[key] for key in schema if key not in ("title", "description")
+    }

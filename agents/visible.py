@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import unicodedata
 
-KEPT = "\n\t"
+# Cc: terminal escapes. Cf: text direction, zero width. Zl, Zp: other line breaks. Cs: half a character.
+HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs")
 
 
 def visible(text: str) -> str:
     r"""Control, format and separator characters written out: `\x1b`, `\u202e`. Newlines and tabs stay as they are."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(char if char in KEPT or _harmless(char) else _written(char) for char in text)
-
-
-def _harmless(char: str) -> bool:
-    # Cc: terminal escapes. Cf: text direction, zero width. Zl, Zp: other line breaks. Cs: half a character.
-    return unicodedata.category(char) not in ("Cc", "Cf", "Zl", "Zp", "Cs")
+    return "".join(_written(c) if unicodedata.category(c) in HIDDEN and c not in "\n\t" else c for c in text)
 
 
 def _written(char: str) -> str:

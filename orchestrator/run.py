@@ -504,7 +504,7 @@ def prices_of(models: Mapping[str, Model]) -> Prices:
         for id, model in scripted.items()
         if model.script.price
     }
-    most = {id: Usage(**model.script.usage.model_dump()) for id, model in scripted.items()}
+    most = {id: Usage(**model.script.usage) for id, model in scripted.items()}
     return Prices(declared, most)
 
 

@@ -113,18 +113,12 @@ class Reply:
 class Model(Protocol):
     """Raises `ModelFailure` (agents/models/failures.py) and nothing else. No retries inside: one call, one attempt."""
 
-    @property
-    def id(self) -> str:
-        """What `--model` named: `anthropic/claude-opus-4-6`, `scripted:team.toml`."""
-        ...
-
-    @property
-    def window(self) -> int:
-        """Tokens of one request and its reply together."""
-        ...
+    id: str
+    """What `--model` named: `anthropic/claude-opus-4-6`, `scripted:team.toml`."""
+    window: int
+    """Tokens of one request and its reply together."""
 
     async def reply(self, request: Request) -> Reply: ...
 
     async def close(self) -> None:
         """Closes its connections; in the event loop that it was used in."""
-        ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,12 @@ from agents.models.scripted import Scripted
 from agents.models.wire import IDLE_S
 
 OPEN: Final = "open"  # a seat for a person or another program: no model of ours
-FORMS: Final = "anthropic/NAME, openai/NAME, openai/NAME@URL, scripted:FILE or open, each optionally as ROLE=…"
+FORMS: Final = "anthropic/NAME, openai/NAME, openai/NAME@http://…, scripted:FILE or open, each optionally as ROLE=…"
 KEYS: Final = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
+CHOICE: Final = re.compile(
+    r"(?:([\w-]+)=)?((anthropic|openai)/([^@]+)(?:@(https?://.+))?|scripted:(.+)|open)", re.DOTALL
+)
+UNKNOWN_WINDOW: Final = 128_000  # tokens: a careful guess
 
 
 class ModelUnknown(ValueError):
@@ -25,9 +30,10 @@ class ModelUnknown(ValueError):
 class ModelNotReady(Exception):
     """No model can be reached (exit code 3). `remedies` are lines for the user."""
 
-    def __init__(self, message: str, remedies: tuple[str, ...]) -> None:
-        super().__init__(message)
-        self.remedies = remedies
+    remedies = (
+        "set one, or name a local server:    --model openai/qwen3-coder@http://localhost:8000/v1",
+        "see it all work without a key:      make demo",
+    )
 
 
 @dataclass(frozen=True)
@@ -40,23 +46,16 @@ class Choice:
 
 def parse(value: str) -> Choice:
     """Raises `ModelUnknown` in words."""
-    role, equals, id = value.partition("=")
-    if not equals or not role.replace("-", "").replace("_", "").isalnum():
-        role, id = "", value
-    vendor, _, name = id.partition("/")
-    if id == OPEN or (id.startswith("scripted:") and id != "scripted:") or (vendor in KEYS and name):
-        if vendor != "openai" or "@" not in name or name.partition("@")[2].startswith(("http://", "https://")):
-            return Choice(id, role)
-        raise ModelUnknown(f"--model {value}: after @ comes the server's address, for example http://localhost:8000/v1")
-    raise ModelUnknown(f"--model {value}: not a model; give {FORMS}")
+    found = CHOICE.fullmatch(value)
+    if not found:
+        raise ModelUnknown(f"--model {value}: not a model; give {FORMS}")
+    return Choice(found[2], found[1] or "")
 
 
 def account(id: str) -> str:
     """What a concurrency cap counts: a vendor, a server of one's own, or the script."""
-    vendor, _, name = id.partition("/")
-    if vendor in KEYS:
-        return name.partition("@")[2] or vendor
-    return id.partition(":")[0]
+    found = CHOICE.fullmatch(id)
+    return (found and (found[5] or found[3])) or id.partition(":")[0]
 
 
 def make(id: str, env: Mapping[str, str]) -> Model:
@@ -65,47 +64,32 @@ def make(id: str, env: Mapping[str, str]) -> Model:
     Reads the vendors' usual variables and ORCHESTRATOR_MODEL_IDLE_S (seconds of silence after which a stream is cut).
     Raises `ModelNotReady`, `ModelUnknown`, and `ScriptError` for a wrong script.
     """
-    if id.startswith("scripted:"):
-        return Scripted(Path(id.removeprefix("scripted:")))
-    vendor, _, rest = id.partition("/")
-    if vendor not in KEYS:
+    found = CHOICE.fullmatch(id)
+    if not found or id == OPEN:
         raise ModelUnknown(f"{id}: not a model; give {FORMS}")
-    name, _, url = rest.partition("@")
-    key = env.get(KEYS[vendor], "")
-    if not key and not url:
-        raise _without_key(env, vendor)
-    key = key or "none"  # a server of one's own often asks for no key; the SDK insists on a string
+    vendor, name, url, script = found.group(3, 4, 5, 6)
+    if script:
+        return Scripted(Path(script))
+    # A server of one's own often asks for no key; the SDK insists on a string.
+    key = env.get(KEYS[vendor]) or ("none" if url else "")
+    if not key and not any(env.get(one) for one in KEYS.values()):
+        raise ModelNotReady(f"no model can be reached: {' and '.join(KEYS.values())} are not set")
+    if not key:
+        raise ModelNotReady(f"no {vendor} model can be reached: {KEYS[vendor]} is not set")
     base_url = url or env.get(f"{vendor.upper()}_BASE_URL")
     idle_s = float(env.get("ORCHESTRATOR_MODEL_IDLE_S", IDLE_S))
-    tokens = window(vendor, name)
     if vendor == "anthropic":
         from agents.models.anthropic import Anthropic
 
-        return Anthropic(name, key=key, base_url=base_url, window=tokens, idle_s=idle_s)
+        return Anthropic(name, key, base_url, window(vendor, name), idle_s)
     from agents.models.openai import OpenAI
 
-    return OpenAI(name, key=key, base_url=base_url, compatible=bool(url), window=tokens, idle_s=idle_s)
+    return OpenAI(name, key, base_url, window(vendor, name), idle_s, compatible=bool(url))
 
 
 def window(vendor: str, name: str) -> int:
     """The context window in tokens, from genai-prices; a careful guess for what it does not know."""
     try:
-        _, model = get_snapshot().find_provider_model(name, None, vendor, None)
+        return get_snapshot().find_provider_model(name, None, vendor, None)[1].context_window or UNKNOWN_WINDOW
     except LookupError:
-        return 128_000
-    return model.context_window or 128_000
-
-
-def _without_key(env: Mapping[str, str], vendor: str) -> ModelNotReady:
-    missing = [key for key in KEYS.values() if not env.get(key)]
-    if len(missing) == len(KEYS):
-        message = f"no model can be reached: {' and '.join(missing)} are not set"
-    else:
-        message = f"no {vendor} model can be reached: {KEYS[vendor]} is not set"
-    return ModelNotReady(
-        message,
-        (
-            "set one, or name a local server:    --model openai/qwen3-coder@http://localhost:8000/v1",
-            "see it all work without a key:      make demo",
-        ),
-    )
+        return UNKNOWN_WINDOW

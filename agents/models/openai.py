@@ -8,54 +8,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-import anyio
 import openai
 
 from agents.models.base import Block, Message, Opaque, Reply, Request, Role, Stop, Text, ToolCall, ToolResult, Usage
 from agents.models.failures import Fault, ModelFailure
-from agents.models.wire import IDLE_S, WIRE_ERRORS, events, failure_of, refusal, tool_call
+from agents.models.wire import Event, refusal, stream, tool_call
 
-VENDOR = "openai"
-NO_REASONING = ("gpt-3", "gpt-4", "chatgpt-4")  # these refuse a request that asks for encrypted reasoning
+VENDOR: Final = "openai"
+NO_REASONING: Final = ("gpt-3", "gpt-4", "chatgpt-4")  # these refuse a request that asks for encrypted reasoning
+FUNCTION: Final = {"type": "function", "strict": False}  # strict schemas cannot have optional arguments
 
 
 class OpenAI:
     """One model of one account. `compatible` means another's server: it is sent only what every such server knows."""
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        key: str,
-        base_url: str | None = None,
-        compatible: bool = False,
-        window: int = 128_000,
-        idle_s: float = IDLE_S,
-    ) -> None:
+    def __init__(self, name: str, key: str, base_url: str | None, window: int, idle_s: float, compatible: bool) -> None:
         self.id = f"{VENDOR}/{name}" + (f"@{base_url}" if compatible else "")
         self.window = window
         self._name = name
         self._compatible = compatible
         self._idle_s = idle_s
-        # No timeout of the SDK's: `events` has one, on the clock that tests can simulate.
         self._client = openai.AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0, timeout=None)
 
     async def reply(self, request: Request) -> Reply:
-        draft = _Draft()
-        began = False
-        try:
-            with anyio.fail_after(self._idle_s):
-                stream = await self._client.responses.create(**self._body(request))
-            began = True
-            async with stream:
-                async for event in events(stream, self._idle_s):
-                    draft.take(event)
-            return draft.reply()
-        except (openai.OpenAIError, TimeoutError, *WIRE_ERRORS) as error:
-            raise failure_of(error, began=began, partial=draft.text) from error
+        return await stream(self._client.responses.create, self._body(request), _read, self._idle_s)
 
     async def close(self) -> None:
         await self._client.close()
@@ -66,13 +45,7 @@ class OpenAI:
             "instructions": request.system,
             "input": [item for message in request.messages for item in _items(message)],
             "tools": [
-                {
-                    "type": "function",
-                    "name": tool.name,
-                    "description": tool.description,
-                    "parameters": dict(tool.schema),
-                    "strict": False,  # strict schemas cannot have optional arguments
-                }
+                {**FUNCTION, "name": tool.name, "description": tool.description, "parameters": dict(tool.schema)}
                 for tool in request.tools
             ],
             "max_output_tokens": request.max_tokens,
@@ -110,40 +83,23 @@ def _items(message: Message) -> list[dict[str, Any]]:
     return items
 
 
-class _Draft:
-    """A reply while its events arrive. Only items that are done count, and only once the response is complete."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        self._items: dict[int, Mapping[str, Any]] = {}
-        self._response: Mapping[str, Any] | None = None
-
-    def take(self, event: Mapping[str, Any]) -> None:
-        match event["type"]:
-            case "response.output_text.delta":
-                self.text += event["delta"]
-            case "response.output_item.done":
-                self._items[event["output_index"]] = event["item"]
-            case "response.completed" | "response.incomplete":
-                self._response = event["response"]
-            case "response.failed":
-                error = event["response"].get("error") or {}
-                raise refusal(200, error, "the response failed", None, began=True, partial=self.text)
-            case "error":
-                raise refusal(
-                    200, {k: v for k, v in event.items() if k != "type"}, "", None, began=True, partial=self.text
-                )
-
-    def reply(self) -> Reply:
-        response = self._response
-        if response is None:
-            raise ModelFailure(Fault.CUT, "the stream ended before the response did", began=True, partial=self.text)
-        if not response.get("usage"):
-            raise ModelFailure(Fault.GARBLED, "a response without usage", began=True, partial=self.text)
-        blocks = [block for index in sorted(self._items) for block in _blocks(self._items[index])]
-        return Reply(
-            tuple(blocks), _stop(response, blocks), _counted(response["usage"]), response["model"], response["usage"]
-        )
+def _read(events: Sequence[Event]) -> Reply:
+    """The last event holds the whole response, or what became of it."""
+    last: Event = events[-1] if events else {"type": "none"}
+    match last["type"]:
+        case "response.failed":
+            raise refusal(last["response"].get("error"), message="the response failed")
+        case "error":
+            raise refusal({key: value for key, value in last.items() if key != "type"})
+        case "response.completed" | "response.incomplete":
+            response = last["response"]
+        case _:
+            raise ModelFailure(Fault.CUT, "the stream ended before the response did")
+    blocks = tuple(block for item in response["output"] for block in _blocks(item))
+    stop = Stop.TOOLS if any(isinstance(block, ToolCall) for block in blocks) else Stop.END
+    if reason := (response.get("incomplete_details") or {}).get("reason"):
+        stop = Stop.REFUSAL if reason == "content_filter" else Stop.LENGTH
+    return Reply(blocks, stop, _counted(response["usage"]), response["model"], response["usage"])
 
 
 def _blocks(item: Mapping[str, Any]) -> list[Block]:
@@ -154,15 +110,6 @@ def _blocks(item: Mapping[str, Any]) -> list[Block]:
     if item["type"] == "function_call":
         return [tool_call(item["call_id"], item["name"], item["arguments"])]
     return [Opaque(VENDOR, {key: value for key, value in item.items() if key != "status"})]
-
-
-def _stop(response: Mapping[str, Any], blocks: list[Block]) -> Stop:
-    reason = (response.get("incomplete_details") or {}).get("reason")
-    if reason == "content_filter":
-        return Stop.REFUSAL
-    if reason:
-        return Stop.LENGTH
-    return Stop.TOOLS if any(isinstance(block, ToolCall) for block in blocks) else Stop.END
 
 
 def _counted(usage: Mapping[str, Any]) -> Usage:

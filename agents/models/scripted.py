@@ -2,7 +2,7 @@
 
 The next reply is a function of the file and the conversation alone, so a resumed session goes on exactly where it was.
 
-    [usage]                       # tokens of each reply, by the names of `Usage`; default 0
+    [usage]                       # tokens of each reply, by kind; default 0
     input = 2000
     output = 300
     [price]                       # USD per million tokens of a kind; none = unpriced
@@ -26,43 +26,45 @@ A session without a task asks for the board and claims the top ready one. The fi
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
-from collections.abc import Mapping
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from agents.models.base import Block, Message, Reply, Request, Stop, Text, ToolCall, ToolResult, Usage
+from agents.models.base import Message, Reply, Request, Stop, Text, ToolCall, ToolResult, Usage
 
 
 class ScriptError(Exception):
-    """A script that cannot be played: `file:line: what is wrong`."""
+    """A script that cannot be played: the file, where in it, and what is wrong."""
 
 
-class Step(BaseModel):
-    """One tool call: `tool`, and everything else is its arguments."""
-
-    model_config = ConfigDict(extra="allow")
-    tool: str
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return dict(self.__pydantic_extra__ or {})
+def _as_steps(value: Any) -> list[Any]:
+    """A reply's calls: one, or a list of several."""
+    steps = value if isinstance(value, list) else [value]
+    if not all(isinstance(step, dict) and isinstance(step.get("tool"), str) for step in steps):
+        raise ValueError('a call needs tool = "NAME"')
+    return steps
 
 
-def _step(tool: str, **arguments: str) -> Step:
-    return Step.model_validate({"tool": tool, **arguments})
+Step = dict[str, Any]
+"""One tool call: `tool`, and everything else is its arguments."""
+Steps = Annotated[list[Step], BeforeValidator(_as_steps)]
 
 
-class Entry(BaseModel):
+class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+class Entry(Strict):
     match: str = ""
     role: str = ""
-    calls: list[Step | list[Step]] = []
-    on_bounce: list[Step | list[Step]] = []
+    calls: list[Steps] = []
+    on_bounce: list[Steps] = []
     close: str = "Nothing left to do."
 
     @model_validator(mode="after")
@@ -71,27 +73,18 @@ class Entry(BaseModel):
             raise ValueError('needs match = "GLOB" (of a task) or role = "ROLE"')
         return self
 
+    def plays(self, story: _Story) -> bool:
+        held = any(fnmatchcase(name, self.match) for name in (story.task, story.title) if name)
+        return self.role in ("", story.role) and (held or not self.match)
 
-Count = Annotated[int, Field(ge=0)]
+
+Kind = Literal["input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning"]
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Tokens(BaseModel):
-    """Tokens of each reply, by the kinds of `Usage`."""
-
-    model_config = ConfigDict(extra="forbid")
-    input: Count = 0
-    output: Count = 0
-    cache_read: Count = 0
-    cache_write_5m: Count = 0
-    cache_write_1h: Count = 0
-    reasoning: Count = 0
-
-
-class Price(BaseModel):
+class Price(Strict):
     """USD per million tokens; a kind that is not named has no price of its own."""
 
-    model_config = ConfigDict(extra="forbid")
     input: Usd
     output: Usd
     cache_read: Usd | None = None
@@ -99,42 +92,22 @@ class Price(BaseModel):
     cache_write_1h: Usd | None = None
 
 
-class Script(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    usage: Tokens = Tokens()
+class Script(Strict):
+    usage: dict[Kind, Annotated[int, Field(ge=0)]] = {}
     price: Price | None = None  # None: unpriced
     session: list[Entry] = Field(min_length=1)
 
 
 def load(file: Path) -> Script:
-    """Reads a script. Raises `ScriptError` with file and line."""
+    """Reads a script. Raises `ScriptError`."""
     try:
-        text = file.read_text()
-        return Script.model_validate(tomllib.loads(text))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScriptError(f"{file}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        found = re.search(r"at line (\d+)", str(error))
-        raise ScriptError(f"{file}:{found[1] if found else text.count(chr(10)) + 1}: {error}") from error
+        return Script.model_validate(tomllib.loads(file.read_text()))
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"] if part not in ("Step", "list[Step]"))
-        raise ScriptError(f"{file}:{_line(text, problem['loc'])}: {where}: {problem['msg']}") from error
-
-
-def _line(text: str, loc: tuple[int | str, ...]) -> int:
-    """The line nearest to an error's place: its table's header, then the key if it stands below."""
-    headers = [n for n, line in enumerate(text.splitlines(), 1) if re.match(rf"\s*\[+{loc[0]}\]+", line)] if loc else []
-    entry = loc[1] if len(loc) > 1 and isinstance(loc[1], int) else 0
-    if entry >= len(headers):
-        return 1
-    names = [part for part in loc[1:] if isinstance(part, str)]
-    for n, line in enumerate(text.splitlines()[headers[entry] :], headers[entry] + 1):
-        if re.match(r"\s*\[", line):
-            break
-        if names and re.match(rf"\s*{re.escape(names[0])}\s*=", line):
-            return n
-    return headers[entry]
+        wrong = error.errors()[0]
+        where = ".".join(part for part in map(str, wrong["loc"]) if part.replace("_", "").isalnum())
+        raise ScriptError(f"{file}: {where}: {wrong['msg']}") from error
+    except (OSError, ValueError) as error:  # no such file, not UTF-8, not TOML (which says the line)
+        raise ScriptError(f"{file}: {error}") from error
 
 
 class Scripted:
@@ -142,52 +115,32 @@ class Scripted:
 
     window = 100_000_000  # a script reads its conversation, so nothing of it may be trimmed
 
-    def __init__(self, file: Path, name: str = "") -> None:
-        self.id = f"scripted:{name or file}"
+    def __init__(self, file: Path) -> None:
+        self.id = f"scripted:{file}"
         self.script = load(file)
 
     async def reply(self, request: Request) -> Reply:
         story = _Story(request.messages)
-        calls: tuple[ToolCall, ...] = ()
-        text = ""
-        match self._next(story):
-            case str(closing):
-                text = closing
-            case list(steps):
-                calls = tuple(
-                    ToolCall(f"call_{story.turn}_{i}", step.tool, _filled(step.arguments, story))
-                    for i, step in enumerate(steps)
-                )
-        blocks: tuple[Block, ...] = (Text(text), *calls) if text else calls
-        usage = self.script.usage.model_dump()
-        return Reply(blocks, Stop.TOOLS if calls else Stop.END, Usage(**usage), self.id, usage)
+        wanted = self._next(story)
+        usage = Usage(**self.script.usage)
+        if isinstance(wanted, str):
+            return Reply((Text(wanted),), Stop.END, usage, self.id, asdict(usage))
+        steps = enumerate(map(story.filled, wanted))
+        calls = tuple(ToolCall(f"call_{story.turn}_{n}", step.pop("tool"), step) for n, step in steps)
+        return Reply(calls, Stop.TOOLS, usage, self.id, asdict(usage))
 
     async def close(self) -> None: ...
 
     def _next(self, story: _Story) -> list[Step] | str:
-        entry = self._entry(story)
+        """The calls of the next reply, or the words that end the session."""
+        entry = next((entry for entry in self.script.session if entry.plays(story)), None)
         if entry is None:
-            return story.ask_for_work()
-        done, steps = story.turn - (story.since if entry.match else 0), entry.calls
-        if story.bounced_at is not None:
-            done, steps = story.turn - story.bounced_at, entry.on_bounce
-            if not steps or (story.bounces > 1 and done == 0):
-                return [_step("release", reason="bounced; the script has no answer to it")]
-        if done < len(steps):
-            step = steps[done]
-            return step if isinstance(step, list) else [step]
-        return entry.close
-
-    def _entry(self, story: _Story) -> Entry | None:
-        """The entry to play, or None to look for a task first."""
-        for entry in self.script.session:
-            if entry.role and entry.role != story.role:
-                continue
-            if not entry.match or (story.task and story.matches(entry.match)):
-                return entry
-        if story.task:
-            return Entry(match="*", calls=[_step("release", reason="the script has no entry for this task")])
-        return None
+            return story.look_for_work()
+        steps = entry.on_bounce if story.bounces else entry.calls
+        if story.bounces > 1 or (story.bounces and not steps):
+            return [{"tool": "release", "reason": "bounced; the script has no answer to it"}]
+        done = story.turn - (story.since if entry.match or story.bounces else 0)
+        return steps[done] if done < len(steps) else entry.close
 
 
 class _Story:
@@ -195,73 +148,60 @@ class _Story:
 
     def __init__(self, messages: tuple[Message, ...]) -> None:
         self.turn = 0  # replies so far
-        self.since = 0  # the turn from which the held task's calls count
+        self.since = 0  # the turn from which calls count: the held task's, or the bounce's
         self.task = self.title = self.case = self.role = ""
-        self.bounces = 0
-        self.bounced_at: int | None = None
+        self.bounces = 0  # of the held task
         self._refused: set[str] = set()
-        self._ready: tuple[str, ...] | None = None  # ids of the newest board, until a claim uses it
+        self._ready: list[str] | None = None  # ids of the newest board, until a claim uses it
         calls: dict[str, ToolCall] = {}
         for message in messages:
             self.turn += message.role == "assistant"
             for block in message.blocks:
                 match block:
                     case Text(text) if self.turn == 0:
-                        self._open(text)
+                        found = re.search(r"You are \S+, an? ([\w-]+)", text)
+                        self.role = found[1] if found else self.role
+                        self._hold(text)
                     case ToolCall(id):
                         calls[id] = block
                     case ToolResult(call) if call in calls:
                         self._hear(calls[call], block)
 
-    def _open(self, text: str) -> None:
-        if found := re.search(r"You are \S+, an? ([\w-]+)", text):
-            self.role = found[1]
-        if found := re.search(r"^Task: (.*?)(?:\s{2,}|$)", text, re.MULTILINE):
-            self._hold(found[1], text)
-
-    def _hold(self, line: str, text: str) -> None:
-        """Takes the task named in `line` (`T91 bit-fields wider than int`); its cases are somewhere in `text`."""
-        if found := re.search(r"\b(T\d+)\b\W*(.*)", line):
+    def _hold(self, text: str) -> None:
+        """Takes the task that an opening block or the answer to a claim names (`T91 bit-fields wider than int`)."""
+        if found := re.search(r"(?:\A|^Task: )(T\d+)\b\W*(.*?)(?:\s{2,}|$)", text, re.MULTILINE):
             self.task, self.title = found[1], found[2]
             case = re.search(r"^\W*(?:\d+ )?cases?\b[^:\n]*:\s*(\S+/\S*\w)", text, re.MULTILINE)
             self.case = case[1] if case else ""
-            self.since = self.turn
+            self.since, self.bounces = self.turn, 0
 
     def _hear(self, call: ToolCall, result: ToolResult) -> None:
         match call.name:
             case "tasks":
-                self._ready = tuple(re.findall(r"^\W*(T\d+)\b", result.text, re.MULTILINE))
+                self._ready = re.findall(r"^\W*(T\d+)\b", result.text, re.MULTILINE)
             case "claim" if result.failed:
                 self._refused.add(str(call.arguments.get("task")))
                 self._ready = None
             case "claim":
-                self._hold(result.text.partition("\n")[0], result.text)
+                self._hold(result.text)
             case "release" if not result.failed:
                 self._refused.add(self.task)  # or it would be claimed again, and given back again, for ever
-                self.task, self.bounced_at, self._ready = "", None, None
+                self.task, self.bounces, self._ready = "", 0, None
             case "submit" if "bounced" in result.text.lower():
                 self.bounces += 1
-                self.bounced_at = self.turn
+                self.since = self.turn
 
-    def matches(self, glob: str) -> bool:
-        return any(fnmatchcase(name, glob) for name in (self.task, self.title, f"{self.task} {self.title}"))
-
-    def ask_for_work(self) -> list[Step] | str:
+    def look_for_work(self) -> list[Step] | str:
+        if self.task:
+            return [{"tool": "release", "reason": "the script has no entry for this task"}]
         if self._ready is None:
-            return [_step("tasks")]
-        for task in self._ready:
-            if task not in self._refused:
-                return [_step("claim", task=task, plan="as the script says")]
-        return "Nothing is ready."
+            return [{"tool": "tasks"}]
+        free = [task for task in self._ready if task not in self._refused]
+        return [{"tool": "claim", "task": free[0], "plan": "as the script says"}] if free else "Nothing is ready."
 
-
-def _filled(value: Any, story: _Story) -> Any:
-    """`{task}` and `{case}` replaced in every string, and nothing else: commands are full of braces."""
-    match value:
-        case str():
-            return value.replace("{task}", story.task).replace("{case}", story.case)
-        case list():
-            return [_filled(item, story) for item in value]
-        case Mapping():
-            return {key: _filled(item, story) for key, item in value.items()}
-    return value
+    def filled(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """`{task}` and `{case}` replaced in every string, and nothing else: commands are full of braces."""
+        text = json.dumps(arguments)
+        for name, value in (("{task}", self.task), ("{case}", self.case)):
+            text = text.replace(name, json.dumps(value)[1:-1])
+        return dict(json.loads(text))

@@ -1,78 +1,96 @@
 """What both vendors' SDKs share: how a stream is read without trusting it to end, and how their errors become ours.
 
 The SDKs are generated from one template, so their exceptions have the same shape under different names; they are
-read by that shape here. Neither SDK is imported: that is the adapters' business, when they are chosen.
+read by that shape here. Neither SDK nor the HTTP client under it is imported: that is the adapters' business, when they
+are chosen.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import anyio
-import httpx2
 
-from agents.models.base import ToolCall
+from agents.models.base import Reply, ToolCall
 from agents.models.failures import Fault, ModelFailure, fault_of
 
 # Reasoning models are silent for minutes before their first token, and a stall that is cut is paid for.
 IDLE_S = 600.0
 
-# What the HTTP client under an SDK raises in mid-request. `ValueError` is bad JSON, the others JSON of a wrong shape.
-WIRE_ERRORS = (httpx2.HTTPError, httpx2.StreamError, ValueError, TypeError, KeyError, AttributeError)
+NO_CONNECTION = ("ConnectError", "ConnectTimeout", "PoolTimeout")  # of the HTTP client: nothing was sent
 
 
-async def events(stream: AsyncIterator[Any], idle_s: float) -> AsyncIterator[dict[str, Any]]:
-    """Yields each event as plain data. Raises `TimeoutError` when none came for `idle_s` seconds."""
-    iterator = aiter(stream)
-    while True:
-        try:
-            with anyio.fail_after(idle_s):
-                event = await anext(iterator)
-        except StopAsyncIteration:
-            return
-        yield event if isinstance(event, dict) else event.to_dict(mode="json", exclude_unset=True)
+Event = Mapping[str, Any]
 
 
-def failure_of(error: Exception, *, began: bool, partial: str = "") -> ModelFailure:
-    """Our failure for what an SDK raised. `began`: response headers had come, so the vendor may bill."""
+async def stream(
+    create: Callable[..., Awaitable[Any]], body: Event, read: Callable[[Sequence[Event]], Reply], idle_s: float
+) -> Reply:
+    """Sends `body` and reads the reply from the events that come, none of them later than `idle_s` seconds after the
+    one before (on the clock that tests can simulate; the SDKs' own timeouts are off). Raises `ModelFailure` alone.
+
+    `read` raises it for an answer that is an error or ended early; what else it raises means data of a wrong shape.
+    """
+    began, events = False, list[Event]()  # once headers have come, the vendor may bill
+    try:
+        with anyio.fail_after(idle_s):
+            response = await create(**body)
+        began = True
+        async with response:
+            coming = aiter(response)
+            while True:
+                with anyio.fail_after(idle_s):
+                    event = await anext(coming, None)
+                if event is None:
+                    return read(events)
+                events.append(event if isinstance(event, dict) else event.to_dict(mode="json", exclude_unset=True))
+    except Exception as error:
+        raise replace(_failure_of(error), began=began, partial="".join(map(_words, events))) from error
+
+
+def _words(event: Event) -> str:
+    """What an event adds to the answer's text, at either vendor."""
+    delta = event.get("delta")
+    if isinstance(delta, dict):
+        return str(delta.get("text", ""))
+    return str(delta) if event["type"] == "response.output_text.delta" else ""
+
+
+def _failure_of(error: Exception) -> ModelFailure:
+    """Our failure for what an SDK or `read` raised."""
     if isinstance(error, ModelFailure):
         return error
-    status = getattr(error, "status_code", None)
-    body = getattr(error, "body", None)
     if isinstance(error, TimeoutError):
-        return ModelFailure(Fault.STALLED, "nothing came for too long", began=True, partial=partial)
+        return ModelFailure(Fault.STALLED, "nothing came for too long")
+    status, body = getattr(error, "status_code", None), getattr(error, "body", None)
     if isinstance(status, int) or isinstance(body, dict):
-        return refusal(status or 200, body, str(error), _retry_after(error), began=began, partial=partial)
+        return refusal(body, status or 200, str(error), _retry_after(error))
     for cause in (error, error.__cause__):
-        if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
-            return ModelFailure(Fault.UNREACHABLE, str(cause) or "no connection", partial=partial)
-        if isinstance(cause, httpx2.HTTPError | httpx2.StreamError):
-            return ModelFailure(Fault.CUT, str(cause) or type(cause).__name__, began=True, partial=partial)
-    # Without body or cause: the SDK gave up on what it read (bad JSON, bad event order).
-    return ModelFailure(Fault.GARBLED, str(error)[:500], began=True, partial=partial)
+        if type(cause).__module__.startswith("httpx"):
+            fault = Fault.UNREACHABLE if type(cause).__name__ in NO_CONNECTION else Fault.CUT
+            return ModelFailure(fault, str(cause) or type(cause).__name__)
+    # Bad JSON, JSON of a wrong shape, events in a wrong order.
+    return ModelFailure(Fault.GARBLED, f"{type(error).__name__}: {error}"[:500])
 
 
-def refusal(
-    status: int, body: object, message: str, retry_after: float | None, *, began: bool, partial: str = ""
-) -> ModelFailure:
+def refusal(body: object, status: int = 200, message: str = "", retry_after: float | None = None) -> ModelFailure:
     """The failure for an error that the vendor put in words. `body` is its JSON: `{"error": {…}}` or the inner part."""
     error = body.get("error", body) if isinstance(body, dict) else {}
     words = error if isinstance(error, dict) else {}
     text = str(words.get("message") or message)[:500]
     codes = tuple(str(words[key]) for key in ("code", "type") if words.get(key))
-    return ModelFailure(fault_of(status, codes, text), text, began=began, retry_after=retry_after, partial=partial)
+    return ModelFailure(fault_of(status, codes, text), text, retry_after)
 
 
 def _retry_after(error: Exception) -> float | None:
-    response = getattr(error, "response", None)
-    headers = getattr(response, "headers", {})
+    headers = getattr(getattr(error, "response", None), "headers", {})
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[name]) * unit)
-        except (KeyError, ValueError):
-            continue
+        if re.fullmatch(r"\d+(\.\d+)?", headers.get(name, "")):  # else it is a date, which we do not read
+            return float(headers[name]) * unit
     return None
 
 

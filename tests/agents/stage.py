@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -205,3 +205,9 @@ class Purse:
 
 def call(name: str, id: str = "c1", **arguments: Any) -> ToolCall:
     return ToolCall(id, name, arguments)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Waits for what another thread or task does, however slow the machine is."""
+    while not holds():  # noqa: ASYNC110  # another thread's event loop cannot set an event of ours
+        await anyio.sleep(0.01)

@@ -12,10 +12,11 @@ import pytest
 
 from agents.models.anthropic import thinking
 from agents.models.base import Message, Model, Opaque, Reply, Request, Role, Stop, Text, ToolCall, ToolResult, ToolSpec
-from agents.models.failures import Billed, Kind, ModelFailure
 from agents.models.failures import Fault as Failed
+from agents.models.failures import ModelFailure
 from tests.agents.conftest import Models, Serving
-from tests.wire.faults import Fault, Plan
+from tests.agents.stage import until
+from tests.wire.faults import UNTIMED, Fault, Plan
 
 pytestmark = pytest.mark.anyio
 
@@ -190,31 +191,37 @@ async def test_arguments_that_are_not_an_object_are_the_models_mistake_not_a_cra
     assert not (await model.reply(asked(*answered(reply, "not run")))).calls
 
 
-EXPECTED: Mapping[Fault, tuple[Failed, Billed]] = {
-    Fault.RATE_LIMIT: (Failed.RATE_LIMITED, Billed.FREE),
-    Fault.OVERLOAD: (Failed.OVERLOADED, Billed.FREE),
-    Fault.SERVER_ERROR: (Failed.SERVER_ERROR, Billed.IN_DOUBT),
-    Fault.OVERLOAD_IN_STREAM: (Failed.OVERLOADED, Billed.IN_DOUBT),
-    Fault.CUT: (Failed.CUT, Billed.IN_DOUBT),
-    Fault.STALL: (Failed.STALLED, Billed.IN_DOUBT),
-    Fault.BAD_JSON: (Failed.GARBLED, Billed.IN_DOUBT),
+EXPECTED: Mapping[Fault, tuple[Failed, bool]] = {
+    Fault.RATE_LIMIT: (Failed.RATE_LIMITED, False),
+    Fault.OVERLOAD: (Failed.OVERLOADED, False),
+    Fault.SERVER_ERROR: (Failed.SERVER_ERROR, True),
+    Fault.OVERLOAD_IN_STREAM: (Failed.OVERLOADED, True),
+    Fault.CUT: (Failed.CUT, True),
+    Fault.BAD_JSON: (Failed.GARBLED, True),
 }
 
 
 @pytest.mark.parametrize("id", IDS)
-@pytest.mark.parametrize("fault", list(Fault))
+@pytest.mark.parametrize("fault", UNTIMED)
 async def test_each_fault_is_named_priced_and_followed_by_a_working_request(
     serving: Serving, models: Models, id: str, fault: Fault
 ) -> None:
-    wire = serving(SCRIPT, Plan(first=[fault]))
-    patience = {"ORCHESTRATOR_MODEL_IDLE_S": "0.3"} if fault is Fault.STALL else {}
+    model = models(id, serving(SCRIPT, Plan(first=[fault])).env())
     with pytest.raises(ModelFailure) as raised:
-        await models(id, {**wire.env(), **patience}).reply(asked())
+        await model.reply(asked())
     failure = raised.value
     assert (failure.fault, failure.billed) == EXPECTED[fault]
-    assert failure.policy.retry
+    assert failure.fault.tries != 1
     assert failure.retry_after == (0.2 if fault is Fault.RATE_LIMIT else None)
-    assert (await models(id, wire.env()).reply(asked())).calls
+    assert (await model.reply(asked())).calls
+
+
+@pytest.mark.parametrize("id", IDS)
+async def test_a_stall_is_cut_and_stays_in_doubt(serving: Serving, models: Models, id: str) -> None:
+    env = {**serving(SCRIPT, Plan(first=[Fault.STALL])).env(), "ORCHESTRATOR_MODEL_IDLE_S": "0.2"}
+    with pytest.raises(ModelFailure) as raised:
+        await models(id, env).reply(asked())
+    assert (raised.value.fault, raised.value.billed) == (Failed.STALLED, True)
 
 
 @pytest.mark.parametrize("id", IDS)
@@ -231,7 +238,7 @@ async def test_no_server_is_unreachable_and_free(models: Models, id: str) -> Non
     env = {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "OPENAI_API_KEY": "k"}
     with pytest.raises(ModelFailure) as raised:
         await models(id, {**env, "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}).reply(asked())
-    assert (raised.value.fault, raised.value.billed) == (Failed.UNREACHABLE, Billed.FREE)
+    assert (raised.value.fault, raised.value.billed) == (Failed.UNREACHABLE, False)
 
 
 @pytest.mark.parametrize("id", IDS)
@@ -239,14 +246,17 @@ async def test_a_request_that_breaks_the_rules_is_refused_for_good(serving: Serv
     orphan = Message(Role.ASSISTANT, (ToolCall("c9", "shell", {"command": "x"}),))
     with pytest.raises(ModelFailure) as raised:
         await models(id, serving(SCRIPT).env()).reply(asked(orphan, Message(Role.USER, (Text("and?"),))))
-    assert raised.value.policy.kind is Kind.PERMANENT
+    assert raised.value.fault is Failed.REJECTED
 
 
 @pytest.mark.parametrize("id", IDS)
 async def test_a_cancelled_request_leaves_the_client_usable(serving: Serving, models: Models, id: str) -> None:
-    model = models(id, serving(SCRIPT, Plan(first=[Fault.STALL])).env())
-    with anyio.move_on_after(0.2):
-        await model.reply(asked())
+    wire = serving(SCRIPT, Plan(first=[Fault.STALL]))
+    model = models(id, wire.env())
+    async with anyio.create_task_group() as group:
+        group.start_soon(model.reply, asked())
+        await until(lambda: bool(wire.billing.of("cut")))  # it stalls
+        group.cancel_scope.cancel()
     assert (await model.reply(asked())).calls
 
 

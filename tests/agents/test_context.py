@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from agents.context import FRESH_TURNS, Summary, Transcript, Turn, for_summary, messages, overfull
+from agents.context import FRESH_TURNS, Summary, Transcript, Turn, fitted, for_summary
 from agents.models.base import Message, Opaque, Reply, Role, Stop, Text, ToolCall, ToolResult, Usage
 
 WINDOW = 10_000  # 18,000 bytes of conversation
@@ -13,6 +13,14 @@ def turn(n: int, size: int, said: tuple[str, ...] = ()) -> Turn:
     id = f"c{n}"
     blocks = (Opaque("v", {"type": "thinking", "signature": f"s{n}"}), ToolCall(id, "view", {"path": str(n)}))
     return Turn(Reply(blocks, Stop.TOOLS, Usage(), "m"), (ToolResult(id, f"{n}: " + "x" * size),), said)
+
+
+def messages(transcript: Transcript, window: int) -> tuple[Message, ...]:
+    return fitted(transcript, window)[0]
+
+
+def overfull(transcript: Transcript, window: int) -> bool:
+    return fitted(transcript, window)[1]
 
 
 def size_of(conversation: tuple[Message, ...]) -> int:
@@ -57,6 +65,7 @@ def test_reasoning_and_calls_are_never_trimmed() -> None:
     assert len(kept) == 40
 
 
+@settings(deadline=None)  # a slow machine is no failure
 @given(
     sizes=some.lists(some.integers(0, 4_000), min_size=1, max_size=40),
     summary=some.integers(0, 40),

@@ -42,9 +42,9 @@ def test_each_role_sees_its_tools_and_only_planners_plan() -> None:
         "properties": {
             "command": {"minLength": 1, "type": "string"},
             "timeout_s": {
+                "anyOf": [{"exclusiveMinimum": 0, "type": "number"}, {"type": "null"}],
+                "default": None,
                 "description": "seconds; 120 unless in the background",
-                "exclusiveMinimum": 0,
-                "type": "number",
             },
             "background": {"default": False, "type": "boolean"},
         },

@@ -18,6 +18,10 @@ class Fault(StrEnum):
     BAD_JSON = "bad-json"
 
 
+UNTIMED = tuple(fault for fault in Fault if fault is not Fault.STALL)
+"""The faults that a client meets without a clock, so that both sides' counts must agree to the last attempt."""
+
+
 class Plan:
     """One fault in every `every` responses, at a place and of a kind that the seed draws; none without `every`.
 

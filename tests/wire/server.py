@@ -13,7 +13,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,13 @@ class Billing:
     def of(self, *states: str) -> list[Json]:
         with self._lock:
             return [row for row in self.rows if row["state"] in states]
+
+
+def became(row: Json) -> str:
+    """What the ledger must say of a response: in doubt wherever the vendor may have worked on it."""
+    if row["state"] == "complete":
+        return "settled"
+    return "in-doubt" if row["state"] == "cut" or row["fault"] == Fault.SERVER_ERROR else "free"
 
 
 @dataclass
@@ -124,8 +131,8 @@ class Vendor:
 
     def _usage(self, body: Json, reply: Reply) -> Json:
         """Tokens by kind: the script's, or counted from the bytes, with prompt caching as Anthropic does it."""
-        if self.script.script.usage.model_fields_set:
-            return self.script.script.usage.model_dump()
+        if self.script.script.usage:
+            return asdict(reply.usage)
         output = sum(len(repr(block)) for block in reply.blocks) // 4 + 1
         total, marks = 0, []
         digest = hashlib.sha256(body["model"].encode())
@@ -370,7 +377,7 @@ class Wire:
             "ANTHROPIC_BASE_URL": self.url,
             "OPENAI_API_KEY": "key",
             "OPENAI_BASE_URL": f"{self.url}/v1",
-            "ORCHESTRATOR_MODEL_IDLE_S": "30",
+            "ORCHESTRATOR_MODEL_IDLE_S": "300",  # so that a slow machine is not taken for a stalled vendor
         }
 
 
@@ -381,6 +388,8 @@ def serve(
     """Serves in a thread until the block ends."""
     vendor = Vendor(Scripted(script), plan or Plan(), Billing(log), retry_after=retry_after)
     config = uvicorn.Config(application(vendor), port=port, log_level="critical", timeout_graceful_shutdown=1)
+    # A connection that we closed while its client sends the next request would be a cut that no plan holds.
+    config.timeout_keep_alive = 3600
     ready = threading.Event()
 
     class Announcing(uvicorn.Server):
@@ -391,7 +400,7 @@ def serve(
     server = Announcing(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    if not ready.wait(20) or not server.started:
+    if not ready.wait(300) or not server.started:
         raise RuntimeError("the wire server did not start")
     try:
         bound = server.servers[0].sockets[0].getsockname()[1]
