@@ -1,0 +1,109 @@
+"""What commands share: which run is meant, how an answer is given, and the options that go with every command."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Annotated, Any, get_type_hints
+
+import psutil
+import typer
+
+from orchestrator.cli.failures import Failure
+from orchestrator.store import reading
+from orchestrator.watch.encode import encode
+from orchestrator.watch.queries import Answer, frame
+
+STATE = "state.db"
+Run = Annotated[
+    str | None, typer.Argument(help="The run; left out: the only live one, else the newest.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Exactly one JSON object on stdout.")]
+Logs = Annotated[Path, typer.Option("--logs", envvar="ORCHESTRATOR_LOGS", help="The folder of all runs.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Where answers go, and where the runs lie that they are about."""
+
+    as_json: bool
+    logs: Path
+
+    def give(self, schema: str, answer: Any, words: Callable[[Any], str]) -> None:
+        typer.echo(encode(schema, answer) if self.as_json else words(answer))
+
+    def hint(self, text: str) -> None:
+        if not self.as_json:
+            typer.echo(text, err=True)
+
+    def look(
+        self, schema: str, run: str | None, query: Callable[[Connection, Answer], Answer], words: Callable[[Any], str]
+    ) -> Answer:
+        """Gives what a query answers about a run."""
+        answer = asked(find(self.logs, run), query)
+        self.give(schema, answer, words)
+        return answer
+
+
+def asked(folder: Path, query: Callable[[Connection, Answer], Answer]) -> Answer:
+    """What a query answers, which is handed the answer's beginning: run, state, as of when."""
+    with reading(folder / STATE) as db:
+        begin = frame(db, live_pid(folder) is not None, utc_now())
+        return begin | query(db, begin)
+
+
+def with_screen(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with `--json` and `--logs` instead of its first parameter, the screen that they make."""
+
+    def run(as_json: Json = False, logs: Logs = Path("logs"), **given: Any) -> Any:
+        return command(Screen(as_json, logs), **given)
+
+    hints = {"as_json": Json, "logs": Logs} | get_type_hints(command, include_extras=True)
+    own, shared = ([*inspect.signature(one).parameters.values()] for one in (command, run))
+    taken = [one.replace(annotation=hints[one.name]) for one in (*own[1:], *shared[:2])]
+    run.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]  # what typer reads
+    run.__annotations__, run.__doc__ = hints, command.__doc__
+    return run
+
+
+def runs_in(logs: Path) -> list[Path]:
+    """The folders of all runs, oldest first. Raises `Failure` when there is none."""
+    found = [file.parent for file in logs.glob(f"*/{STATE}")]
+    if not found:
+        first = "start one: python -m orchestrator start DIR --agents N --model ID"
+        raise Failure("not_found", f"there is no run in {logs}", first, "elsewhere? give --logs DIR")
+    return sorted(found, key=lambda folder: ((folder / STATE).stat().st_ctime_ns, folder.name))
+
+
+def live_pid(folder: Path) -> int | None:
+    """The process that works on a run. A later process that was given the same number is not it."""
+    pid_file = folder / "run.pid"
+    with contextlib.suppress(OSError, ValueError, psutil.Error):
+        process = psutil.Process(int(pid_file.read_text()))
+        began = process.create_time()
+        if process.status() != psutil.STATUS_ZOMBIE and began <= pid_file.stat().st_mtime + 1:
+            return process.pid
+    return None
+
+
+def find(logs: Path, name: str | None = None) -> Path:
+    """The run of that name; without one the only live run, else the newest."""
+    runs = {folder.name: folder for folder in runs_in(logs)}
+    if name is not None and name not in runs:
+        known = ", ".join([*runs][-8:])
+        raise Failure("not_found", f"there is no run {name!r} in {logs}", f"runs here: {known}")
+    live = [folder for folder in runs.values() if live_pid(folder)]
+    if name is None and len(live) > 1:
+        names = ", ".join(folder.name for folder in live)
+        raise Failure("ambiguous", f"{len(live)} runs are live: name one", names)
+    return runs[name] if name is not None else (live or [*runs.values()])[-1]
