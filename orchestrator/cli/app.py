@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 import typer
@@ -11,27 +12,18 @@ import typer
 from orchestrator.cli.failures import Failure, guarded
 from orchestrator.cli.screen import with_screen
 
-COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    "doctor": ("checks:doctor", "Is this machine ready: engine, git, cores, disk, keys, prices?"),
-    "project lock": ("checks:lock", "Build the image, fetch the sources, write project.lock."),
-    "project check": ("checks:check", "Prove the judge of a project."),
-    "start": ("starting:start", "Start a run in a process of its own, and look at it."),
-    "runs": ("looking:runs", "All runs here, ended and aborted ones too."),
-    "resume": ("steering:resume", "Go on, after pause, stop, crash, reboot or upgrade."),
-    "pause": ("steering:pause", "Start nothing new."),
-    "stop": ("steering:stop", "Drain, then end."),
-    "status": ("looking:status", "One screen: healthy? progressing? cost? stuck on what?"),
-    "logs": ("looking:logs", "What happened, in words."),
-    "why": ("looking:why", "Why it bounced, waits, was given back, ended, fails."),
-    "tasks": ("looking:tasks", "The board."),
-    "cost": ("looking:cost", "Money and waste."),
-    "set": ("steering:set_budget", "Another budget, while it runs or before a resume."),
-    "say": ("steering:say", "A word to one seat or all."),
-    "seat": ("seat:main", "Take a seat yourself, or for any program: seat RUN take."),
-    "report": ("looking:report", "One HTML file to publish."),
+MODULES: Final = {
+    "checks": "doctor project_lock project_check",
+    "starting": "start",
+    "looking": "runs status logs tasks why cost report",
+    "steering": "resume pause stop set_ say",
+    "seat": "seat",
+    "process": "serve",  # the run's own process: not for people
 }
-RAW: Final = {"seat": "seat:main", "_serve": "process:serve_command"}
-"""Commands that read their arguments themselves; `_serve` is the run's own process."""
+"""Where the function of each command stands, by its name."""
+COMMANDS: Final = {
+    name.replace("_", " ").strip(): (module, name) for module, names in MODULES.items() for name in names.split()
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -45,16 +37,24 @@ def main(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> Any:
     words = 2 if arguments[:1] == ["project"] else 1
     name, rest = " ".join(arguments[:words]), arguments[words:]
-    if name in ("", "--help", "-h", "help", "project", "project --help"):
-        typer.echo("usage: python -m orchestrator COMMAND …      COMMAND --help says more\n")
-        typer.echo("\n".join(f"  {command:<13}  {line}" for command, (_, line) in COMMANDS.items()))
-        return 0 if arguments[-1:] != ["project"] and arguments else 2
-    if name not in COMMANDS and name not in RAW:
+    if name in ("", "-h", "--help", "help"):
+        _list()
+        return 0 if name else 2
+    if name not in COMMANDS:
         raise Failure("usage", f"there is no command {name!r}", "python -m orchestrator --help")
-    module, _, function = (RAW.get(name) or COMMANDS[name][0]).partition(":")
-    command = getattr(importlib.import_module(f"orchestrator.cli.{module}"), function)
-    if name in RAW:
-        return command(rest)
+    if name in ("seat", "serve"):  # which read their arguments themselves
+        return _function(name)(rest)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command()(with_screen(command))
+    app.command()(with_screen(_function(name)))
     return app(rest, standalone_mode=False, prog_name=f"python -m orchestrator {name}")
+
+
+def _function(command: str) -> Callable[..., Any]:
+    module, name = COMMANDS[command]
+    function: Callable[..., Any] = getattr(importlib.import_module(f"orchestrator.cli.{module}"), name)
+    return function
+
+
+def _list() -> None:
+    lines = [f"  {name:<13}  {(_function(name).__doc__ or '').splitlines()[0]}" for name in COMMANDS if name != "serve"]
+    typer.echo("\n".join(["usage: python -m orchestrator COMMAND …      COMMAND --help says more", "", *lines]))

@@ -36,14 +36,16 @@ def doctor(screen: Screen) -> int:
     return 0 if report.ready else 3
 
 
-def lock(screen: Screen, folder: Dir, sandbox: Sandbox = None) -> None:
+def project_lock(screen: Screen, folder: Dir, sandbox: Sandbox = None) -> None:
     """Build the image, fetch the sources, let the reference settle the cases, and write project.lock.
 
     Example: python -m orchestrator project lock projects/hello
     """
 
     home = state_home()
-    work = partial(locking.lock, folder, choose(sandbox, home), home, cores=_cores(), progress=screen.hint)
+    work = partial(
+        locking.lock, folder, choose(sandbox, home), home, cores=_cores(), progress=partial(screen.hint, "project")
+    )
 
     def words(made: locking.Lock) -> str:
         suites = made.suites.items()
@@ -53,14 +55,16 @@ def lock(screen: Screen, folder: Dir, sandbox: Sandbox = None) -> None:
     screen.give("project-lock", anyio.run(work), words)
 
 
-def check(screen: Screen, folder: Dir, quick: Quick = False, sandbox: Sandbox = None) -> int:
+def project_check(screen: Screen, folder: Dir, quick: Quick = False, sandbox: Sandbox = None) -> int:
     """Prove the judge: the reference passes, the seed fails, cheats are caught, three runs agree. Exit 1 if not.
 
     Example: python -m orchestrator project check projects/hello --quick
     """
     home = state_home()
     engine = choose(sandbox, home)
-    work = partial(proof.check, folder, engine, home, cores=_cores(), quick=quick, progress=screen.hint)
+    work = partial(
+        proof.check, folder, engine, home, cores=_cores(), quick=quick, progress=partial(screen.hint, "project")
+    )
     report = anyio.run(work)
     screen.give("project-check", report, _proof)
     return 0 if report.ok else 1

@@ -25,14 +25,10 @@ EXIT: Final[dict[str, int]] = {
 }
 """Exit code of each kind of failure (docs/cli.md). Whatever carries a `kind` from this table is such a failure."""
 NAMED: Final = {
-    "Unpriced": "not_ready",
-    "ModelNotReady": "not_ready",
-    "RoomError": "not_ready",
-    "ModelUnknown": "usage",
-    "ScriptError": "config",
-    "SuiteError": "config",
-    "ReferenceFailed": "refused",
-    "StoreError": "refused",
+    "not_ready": ("Unpriced", "ModelNotReady", "RoomError"),
+    "usage": ("ModelUnknown",),
+    "config": ("ScriptError", "SuiteError"),
+    "refused": ("ReferenceFailed", "StoreError"),
 }
 """Failures of other packages, which know no kinds of ours, by class."""
 
@@ -69,9 +65,9 @@ def _failure(error: BaseException) -> Failure:
         error = error.exceptions[0]
     if isinstance(error, Failure):
         return error
-    named = [NAMED[base.__name__] for base in type(error).__mro__ if base.__name__ in NAMED]
-    kind = getattr(error, "kind", "") or "".join(named[:1])
-    if kind in EXIT:
+    classes = {base.__name__ for base in type(error).__mro__}
+    named = [kind for kind, names in NAMED.items() if classes.intersection(names)]
+    if (kind := getattr(error, "kind", *named[:1] or [""])) in EXIT:
         return Failure(kind, str(error), *getattr(error, "remedies", ()))
     return Failure("internal", f"our bug: {type(error).__name__}: {error}")
 

@@ -126,4 +126,4 @@ def report(screen: Screen, run: Run = None) -> None:
     folder = find(screen.logs, run)
     reveal(folder)
     screen.look("report", folder.name, lambda db, begin: publish(folder, db, begin), render.report)
-    screen.hint("Held-out results are revealed from here on; journalled.")
+    screen.hint("revealed", "held-out results, from here on; journalled")

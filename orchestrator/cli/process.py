@@ -35,7 +35,7 @@ def spawn(folder: Path) -> int:
     output = folder / OUTPUT
     with output.open("ab") as log:
         begins = log.tell()
-        command = [sys.executable, "-m", "orchestrator", "_serve", "--json", str(folder.resolve())]
+        command = [sys.executable, "-m", "orchestrator", "serve", "--json", str(folder.resolve())]
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     while child.poll() is None:
         with contextlib.suppress(control.NotRunning, TimeoutError):
@@ -53,19 +53,19 @@ def spawn(folder: Path) -> int:
     raise Failure("internal", said, where=str(output))
 
 
-def serve_command(arguments: list[str]) -> None:
-    """`_serve --json RUN_DIR`, the body of the run's process: takes the run's lock and serves until the run ends.
+def serve(arguments: list[str]) -> None:
+    """`serve --json RUN_DIR`, the body of the run's process: takes the run's lock and serves until the run ends.
 
     A failure is one JSON line at the end of the run's own log, where `spawn` finds it.
     """
-    from orchestrator.run import serve  # the whole system: only the run's own process needs it
+    from orchestrator.run import serve as run  # the whole system: only the run's own process needs it
 
     folder = Path(arguments[-1])
     with _owned(folder):
         pid_file = folder / "run.pid"
         pid_file.write_text(str(os.getpid()))
         try:
-            anyio.run(serve, folder)
+            anyio.run(run, folder)
         except Exception as error:
             if getattr(error, "kind", None) not in EXIT:
                 crash = folder / "crash" / f"{utc_now():%Y%m%dT%H%M%S}-{os.getpid()}.txt"

@@ -42,9 +42,9 @@ class Screen:
     def give(self, schema: str, answer: Any, words: Callable[[Any], str]) -> None:
         typer.echo(encode(schema, answer) if self.as_json else words(answer))
 
-    def hint(self, text: str) -> None:
+    def hint(self, word: str, text: str) -> None:
         if not self.as_json:
-            typer.echo(text, err=True)
+            typer.echo(f"{word:<9} {text}", err=True)
 
     def look(
         self, schema: str, run: str | None, query: Callable[[Connection, Answer], Answer], words: Callable[[Any], str]

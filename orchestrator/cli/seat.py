@@ -20,16 +20,6 @@ from orchestrator.cli.process import tell
 from orchestrator.cli.screen import find
 
 TOKEN: Final = "ORCHESTRATOR_SEAT"
-FIRST: Final = {  # what may be given without a flag
-    "shell": ("command",),
-    "wait": ("job",),
-    "view": ("path", "lines"),
-    "tasks": ("show",),
-    "claim": ("task",),
-    "verify": ("what",),
-    "release": ("reason",),
-    "note": ("topic", "text"),
-}
 BOARD_WAIT_S: Final = 540.0  # `wait` without a job: until the board changes, but within usual limits of a shell tool
 EXAMPLE: Final = """
 example:
@@ -48,8 +38,11 @@ If your own shell cuts a long command off, it goes on: `last` waits for its answ
 """
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs one verb; 0 when it was done, 1 when the answer is a refusal or a failure."""
+def seat(arguments: Sequence[str]) -> int:
+    """Take a seat yourself, or for any program: seat RUN take.
+
+    Runs one verb; 0 when it was done, 1 when the answer is a refusal or a failure.
+    """
     asked = _parser().parse_args(arguments)
     verb, fields = asked.verb, dict[str, Any]()
     if verb == "take":
@@ -73,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _arguments(asked: argparse.Namespace) -> dict[str, Any]:
     """What was given, and nothing else: the tool's own checks say what is missing."""
-    fields, first = ARGUMENTS[asked.verb].model_fields, FIRST.get(asked.verb, ())
+    fields, first = ARGUMENTS[asked.verb].model_fields, _first(asked.verb)
     given = {name: getattr(asked, name) for name in fields if getattr(asked, name) is not None}
     if asked.rest == ["-"]:
         try:
@@ -85,10 +78,14 @@ def _arguments(asked: argparse.Namespace) -> dict[str, Any]:
         return given | read
     if extra := asked.rest[len(first) :]:
         takes = ", ".join(f"--{name.replace('_', '-')}" for name in fields)
-        raise Failure(
-            "usage", f"{asked.verb}: {' '.join(extra)!r} is too much", f"quote it as one word, or use {takes}"
-        )
+        remedy = f"quote it as one word, or use {takes}"
+        raise Failure("usage", f"{asked.verb}: {' '.join(extra)!r} is too much", remedy)
     return given | dict(zip(first, asked.rest, strict=False))
+
+
+def _first(tool: str) -> list[str]:
+    """The fields that may be given without a flag, in order."""
+    return [name for name, info in ARGUMENTS[tool].model_fields.items() if info.annotation in (str, int)]
 
 
 def _lines(answer: dict[str, Any], run: str) -> list[str]:
@@ -123,12 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     take = verbs.add_parser("take", parents=[common], help="take a free seat, or begin the next session of yours")
     take.add_argument("--role", default="", help="builder, planner or a role of the project's own")
     take.add_argument("--seat", default="", help="a certain seat, such as agent-03")
-    last = "the answer of your newest command, waiting for it if it still runs"
-    verbs.add_parser("last", parents=[common], help=last)
-    leave = "give the seat back; your task is released and its work kept"
-    verbs.add_parser("leave", parents=[common], help=leave)
+    verbs.add_parser("last", parents=[common], help="your newest command's answer, waiting for it if it still runs")
+    verbs.add_parser("leave", parents=[common], help="give the seat back; your task is released, its work kept")
     for name in names("planner"):
-        words = [name, *(field.upper() for field in FIRST.get(name, ())), "  or   - for JSON on standard input"]
+        words = [name, *map(str.upper, _first(name)), "  or   - for JSON on standard input"]
         full = "\n".join([*textwrap.wrap(DESCRIPTIONS[name], 100), "", " ".join(words)])
         tool = verbs.add_parser(name, parents=[common], help=DESCRIPTIONS[name], description=full, formatter_class=raw)
         for field, info in ARGUMENTS[name].model_fields.items():

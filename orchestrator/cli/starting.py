@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -80,20 +81,19 @@ def start(
         prices.check(settings.models.values(), utc_now())
     plan = _plan(settings, project, prices)
     if plan["worst_case_usd"] is None:
-        where = f"{folder}/project.toml names no budget.usd, and these models cost money"
-        raise Failure("config", where, "--budget USD")
+        raise Failure("config", f"{folder}/project.toml: no budget.usd, and these models cost money", "--budget USD")
     if dry_run:
         screen.give("start", plan, _plan_words)
         return 0
     run = screen.logs / settings.name
     create(run, settings, screen)
-    screen.hint(f"run       {settings.name}: {agents} seats ({_seats(plan)})")
+    screen.hint("run", f"{settings.name}: {agents} seats ({_seats(plan)})")
     pid = spawn(run)
     if screen.as_json:
         lock = load_frozen(run).lock.digests["project"]
         launch = {"event": "launch", "pid": pid, "socket": str(run / "run.sock"), "dir": str(run), "lock": lock}
         typer.echo(json.dumps(launch))
-    screen.hint("watching  Ctrl-C stops watching, not the run · python -m orchestrator status · --help")
+    screen.hint("watching", "Ctrl-C stops watching, not the run · python -m orchestrator status · --help")
     return watch(run, screen)
 
 
@@ -106,26 +106,23 @@ def create(run: Path, settings: Settings, screen: Screen) -> None:
     engine = choose(settings.sandbox, home)
     local = engine.name == "local"
     free = shutil.disk_usage(home if home.exists() else "/").free >> 30
-    screen.hint(f"ready     {engine.name}, {len(os.sched_getaffinity(0))} cores, {free} GB free")
+    screen.hint("ready", f"{engine.name}, {len(os.sched_getaffinity(0))} cores, {free} GB free")
     if local:
-        screen.hint("WARNING   --sandbox local: nothing keeps what agents run apart from this machine")
+        screen.hint("WARNING", "--sandbox local: nothing keeps what agents run apart from this machine")
 
     async def work() -> None:
-        def progress(line: str) -> None:
-            screen.hint(f"prepare   {line}")
-
-        frozen = await prepare(run, settings, home, local=local, progress=progress)
+        told = partial(screen.hint, "prepare")
+        frozen = await prepare(run, settings, home, local=local, progress=told)
         store = Store(run / STATE, utc_now)
         await store.create(frozen.name, frozen.model_dump_json())
         await store.close()
 
     run.mkdir(parents=True)
     try:
-        said = {"command": sys.argv, **settings.model_dump(exclude={"models"}, exclude_none=True)}
-        lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in said.items()]
-        models = [f"{role or 'every'} = {json.dumps(id)}" for role, id in settings.models.items()]
-        text = ["# What was asked, for people: the run reads its state.", *lines, "", "[models]", *models]
-        (run / "run.toml").write_text("\n".join(text) + "\n", encoding="utf-8")
+        models = [f"{role}={id}".lstrip("=") for role, id in settings.models.items()]
+        said = {"command": sys.argv, **settings.model_dump(exclude_none=True), "models": models}
+        lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in said.items()]
+        (run / "run.toml").write_text("# What was asked, for people.\n" + "".join(lines), encoding="utf-8")
         anyio.run(work)
     except BaseException:
         shutil.rmtree(run)
@@ -139,9 +136,8 @@ def watch(run: Path, screen: Screen) -> int:
         began = began or when(entry.at)
         minutes, seconds = divmod(int((when(entry.at) - began).total_seconds()), 60)
         if screen.as_json:
-            typer.echo(
-                json.dumps({"event": entry.kind, "at": plain(entry.at), "seat": entry.seat or None, **entry.data})
-            )
+            event = {"event": entry.kind, "at": plain(entry.at), "seat": entry.seat or None}
+            typer.echo(json.dumps(event | entry.data))
         elif entry.kind in NEWS:
             typer.echo(spoken(entry, f"+{minutes:02d}:{seconds:02d}"))
     result = asked(run, queries.status)
@@ -150,8 +146,8 @@ def watch(run: Path, screen: Screen) -> int:
     else:
         typer.echo(render.status(result))
     for trace in sorted(run.glob("crash/*"))[-1:] if result["state"] == "dead" else ():
-        screen.hint(f"trace     {trace}")
-    screen.hint(f"report    python -m orchestrator report {run.name}    (reveals the held-out results)")
+        screen.hint("trace", f"{trace}")
+    screen.hint("report", f"python -m orchestrator report {run.name}    (reveals the held-out results)")
     return 0 if result["healthy"] else 1
 
 
@@ -176,23 +172,16 @@ def _models(given: list[str], project: Project) -> dict[str, str]:
 
 
 def _plan(settings: Settings, project: Project, prices: Prices) -> Answer:
+    def priced(id: str) -> bool | None:
+        return None if prices.unmetered(id) else prices.cost(id, Usage(input=1), utc_now()) is not None
+
     seats = share_out(project.roles, settings.agents)
-    models = []
-    for role in seats:
-        id = settings.model_of(role)
-        known = prices.cost(id, Usage(input=1), utc_now()) is not None
-        models.append({"role": role, "id": id, "priced": None if prices.unmetered(id) else known})
+    models = [{"role": role, "id": (id := settings.model_of(role)), "priced": priced(id)} for role in seats]
     costs = any(one["priced"] is not None for one in models)
     limits = {"budget_usd": settings.budget, "session_usd": settings.session_budget, "hours": settings.hours}
-    return {
-        "run": settings.name,
-        "as_of": iso(utc_now()),
-        "seats": seats,
-        "models": models,
-        "limits": limits | {"idle_s": settings.idle_s},
-        "estimate_usd": None,
-        "worst_case_usd": settings.budget if costs else 0,
-    }
+    plan = {"run": settings.name, "as_of": iso(utc_now()), "seats": seats, "models": models, "estimate_usd": None}
+    worst = settings.budget if costs else 0
+    return plan | {"limits": limits | {"idle_s": settings.idle_s}, "worst_case_usd": worst}
 
 
 def _seats(plan: Answer) -> str:
@@ -201,17 +190,16 @@ def _seats(plan: Answer) -> str:
 
 def _plan_words(plan: Answer) -> str:
     limits = plan["limits"]
-    spend = (
-        f"{money(limits['budget_usd'])}, {money(limits['session_usd'])} a session"
-        if limits["budget_usd"]
-        else "no money"
-    )
-    end = f"{limits['hours']:g} h" if limits["hours"] else "no end by the clock"
-    idle = f", drains after {span(limits['idle_s'])} without a newly passing case" if limits["idle_s"] else ""
+    ends = {
+        "{} for the run": money(limits["budget_usd"]) if limits["budget_usd"] else None,
+        "{} a session": money(limits["session_usd"]) if limits["session_usd"] else None,
+        "{:g} h": limits["hours"],
+        "drains after {} without a newly passing case": span(limits["idle_s"]) if limits["idle_s"] else None,
+    }
     facts = {
         "seats": f"{_seats(plan)}; one first, more as ready tasks appear",
         "model": ", ".join(sorted({f"{one['id']} ({PRICED[one['priced']]})" for one in plan["models"]})),
-        "limits": f"{spend}, {end}{idle}",
+        "limits": ", ".join(words.format(end) for words, end in ends.items() if end) or "none",
         "estimate": f"none; worst case {money(plan['worst_case_usd'])}",
     }
     return render.lines(f"would start {plan['run']}, spending nothing yet", facts)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Annotated, Any
+from sqlite3 import Connection
+from typing import Annotated
 
 import typer
 
@@ -14,7 +15,7 @@ from orchestrator.cli.screen import DryRun, Run, Screen, asked, find, live_pid
 from orchestrator.control import who
 from orchestrator.store import Tx
 from orchestrator.watch.journal import NEWS, entries, spoken
-from orchestrator.watch.queries import settings_of
+from orchestrator.watch.queries import Answer, settings_of
 from orchestrator.watch.text import clock
 
 AtOnce = Annotated[bool, typer.Option("--now", help="At each seat's next request or stored turn, not in its own time.")]
@@ -37,14 +38,13 @@ def resume(screen: Screen, run: Run = None, dry_run: DryRun = False) -> None:
     else:
         spawn(folder)
 
-    def query(db: Any, _: Any) -> dict[str, Any]:
+    def query(db: Connection, _: Answer) -> Answer:
         resumed = entries(db, "seq > ? AND kind = 'run-resumed'", mark)
-        ended = len(entries(db, "seq > ? AND kind = 'session-ended'", mark))
-        sessions = {"continued": sum(entry.data["sessions"] for entry in resumed), "cut": ended, "collected": None}
+        sessions = {"continued": sum(entry.data["sessions"] for entry in resumed), "cut": None, "collected": None}
         seconds = round(time.monotonic() - began, 1)
         return {"seconds": seconds, "sessions": sessions, "requests_resent": None, "verdicts_kept": None}
 
-    def words(done: dict[str, Any]) -> str:
+    def words(done: Answer) -> str:
         goes_on = f"{done['sessions']['continued']} sessions go on"
         return f"{done['run']}   {done['state']} again after {done['seconds']} s; {goes_on}"
 
@@ -74,14 +74,14 @@ def stop(screen: Screen, run: Run = None, at_once: AtOnce = False, dry_run: DryR
     elif not dry_run:
         mark = last_seq(folder)
         tell(folder, "stop", now=at_once)
-        screen.hint(f"draining  {did}")
+        screen.hint("draining", did)
         for entry in follow(folder, mark, f"kind IN {tuple(NEWS)}"):
-            screen.hint(spoken(entry, clock(entry.at)))
+            screen.hint(clock(entry.at), spoken(entry, ""))
         did = f"stop: it is {asked(folder, lambda db, begin: begin)['state']}"
     _done(screen, folder.name, did, dry_run)
 
 
-def set_budget(screen: Screen, words: Budget, dry_run: DryRun = False) -> None:
+def set_(screen: Screen, words: Budget, dry_run: DryRun = False) -> None:
     """Another budget, while the run works or before it is resumed; shown in every report.
 
     Example: python -m orchestrator set c-compiler-2 budget=2500
@@ -119,8 +119,5 @@ def say(screen: Screen, words: Text, dry_run: DryRun = False) -> None:
 
 def _done(screen: Screen, run: str, did: str, dry_run: bool) -> None:
     """Gives what was done, or would be."""
-
-    def words(done: dict[str, Any]) -> str:
-        return f"{done['run']}   {'would ' if dry_run else ''}{did}"
-
-    screen.look("done", run, lambda _db, _begin: {"did": did, "dry_run": dry_run}, words)
+    words = f"{run}   {'would ' if dry_run else ''}{did}"
+    screen.look("done", run, lambda _db, _begin: {"did": did, "dry_run": dry_run}, lambda _: words)

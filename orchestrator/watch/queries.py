@@ -43,29 +43,23 @@ _MONEY: Final = f"""
         count(*) FILTER (WHERE metered AND micro IS NULL AND state IN ('settled', 'in-doubt')) AS unpriced
     FROM (SELECT *, {PRICE} AS micro FROM attempt)"""
 SEATS: Final = """
-    WITH said AS (SELECT seat, data, at AS said_at, max(seq) FROM journal
-            WHERE kind IN ('seat-idle', 'seat-crashed', 'waiting') AND seat <> '' GROUP BY seat),
-        newest AS (SELECT *, max(number) FROM session GROUP BY seat),
-        every AS (SELECT seat FROM said UNION SELECT seat FROM newest),
-        seats AS (SELECT *, coalesce(state, 'ended') AS doing, nullif(data ->> 'why', '') AS waits_for,
-            strftime('%Y-%m-%dT%H:%M:%S+00:00', said_at, (data ->> 'until') || ' seconds') AS until
-            FROM every LEFT JOIN newest USING (seat) LEFT JOIN said USING (seat)),
-        waits AS (SELECT *, doing = 'active' AND waits_for <> '' AND coalesce(until, '~') > :at AS held FROM seats)
-    SELECT seat, coalesce(role, '') AS role,
-        CASE doing WHEN 'ended' THEN 'idle' WHEN 'waiting' THEN 'waits' ELSE iif(held, 'waits', 'works') END AS state,
-        CASE WHEN held THEN waits_for WHEN doing = 'waiting' THEN 'a verdict' WHEN doing = 'ended'
-            THEN coalesce(data ->> 'reason', data ->> 'error', 'session ' || id || ' ended: ' || end, '') ELSE '' END
-            AS why,
-        iif(held, until, NULL) AS until, coalesce(task, '') AS task, coalesce(id, '') AS session
-    FROM waits LEFT JOIN claim ON claim.session = id ORDER BY seat"""
+    SELECT seat, ifnull(role, '') AS role, ifnull(task, '') AS task, ifnull(id, '') AS session,
+        CASE ifnull(state, 'ended') WHEN 'ended' THEN 'idle' WHEN 'waiting' THEN 'waits'
+            ELSE iif(data ->> 'why' <> '', 'waits', 'works') END AS state,
+        CASE state WHEN 'waiting' THEN 'a verdict' WHEN 'active' THEN ifnull(data ->> 'why', '')
+            ELSE coalesce(data ->> 'reason', data ->> 'error', 'session ' || id || ' ended: ' || end, '') END AS why,
+        iif(state = 'active', strftime('%Y-%m-%dT%H:%M:%S+00:00', at, (data ->> 'until') || ' seconds'), NULL) AS until
+    FROM (SELECT DISTINCT seat FROM journal WHERE seat <> '')
+        LEFT JOIN (SELECT *, max(number) FROM session GROUP BY seat) USING (seat)
+        LEFT JOIN (SELECT seat, data, at, max(seq) FROM journal WHERE kind IN ('seat-idle', 'seat-crashed')
+            OR kind = 'waiting' AND epoch = (SELECT epoch FROM run) GROUP BY seat) USING (seat)
+        LEFT JOIN claim ON session = id ORDER BY seat"""
 _ATTENTION: Final = """
     SELECT 'gate' AS id, 'the gate is paused: ' || reason AS text FROM (SELECT kind, data ->> 'reason' AS reason
         FROM journal WHERE kind IN ('gate-paused', 'judging', 'judged', 'run-resumed') ORDER BY seq DESC LIMIT 1)
         WHERE kind = 'gate-paused'
     UNION ALL SELECT seat, seat || ' crashed ' || count(*) || ' times in the last hour' FROM journal
         WHERE kind = 'seat-crashed' AND at > :hour GROUP BY seat
-    UNION ALL SELECT 'budget', printf('%.1f %% of the budget is spent', 100.0 * :spent / :budget)
-        WHERE :spent >= 0.8 * :budget
     UNION ALL SELECT * FROM (SELECT id, printf('%s bounced %d times, given back %d times (why %s)', id, bounces,
         releases, id) FROM task WHERE state IN ('ready', 'claimed') AND max(bounces, releases) > 1
         ORDER BY bounces + releases DESC, number LIMIT 3)
@@ -136,8 +130,7 @@ def status(db: sqlite3.Connection, begin: Answer, *, reveal: bool = False) -> An
     state, at, settings = begin["state"], begin["as_of"], settings_of(db)
     hour = iso(datetime.fromisoformat(at) - timedelta(hours=1))
     (run,), (money,) = rows(db, "SELECT reason, created AS since FROM run"), rows(db, _MONEY, hour=hour)
-    asked = {"spent": money["spent_usd"], "budget": settings.budget, "hour": hour}
-    attention = rows(db, _ATTENTION, **asked)
+    attention = rows(db, _ATTENTION, hour=hour)
     paused = any(one["id"] == "gate" for one in attention)
     before, suites = _counts(db, _COUNTS, hour), _counts(db, _COUNTS, at)
     for name, suite in suites.items():
@@ -152,7 +145,7 @@ def status(db: sqlite3.Connection, begin: Answer, *, reveal: bool = False) -> An
         "elapsed_s": round(db.execute(_WORKED, {"alive": state in LIVE, "at": at}).fetchone()[0]),
         "suites": suites,
         "heldout": _counts(db, _HELDOUT, at) if reveal else None,
-        "seats": rows(db, SEATS, at=at),
+        "seats": rows(db, SEATS),
         "queue": {row["state"]: row["n"] for row in rows(db, "SELECT state, count(*) AS n FROM change GROUP BY state")},
         "judging_since": db.execute("SELECT max(at) FROM journal WHERE kind = 'judging'").fetchone()[0],
         "sessions_live": db.execute("SELECT count(*) FROM session WHERE state <> 'ended'").fetchone()[0],

@@ -79,10 +79,8 @@ def _team(seats: list[Answer]) -> str:
     for (_, state, why), count in sorted(groups.items(), key=lambda group: (group[0][0], -group[1], group[0][2])):
         one, many, before = TEAM[state]
         shown.append(f"{count} {one if count == 1 else many}" + (before + why if why else ""))
-    return (
-        " · ".join([*shown[:5], *([f"{len(shown) - 5} other reasons"] if len(shown) > 5 else [])])
-        or "no seat has begun"
-    )
+    more = [f"{len(shown) - 5} other reasons"] if len(shown) > 5 else []
+    return " · ".join(shown[:5] + more) or "no seat has begun"
 
 
 def why(result: Answer) -> str:
@@ -91,9 +89,8 @@ def why(result: Answer) -> str:
 
 
 def tasks(found: list[Answer]) -> str:
-    return "\n".join(
-        table([[row["id"], row["state"], row["title"], plural(row["cases"], "case"), _tried(row)] for row in found], 5)
-    )
+    rows = [[row["id"], row["state"], row["title"], plural(row["cases"], "case"), _tried(row)] for row in found]
+    return "\n".join(table(rows, left=5))
 
 
 def _tried(row: Answer) -> str:

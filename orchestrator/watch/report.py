@@ -37,8 +37,7 @@ _WHO: Final = f"""
         (SELECT count(*) FROM change WHERE seat = s.seat AND state = 'landed') AS landed,
         (SELECT count(*) FROM change WHERE seat = s.seat AND state = 'bounced') AS bounced,
         (SELECT sum(data ->> 'gained') FROM journal WHERE seat = s.seat AND kind = 'landed') AS "cases gained",
-        (SELECT sum({PRICE}) FROM attempt JOIN session own ON own.id = session
-            WHERE own.seat = s.seat AND metered) AS cost
+        (SELECT sum({PRICE}) FROM attempt WHERE metered AND session LIKE s.seat || '/%') AS cost
     FROM session s GROUP BY seat ORDER BY seat"""
 CONDITIONS: Final = ("condition-changed", "said", "revealed", "run-resumed", "run-paused", "gate-paused", "swept")
 
@@ -87,22 +86,17 @@ def _page(db: sqlite3.Connection, folder: Path, status: Answer, picture: str) ->
     landed = f"{queue.get('landed', 0)} landed, {queue.get('bounced', 0)} bounced"
     times = f"began {moment(status['since'])}, {hours(status['elapsed_s'])} of work"
     lead = " · ".join([end, f"{status['agents']} seats", times, landed, spent(status)])
-    who = queries.rows(db, _WHO)
-    for row in who:
-        row["cost"] = "unmetered" if row["cost"] is None else money(row["cost"])
-    suites = [
-        {"suite": name, "shown": share(one), "held out": share(heldout[name]) if name in heldout else "none"}
-        for name, one in status["suites"].items()
-    ]
-    lock = folder / "lock.json"
-    asked = {"asked": queries.settings_of(db).model_dump(exclude_none=True), "lock": json.loads(lock.read_text())}
+    who = [row | {"cost": "unmetered" if row["cost"] is None else money(row["cost"])} for row in queries.rows(db, _WHO)]
+    none = {"passed": 0, "total": 0}
+    shares = [(name, share(one), share(heldout.get(name, none))) for name, one in status["suites"].items()]
+    suites = [dict(zip(("suite", "shown", "held out"), row, strict=True)) for row in shares]
+    lock = json.loads((folder / "lock.json").read_text())
+    asked = {"asked": queries.settings_of(db).model_dump(exclude_none=True), "lock": lock}
     boxes = {
         "Over time": picture,
         "Cases": _table(suites),
         "Who did what": _table(who),
-        "The board": _table(
-            [{**row, "since": moment(row["since"]) if row["since"] else ""} for row in queries.tasks(db)]
-        ),
+        "The board": _table(queries.tasks(db)),
         "Landings and bounces": _story(db, ("landed", "bounced")),
         "Interventions and changed conditions": _story(db, CONDITIONS),
         "What was run": f"<pre>{escape(json.dumps(asked, indent=1, ensure_ascii=False))}</pre>",

@@ -46,7 +46,7 @@ KINDS: Final = (
     (r"T\d+", "task", _TASK, _NAMES),
     (r"agent-\d+", "seat", _SEAT, "seat = ?"),
     (r"agent-\d+/\d+", "session", _SESSION, "data ->> 'session' = ?"),
-    (r"[^/]+/.+", "case", "", _NAMES),
+    (r".*", "case", "", _NAMES),
 )
 """What an id looks like and is; its row: outcome, reason, next and further facts; the entries that are its history."""
 
@@ -69,15 +69,12 @@ class Unknown(LookupError):
 
 def why(db: sqlite3.Connection, id: str, at: str) -> Answer:
     """Explains anything that has an id. Raises `Unknown`."""
-    known = [row for row in KINDS if re.fullmatch(row[0], id)]
-    if not known:
-        forms = "change (C63), task (T91), seat (agent-07), session (agent-07/12) or case (suite/name)"
-        raise Unknown(f"{id!r} is no {forms}")
-    _, kind, sql, history = known[0]
+    _, kind, sql, history = next(row for row in KINDS if re.fullmatch(row[0], id))
     answer: Answer = {"id": visible(id), "kind": kind, "lost": [], "gained": [], "next": ""}
     facts = _case(db, id) if kind == "case" else db.execute(sql, {"id": id, "at": at}).fetchone()
     if facts is None:
-        raise Unknown(f"the run knows no {kind} {id}" + ", or it is not one that is shown" * (kind == "case"))
+        forms = "C63 is a change, T91 a task, agent-07 a seat, agent-07/12 a session, suite/name a case that is shown"
+        raise Unknown(f"this run has no {kind} {id!r}: {forms}")
     told = {label: [visible(line) for line in str(facts[label] or "").splitlines() if line] for label in dict(facts)}
     if "cost" in told:
         told["cost"] = [money(facts["cost"])]
@@ -87,10 +84,9 @@ def why(db: sqlite3.Connection, id: str, at: str) -> Answer:
         told |= {"detail": rest[:HISTORY]} if rest else {}
     if kind == "change":
         answer |= (verdict := _verdict(db, id))
-        told["lost"] = [
-            f"{one['case']}: passes on {one['passes_on'][0]} · {one['line']}" for one in verdict["lost"][:HISTORY]
-        ]
-        told["detail"] = [] if verdict["lost"] else told.get("detail", [])
+        lost = verdict["lost"][:HISTORY]
+        told["lost"] = [f"{one['case']}: passes on {one['passes_on'][0]} · {one['line']}" for one in lost]
+        told["detail"] = [] if lost else told.get("detail", [])
         told["gained"] = [f"{plural(len(verdict['gained']), 'case')}: {some(verdict['gained'])}"]
     told["history"] = [spoken(entry, clock(entry.at)) for entry in entries(db, history, id)[-HISTORY:]]
     return answer | {"facts": told}
