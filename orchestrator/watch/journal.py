@@ -110,7 +110,7 @@ def _entry(row: sqlite3.Row) -> Entry:
 def _shown(name: str, value: Any) -> str:
     """A field of an entry as words."""
     match name, value:
-        case "micro", _:
+        case "micro" | "old" | "new", int():  # the one condition that a person can change is the budget
             return money(value)
         case "share", _:
             return percent(value or 0, 1)

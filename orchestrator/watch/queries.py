@@ -26,6 +26,9 @@ PRICE: Final = "CASE state WHEN 'settled' THEN coalesce(cost, reserved) WHEN 'in
 """What a row of `attempt` counts for, in SQL: an attempt in doubt counts at its worst case (P6)."""
 
 _AS_OF: Final = "SELECT max(at) FROM journal WHERE kind NOT IN ('revealed', 'condition-changed')"
+_RUN: Final = """
+    SELECT reason, created AS since, (SELECT max(at) FROM journal WHERE kind = 'judging') AS judging_since,
+        (SELECT count(*) FROM session WHERE state <> 'ended') AS sessions_live FROM run"""
 _WORKED: Final = """
     SELECT coalesce(sum(julianday(until) - julianday(since)) * 86400, 0) FROM (SELECT min(j.at) AS since,
         iif(:alive AND j.epoch = run.epoch, :at, max(j.at)) AS until FROM journal j, run GROUP BY j.epoch)"""
@@ -82,7 +85,8 @@ _COST: Final = f"""
         FROM (SELECT *, {PRICE} AS micro, nullif(usage, '') AS used FROM attempt) a
             LEFT JOIN session s ON s.id = a.session
         UNION ALL SELECT {{change}}, NULL, NULL, 0, 1, NULL, NULL
-        FROM change c JOIN session s ON s.id = c.session WHERE c.state = 'landed')
+        FROM change c JOIN session s ON s.id = c.session WHERE c.state = 'landed'
+        UNION ALL SELECT 'total', NULL, NULL, 0, 0, NULL, NULL WHERE :by = 'total')
     GROUP BY 1 ORDER BY spent_usd DESC, key"""
 _KEYS: Final = {
     "role": ("s.role", "s.role"),
@@ -129,7 +133,7 @@ def status(db: sqlite3.Connection, begin: Answer, *, reveal: bool = False) -> An
     """Healthy, progressing, at what cost, stuck on what. `heldout` is None unless it is revealed."""
     state, at, settings = begin["state"], begin["as_of"], settings_of(db)
     hour = iso(datetime.fromisoformat(at) - timedelta(hours=1))
-    (run,), (money,) = rows(db, "SELECT reason, created AS since FROM run"), rows(db, _MONEY, hour=hour)
+    (run,), (money,) = rows(db, _RUN), rows(db, _MONEY, hour=hour)
     attention = rows(db, _ATTENTION, hour=hour)
     paused = any(one["id"] == "gate" for one in attention)
     before, suites = _counts(db, _COUNTS, hour), _counts(db, _COUNTS, at)
@@ -147,8 +151,6 @@ def status(db: sqlite3.Connection, begin: Answer, *, reveal: bool = False) -> An
         "heldout": _counts(db, _HELDOUT, at) if reveal else None,
         "seats": rows(db, SEATS),
         "queue": {row["state"]: row["n"] for row in rows(db, "SELECT state, count(*) AS n FROM change GROUP BY state")},
-        "judging_since": db.execute("SELECT max(at) FROM journal WHERE kind = 'judging'").fetchone()[0],
-        "sessions_live": db.execute("SELECT count(*) FROM session WHERE state <> 'ended'").fetchone()[0],
         "attention": attention,
     }
 
@@ -180,4 +182,4 @@ def cost(db: sqlite3.Connection, by: By) -> Answer:
 
 def _costs(db: sqlite3.Connection, by: str) -> list[Answer]:
     attempt, change = _KEYS[by]
-    return rows(db, _COST.format(attempt=attempt, change=change))
+    return rows(db, _COST.format(attempt=attempt, change=change), by=by)

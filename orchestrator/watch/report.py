@@ -44,13 +44,11 @@ CONDITIONS: Final = ("condition-changed", "said", "revealed", "run-resumed", "ru
 PAGE: Final = """<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>
 <meta http-equiv=Content-Security-Policy content="default-src 'none'; style-src 'unsafe-inline'">
 <title>{title}</title><style>
-body{{font:15px/1.5 system-ui,sans-serif;color:#1f2937;background:#f8fafc;margin:auto;max-width:960px;padding:32px}}
-h1{{font-size:28px;margin:0}}h2{{font-size:18px;margin:36px 0 10px}}p{{color:#6b7280;margin:4px 0 20px}}
-.box{{background:#fff;border:1px solid #e5e7eb;border-radius:8px;padding:12px 16px;overflow-x:auto}}
-svg{{max-width:100%;height:auto}}table{{border-collapse:collapse;width:100%;font-size:14px}}
-th{{text-align:left;color:#6b7280}}td,th{{padding:4px 14px 4px 0;vertical-align:top;border-bottom:1px solid #f1f5f9}}
-.n{{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}}
-pre{{font:12.5px/1.45 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere;margin:0}}
+body{{font:15px/1.5 system-ui,sans-serif;color:#1f2937;margin:auto;max-width:960px;padding:32px}}
+p{{color:#6b7280}}h2{{font-size:18px;margin-top:36px}}div{{overflow-x:auto}}svg{{max-width:100%;height:auto}}
+table{{border-collapse:collapse;width:100%;font-size:14px}}th{{text-align:left;color:#6b7280}}
+td,th{{padding:4px 14px 4px 0;vertical-align:top;border-bottom:1px solid #e5e7eb}}.n{{text-align:right}}
+pre{{font:12.5px/1.45 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere}}
 </style><h1>{title}</h1><p>{lead}</p>{body}</html>
 """
 
@@ -101,7 +99,7 @@ def _page(db: sqlite3.Connection, folder: Path, status: Answer, picture: str) ->
         "Interventions and changed conditions": _story(db, CONDITIONS),
         "What was run": f"<pre>{escape(json.dumps(asked, indent=1, ensure_ascii=False))}</pre>",
     }
-    body = "".join(f"<h2>{title}</h2><div class=box>{content}</div>" for title, content in boxes.items())
+    body = "".join(f"<h2>{title}</h2><div>{content}</div>" for title, content in boxes.items())
     return PAGE.format(title=escape(status["run"]), lead=escape(lead), body=body)
 
 

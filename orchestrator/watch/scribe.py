@@ -23,7 +23,6 @@ from orchestrator.watch.journal import GATE, NEWS, Entry, entries, spoken
 
 INTERVAL_S: Final = 1.0
 TOKENS: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning")
-COLUMNS: Final = ("at", "session", "turn", "task", "model", "state", "usd", *TOKENS)
 _REQUESTS: Final = f"""
     SELECT id, at, session, turn, task, coalesce(nullif(resolved, ''), model) AS model, state,
         CASE WHEN state = 'free' THEN '0' WHEN micro IS NULL THEN 'unknown'
@@ -67,13 +66,14 @@ class Scribe:
 
     def _requests(self, db: sqlite3.Connection) -> str:
         """New requests that have come to their end. Those still in flight are kept in mind for the next time."""
-        rows = db.execute(_REQUESTS, (self._request, json.dumps(self._in_flight))).fetchall()
+        found = db.execute(_REQUESTS, (self._request, json.dumps(self._in_flight)))
+        rows = found.fetchall()
         self._in_flight = [row["id"] for row in rows if row["state"] == "reserved"]
         self._request = max([self._request, *(row["id"] for row in rows)])
         out = io.StringIO()
         table = csv.writer(out, lineterminator="\n")
         if "cost.csv" not in self._begun:
-            table.writerow(COLUMNS)
+            table.writerow(name for name, *_ in found.description[1:])
         table.writerows(row[1:] for row in rows if row["state"] != "reserved")
         return out.getvalue()
 

@@ -46,7 +46,7 @@ KINDS: Final = (
     (r"T\d+", "task", _TASK, _NAMES),
     (r"agent-\d+", "seat", _SEAT, "seat = ?"),
     (r"agent-\d+/\d+", "session", _SESSION, "data ->> 'session' = ?"),
-    (r".*", "case", "", _NAMES),
+    (r"(?s).*", "case", "", _NAMES),
 )
 """What an id looks like and is; its row: outcome, reason, next and further facts; the entries that are its history."""
 

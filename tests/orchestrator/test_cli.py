@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +304,33 @@ def test_a_stopped_run_takes_a_new_budget_as_a_changed_condition(say: Type, tmp_
     with reading(folder / "state.db") as db:
         (event,) = entries(db, "kind = 'condition-changed'")
     assert (event.data["what"], event.data["old"], event.data["new"]) == ("budget", 20_000_000, 30_000_000)
+
+
+@pytest.mark.parametrize("by", ["role", "seat", "task", "model", "day"])
+def test_whatever_the_rows_of_cost_are_they_add_up_to_the_total(by: str, say: Type, shared: Path) -> None:
+    answer = say("cost", "c-compiler-2", "--by", by, "--json", logs=shared).json
+    rows, total = answer["rows"], answer["total"]
+    assert sum(Decimal(row["spent_usd"] or 0) for row in rows) == Decimal(total["spent_usd"])
+    assert (sum(row["requests"] for row in rows), sum(row["landed"] for row in rows)) == (total["requests"], 10)
+
+
+def test_a_run_that_never_began_can_be_looked_at(say: Type, tmp_path: Path) -> None:
+    folder = make_run(tmp_path, ended=False)
+    with sqlite3.connect(folder / "state.db") as db:
+        db.execute("PRAGMA foreign_keys = OFF")
+        for table in ("journal", "landing", "scorecard", "change", "attempt", "account", "claim", "session", "task"):
+            db.execute(f"DELETE FROM {table}")
+    assert say("status", logs=tmp_path).code == 1
+    for command in ("runs", "tasks", "cost", "logs", "report"):
+        answer = say(*command.split(), logs=tmp_path)
+        assert answer.code == 0, answer.err
+
+
+def test_help_says_in_one_line_what_each_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in COMMANDS if name != "serve")
+    assert "serve " not in shown
 
 
 def test_a_look_loads_no_vendor_and_no_docker(shared: Path) -> None:
