@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import typer
@@ -18,12 +19,12 @@ MODULES: Final = {
     "looking": "runs status logs tasks why cost report",
     "steering": "resume pause stop set_ say",
     "seat": "seat",
-    "process": "serve",  # the run's own process: not for people
 }
 """Where the function of each command stands, by its name."""
 COMMANDS: Final = {
     name.replace("_", " ").strip(): (module, name) for module, names in MODULES.items() for name in names.split()
 }
+SERVE: Final = "_serve"  # the run's own process, begun by `start` and `resume`: its folder is the last argument
 
 
 def main(arguments: list[str]) -> int:
@@ -40,9 +41,11 @@ def _run(arguments: list[str]) -> Any:
     if name in ("", "-h", "--help", "help"):
         _list()
         return 0 if name else 2
+    if name == SERVE:
+        return importlib.import_module("orchestrator.cli.launch").serve(Path(rest[-1]))
     if name not in COMMANDS:
         raise Failure("usage", f"there is no command {name!r}", "python -m orchestrator --help")
-    if name in ("seat", "serve"):  # which read their arguments themselves
+    if name == "seat":  # which reads its arguments itself
         return _function(name)(rest)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command()(with_screen(_function(name)))
@@ -56,5 +59,5 @@ def _function(command: str) -> Callable[..., Any]:
 
 
 def _list() -> None:
-    lines = [f"  {name:<13}  {(_function(name).__doc__ or '').splitlines()[0]}" for name in COMMANDS if name != "serve"]
+    lines = [f"  {name:<13}  {(_function(name).__doc__ or '').splitlines()[0]}" for name in COMMANDS]
     typer.echo("\n".join(["usage: python -m orchestrator COMMAND …      COMMAND --help says more", "", *lines]))

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.failures import Failure
-from orchestrator.cli.process import follow, reveal
-from orchestrator.cli.screen import Run, Screen, asked, find, runs_in, utc_now
+from orchestrator.cli.launch import follow, reveal
+from orchestrator.cli.places import find, runs_in
+from orchestrator.cli.screen import Run, Screen, asked, utc_now
 from orchestrator.store.store import iso
 from orchestrator.watch import queries, render
 from orchestrator.watch.journal import PARTS, Entry, entries, spoken

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -17,8 +18,9 @@ import typer
 from agents.models.base import Usage
 from agents.models.choose import FORMS, KEYS, OPEN, make, parse
 from orchestrator.cli.failures import Failure
-from orchestrator.cli.process import follow, spawn
-from orchestrator.cli.screen import STATE, Screen, asked, utc_now
+from orchestrator.cli.launch import follow, spawn
+from orchestrator.cli.places import STATE
+from orchestrator.cli.screen import Screen, asked, utc_now
 from orchestrator.preparing import prepare
 from orchestrator.prices import Prices
 from orchestrator.project import load
@@ -43,6 +45,7 @@ Models = Annotated[list[str] | None, typer.Option(metavar="[ROLE=]ID", help=f"{F
 Budget = Annotated[float | None, typer.Option(min=0.01, help="USD for the whole run.")]
 Hours = Annotated[float | None, typer.Option(min=0.001, help="Drain after so many hours of work.")]
 Sandbox = Annotated[str | None, typer.Option(help="docker, bubblewrap or local (no isolation).")]
+Name = Annotated[str | None, typer.Option(help="The run's name instead of the next number.")]
 Unlocked = Annotated[bool, typer.Option("--unlocked", help="Start though the folder differs from its lock.")]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Show the plan and its worst case; spend nothing.")]
 PRICED = {True: "priced", False: "price unknown", None: "unmetered"}
@@ -57,6 +60,7 @@ def start(
     hours: Hours = None,
     sandbox: Sandbox = None,
     unlocked: Unlocked = False,
+    name: Name = None,
     dry_run: Dry = False,
 ) -> int:
     """Start a run in a process of its own, then look at it. Ctrl-C ends the looking, never the run.
@@ -65,7 +69,7 @@ def start(
     """
     project = load(folder)
     settings = Settings(
-        name=_fresh_name(screen.logs, project.name),
+        name=_name(screen.logs, project.name, name),
         project=str(folder),
         agents=agents,
         models=_models(model or [], project),
@@ -86,7 +90,7 @@ def start(
         screen.give("start", plan, _plan_words)
         return 0
     run = screen.logs / settings.name
-    create(run, settings, screen)
+    create(run, settings, screen.hint)
     screen.hint("run", f"{settings.name}: {agents} seats ({_seats(plan)})")
     pid = spawn(run)
     if screen.as_json:
@@ -97,7 +101,7 @@ def start(
     return watch(run, screen)
 
 
-def create(run: Path, settings: Settings, screen: Screen) -> None:
+def create(run: Path, settings: Settings, progress: Callable[[str, str], None]) -> None:
     """Makes a run's folder with everything that is frozen in it, and its state last: without it there is no run.
 
     Raises what `prepare` raises; the folder is then gone again.
@@ -106,12 +110,12 @@ def create(run: Path, settings: Settings, screen: Screen) -> None:
     engine = choose(settings.sandbox, home)
     local = engine.name == "local"
     free = shutil.disk_usage(home if home.exists() else "/").free >> 30
-    screen.hint("ready", f"{engine.name}, {len(os.sched_getaffinity(0))} cores, {free} GB free")
+    progress("ready", f"{engine.name}, {len(os.sched_getaffinity(0))} cores, {free} GB free")
     if local:
-        screen.hint("WARNING", "--sandbox local: nothing keeps what agents run apart from this machine")
+        progress("WARNING", "--sandbox local: nothing keeps what agents run apart from this machine")
 
     async def work() -> None:
-        told = partial(screen.hint, "prepare")
+        told = partial(progress, "prepare")
         frozen = await prepare(run, settings, home, local=local, progress=told)
         store = Store(run / STATE, utc_now)
         await store.create(frozen.name, frozen.model_dump_json())
@@ -151,8 +155,12 @@ def watch(run: Path, screen: Screen) -> int:
     return 0 if result["healthy"] else 1
 
 
-def _fresh_name(logs: Path, project: str) -> str:
-    """`c-compiler-3` after c-compiler-2."""
+def _name(logs: Path, project: str, asked_for: str | None) -> str:
+    """The name that was asked for, else `c-compiler-3` after c-compiler-2."""
+    if asked_for is not None:
+        if not re.fullmatch(r"\w[\w.-]*", asked_for) or (logs / asked_for).exists():
+            raise Failure("usage", f"--name {asked_for}: taken, or not only letters, digits, - _ and .")
+        return asked_for
     matches = (re.fullmatch(re.escape(project) + r"-(\d+)", folder.name) for folder in logs.glob("*"))
     return f"{project}-{max([int(match[1]) for match in matches if match], default=0) + 1}"
 

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.failures import Failure
-from orchestrator.cli.process import change, follow, last_seq, spawn, tell
-from orchestrator.cli.screen import DryRun, Run, Screen, asked, find, live_pid
+from orchestrator.cli.launch import change, follow, last_seq, spawn, tell
+from orchestrator.cli.places import find, live_pid
+from orchestrator.cli.screen import DryRun, Run, Screen, asked
 from orchestrator.control import who
 from orchestrator.store import Tx
 from orchestrator.watch.journal import NEWS, entries, spoken

@@ -18,7 +18,8 @@ import filelock
 
 from orchestrator import control
 from orchestrator.cli.failures import EXIT, Failure
-from orchestrator.cli.screen import STATE, live_pid, utc_now
+from orchestrator.cli.places import STATE, live_pid
+from orchestrator.cli.screen import utc_now
 from orchestrator.control import who
 from orchestrator.store import Store, Tx, reading
 from orchestrator.watch.journal import Entry, entries
@@ -35,7 +36,7 @@ def spawn(folder: Path) -> int:
     output = folder / OUTPUT
     with output.open("ab") as log:
         begins = log.tell()
-        command = [sys.executable, "-m", "orchestrator", "serve", "--json", str(folder.resolve())]
+        command = [sys.executable, "-m", "orchestrator", "_serve", "--json", str(folder.resolve())]
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     while child.poll() is None:
         with contextlib.suppress(control.NotRunning, TimeoutError):
@@ -53,14 +54,10 @@ def spawn(folder: Path) -> int:
     raise Failure("internal", said, where=str(output))
 
 
-def serve(arguments: list[str]) -> None:
-    """`serve --json RUN_DIR`, the body of the run's process: takes the run's lock and serves until the run ends.
-
-    A failure is one JSON line at the end of the run's own log, where `spawn` finds it.
-    """
+def serve(folder: Path) -> None:
+    """The body of the run's process: takes the run's lock, says who it is, and serves until the run ends."""
     from orchestrator.run import serve as run  # the whole system: only the run's own process needs it
 
-    folder = Path(arguments[-1])
     with _owned(folder):
         pid_file = folder / "run.pid"
         pid_file.write_text(str(os.getpid()))
