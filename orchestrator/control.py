@@ -7,7 +7,9 @@ folder names it. Whoever can open the socket is the run's owner; an open seat's 
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
+import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -34,6 +36,13 @@ class Refusal(Exception):
     def __init__(self, message: str, kind: str = "refused") -> None:
         super().__init__(message)
         self.kind = kind
+
+
+def who() -> str:
+    """Who is at the keyboard, or started this process, for the journal."""
+    with contextlib.suppress(OSError, KeyError):
+        return getpass.getuser()
+    return f"uid {os.getuid()}"
 
 
 @contextlib.asynccontextmanager

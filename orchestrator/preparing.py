@@ -39,7 +39,7 @@ async def _prepare(
     lock = None if settings.unlocked else read_lock(project.folder)
     if lock is not None:
         for notice in check_lock(project, lock, furnished).notices:
-            progress(f"notice    {notice}")
+            progress(notice)
     cases = await locked_cases(project, lock, furnished)
     settings, scripts = freeze_scripts(folder, settings)
     texts = {"tools": text_digest(repr([tools.specs(role) for role in project.roles]))}

@@ -156,7 +156,7 @@ class Run:
             if tx.one("SELECT 1 FROM journal WHERE kind = 'run-started'") is None:
                 self._journal_start(tx)
             else:
-                facts = {"version": VERSION, "by": "operator", "sessions": len(live)}
+                facts = {"version": VERSION, "by": control.who(), "sessions": len(live)}
                 tx.journal("run-resumed", **facts)
             if swept:
                 tx.journal("swept", count=swept)
@@ -165,7 +165,7 @@ class Run:
 
     def _journal_start(self, tx: Tx) -> None:
         desk, lock = self.desk, self.frozen.lock
-        facts = {"name": desk.name, "project": lock.project, "lock": lock.digests["project"], "by": "operator"}
+        facts = {"name": desk.name, "project": lock.project, "lock": lock.digests["project"], "by": control.who()}
         tx.journal("run-started", agents=desk.settings.agents, models=dict(desk.settings.models), **facts)
         ids: dict[str, str] = {}
         for planned in desk.project.plan:
@@ -343,7 +343,7 @@ class Run:
             if state is RunState.ENDED:
                 tx.journal("run-ended", reason=reason)
             else:
-                tx.journal("run-stopped", by="operator", reason=reason)
+                tx.journal("run-stopped", by=control.who(), reason=reason)
 
         await self.desk.store.write(write)
 

@@ -4,37 +4,27 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import typer
 
-from orchestrator.cli.failures import Failure
-from orchestrator.cli.manners import guarded
+from orchestrator.cli.failures import Failure, guarded
+from orchestrator.cli.screen import with_screen
 
-COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    "doctor": ("orchestrator.cli.readiness:doctor", "Is this machine ready: engine, git, cores, disk, keys, prices?"),
-    "project": ("orchestrator.cli.projects:project", "Lock a project's folder, or prove its judge: lock, check."),
-    "start": ("orchestrator.cli.starting:start", "Start a run in a process of its own, and look at it."),
-    "runs": ("orchestrator.cli.looking:runs", "All runs here, ended and aborted ones too."),
-    "resume": ("orchestrator.cli.steering:resume", "Go on, after pause, stop, crash, reboot or upgrade."),
-    "pause": ("orchestrator.cli.steering:pause", "Start nothing new."),
-    "stop": ("orchestrator.cli.steering:stop", "Drain, then end."),
-    "status": ("orchestrator.cli.looking:status", "One screen: healthy? progressing? cost? stuck on what?"),
-    "logs": ("orchestrator.cli.looking:log", "What happened, in words."),
-    "why": ("orchestrator.cli.looking:why", "Why it bounced, waits, was given back, ended, fails."),
-    "tasks": ("orchestrator.cli.looking:tasks", "The board; tasks add, tasks drop."),
-    "cost": ("orchestrator.cli.looking:cost", "Money and waste."),
-    "set": ("orchestrator.cli.steering:set_", "Change the budget or the hours while it runs."),
-    "say": ("orchestrator.cli.steering:say", "A word to one seat or all."),
-    "seat": ("orchestrator.cli.seat:main", "Take a seat yourself, or for any program: seat RUN take."),
-    "report": ("orchestrator.cli.publishing:report", "One HTML file to publish."),
+MODULES: Final = {
+    "checks": "doctor project_lock project_check",
+    "starting": "start",
+    "looking": "runs status logs tasks why cost report",
+    "steering": "resume pause stop set_ say",
+    "seat": "seat",
 }
-NESTED: Final[dict[tuple[str, ...], str]] = {
-    ("tasks", "add"): "orchestrator.cli.steering:add_task",
-    ("tasks", "drop"): "orchestrator.cli.steering:drop_task",
+"""Where the function of each command stands, by its name."""
+COMMANDS: Final = {
+    name.replace("_", " ").strip(): (module, name) for module, names in MODULES.items() for name in names.split()
 }
-SERVE: Final = "_serve"  # the run's own process, started by `start` and `resume`
-USAGE: Final = "usage: python -m orchestrator COMMAND …      COMMAND --help says more"
+SERVE: Final = "_serve"  # the run's own process, begun by `start` and `resume`: its folder is the last argument
 
 
 def main(arguments: list[str]) -> int:
@@ -46,27 +36,28 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> Any:
-    if not arguments or arguments[0] in ("--help", "-h", "help"):
-        width = max(map(len, COMMANDS))
-        typer.echo("\n".join([USAGE, "", *(f"  {name:<{width}}  {line}" for name, (_, line) in COMMANDS.items())]))
-        return 0 if arguments else 2
-    name, *rest = arguments
+    words = 2 if arguments[:1] == ["project"] else 1
+    name, rest = " ".join(arguments[:words]), arguments[words:]
+    if name in ("", "-h", "--help", "help"):
+        _list()
+        return 0 if name else 2
     if name == SERVE:
-        return importlib.import_module("orchestrator.cli.launch").serve_command(rest)
-    if name == "seat":
-        return importlib.import_module("orchestrator.cli.seat").main(rest)
-    if nested := NESTED.get((name, *rest[:1])):
-        return _call(nested, f"{name} {rest[0]}", rest[1:])
+        return importlib.import_module("orchestrator.cli.launch").serve(Path(rest[-1]))
     if name not in COMMANDS:
         raise Failure("usage", f"there is no command {name!r}", "python -m orchestrator --help")
-    return _call(COMMANDS[name][0], name, rest)
+    if name == "seat":  # which reads its arguments itself
+        return _function(name)(rest)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command()(with_screen(_function(name)))
+    return app(rest, standalone_mode=False, prog_name=f"python -m orchestrator {name}")
 
 
-def _call(place: str, name: str, arguments: list[str]) -> Any:
-    module, _, attribute = place.partition(":")
-    command = getattr(importlib.import_module(module), attribute)
-    if not isinstance(command, typer.Typer):
-        app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command()(command)
-        command = app
-    return command(arguments, standalone_mode=False, prog_name=f"python -m orchestrator {name}")
+def _function(command: str) -> Callable[..., Any]:
+    module, name = COMMANDS[command]
+    function: Callable[..., Any] = getattr(importlib.import_module(f"orchestrator.cli.{module}"), name)
+    return function
+
+
+def _list() -> None:
+    lines = [f"  {name:<13}  {(_function(name).__doc__ or '').splitlines()[0]}" for name in COMMANDS]
+    typer.echo("\n".join(["usage: python -m orchestrator COMMAND …      COMMAND --help says more", "", *lines]))

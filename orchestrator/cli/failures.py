@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import traceback
+from collections.abc import Callable
 from typing import Any, Final
+
+import typer
+from typer import _click as click
+
+from orchestrator.watch.text import visible
 
 EXIT: Final[dict[str, int]] = {
     "refused": 1,
@@ -16,20 +24,59 @@ EXIT: Final[dict[str, int]] = {
     "internal": 70,
 }
 """Exit code of each kind of failure (docs/cli.md). Whatever carries a `kind` from this table is such a failure."""
+NAMED: Final = {
+    "not_ready": ("Unpriced", "ModelNotReady", "RoomError"),
+    "usage": ("ModelUnknown",),
+    "config": ("ScriptError", "SuiteError"),
+    "refused": ("ReferenceFailed", "StoreError"),
+}
+"""Failures of other packages, which know no kinds of ours, by class."""
 
 
 class Failure(Exception):
-    """What is wrong, where, and what to do: `hints` are lines for the user."""
+    """What is wrong, where, and what to do: `remedies` are lines for the user."""
 
-    def __init__(self, kind: str, message: str, *hints: str, where: str = "") -> None:
+    def __init__(self, kind: str, message: str, *remedies: str, where: str = "") -> None:
         super().__init__(message)
-        self.kind, self.hints, self.where = kind, hints, where
+        self.kind, self.remedies, self.where = kind, remedies, where
 
-    def plain(self) -> dict[str, Any]:
-        body = {
-            "kind": self.kind,
-            "message": str(self),
-            "where": self.where or None,
-            "hint": "\n".join(self.hints) or None,
-        }
-        return {"error": body}
+
+def guarded(command: Callable[[list[str]], Any], arguments: list[str]) -> int:
+    """Runs a command and returns its exit code; says on stderr, or as JSON, what went wrong."""
+    try:
+        code = command(arguments)
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except click.exceptions.UsageError as usage:
+        path = usage.ctx.command_path if usage.ctx else "python -m orchestrator"
+        failure = Failure("usage", usage.format_message(), f"{path} --help")
+    except Exception as raised:  # noqa: BLE001 - the last net: what nobody named is our bug, and said so
+        failure = _failure(raised)
+        if failure.kind == "internal":
+            traceback.print_exception(raised)
+    _complain(failure, as_json="--json" in arguments)
+    return EXIT[failure.kind]
+
+
+def _failure(error: BaseException) -> Failure:
+    """The failure that an exception stands for, out of the groups that task groups put around it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, Failure):
+        return error
+    classes = {base.__name__ for base in type(error).__mro__}
+    named = [kind for kind, names in NAMED.items() if classes.intersection(names)]
+    if (kind := getattr(error, "kind", *named[:1] or [""])) in EXIT:
+        return Failure(kind, str(error), *getattr(error, "remedies", ()))
+    return Failure("internal", f"our bug: {type(error).__name__}: {error}")
+
+
+def _complain(failure: Failure, as_json: bool) -> None:
+    if as_json:
+        error = {"kind": failure.kind, "message": str(failure), "where": failure.where or None}
+        typer.echo(json.dumps({"error": error | {"hint": "\n".join(failure.remedies) or None}}))
+        return
+    first, *rest = f"error: {failure}".splitlines()
+    more = [f"  {line}" for line in failure.remedies]
+    typer.echo("\n".join(visible(line, 2000) for line in (first, *rest, *more)), err=True)

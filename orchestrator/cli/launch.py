@@ -1,20 +1,15 @@
-"""A run's process: spawning it, serving in it, talking to it, looking at it.
-
-`orchestrator.run.serve(folder)` is the whole life of the process; `orchestrator.control.ask` reaches it, with the
-requests that `Run.answer` takes.
-"""
+"""A run's process: spawning it, serving in it, talking to it, following what it does."""
 
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import os
 import subprocess
 import sys
+import time
 import traceback
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,25 +19,13 @@ import filelock
 from orchestrator import control
 from orchestrator.cli.failures import EXIT, Failure
 from orchestrator.cli.places import STATE, live_pid
-from orchestrator.settings import Settings
+from orchestrator.cli.screen import utc_now
+from orchestrator.control import who
 from orchestrator.store import Store, Tx, reading
-from orchestrator.watch.journal import Entry, Line, follow
-from orchestrator.watch.queries import state_of
+from orchestrator.watch.journal import Entry, entries
 
-POLL_S: Final = 0.1
-ENDS: Final = frozenset({"run-ended", "run-stopped"})
+POLL_S: Final = 0.2
 OUTPUT: Final = "orchestrator.jsonl"
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-def who() -> str:
-    """Who is at the keyboard, for the journal."""
-    with contextlib.suppress(OSError, KeyError):
-        return getpass.getuser()
-    return f"uid {os.getuid()}"
 
 
 def spawn(folder: Path) -> int:
@@ -50,139 +33,104 @@ def spawn(folder: Path) -> int:
 
     Raises the `Failure` with which the process ended when it ended before that.
     """
-    if pid := live_pid(folder):
-        raise Failure(
-            "busy",
-            f"process {pid} already works on {folder.name}",
-            f"look: python -m orchestrator status {folder.name}",
-        )
     output = folder / OUTPUT
     with output.open("ab") as log:
         begins = log.tell()
         command = [sys.executable, "-m", "orchestrator", "_serve", "--json", str(folder.resolve())]
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-
-    async def ready() -> None:
-        while child.poll() is None:
-            with contextlib.suppress(control.NotRunning, TimeoutError):
-                if live_pid(folder) == child.pid:
-                    await control.ask(folder, {"do": "ping", "by": who()}, timeout_s=30)
-                    return
-            await anyio.sleep(POLL_S)
-
-    anyio.run(ready)
-    if child.poll():
-        raise _last_words(output, begins, child.returncode)
-    return child.pid
-
-
-def _last_words(output: Path, begins: int, code: int) -> Failure:
+    while child.poll() is None:
+        with contextlib.suppress(control.NotRunning, TimeoutError):
+            if live_pid(folder) == child.pid:
+                anyio.run(control.ask, folder, {"do": "ping", "by": who()}, 30)
+                break
+        time.sleep(POLL_S)
+    if not child.returncode:
+        return child.pid
     for line in reversed(output.read_bytes()[begins:].decode(errors="replace").splitlines()):
         with contextlib.suppress(ValueError, KeyError, TypeError):
             error = json.loads(line)["error"]
-            hints = (error["hint"] or "").splitlines()
-            return Failure(error["kind"] if error["kind"] in EXIT else "internal", error["message"], *hints)
-    return Failure("internal", f"the run's process ended with code {code} before it was ready", where=str(output))
+            raise Failure(error["kind"], error["message"], *(error["hint"] or "").splitlines())
+    said = f"the run's process ended with code {child.returncode} before it was ready"
+    raise Failure("internal", said, where=str(output))
 
 
 def serve(folder: Path) -> None:
     """The body of the run's process: takes the run's lock, says who it is, and serves until the run ends."""
     from orchestrator.run import serve as run  # the whole system: only the run's own process needs it
 
+    with _owned(folder):
+        pid_file = folder / "run.pid"
+        pid_file.write_text(str(os.getpid()))
+        try:
+            anyio.run(run, folder)
+        except Exception as error:
+            if getattr(error, "kind", None) not in EXIT:
+                crash = folder / "crash" / f"{utc_now():%Y%m%dT%H%M%S}-{os.getpid()}.txt"
+                crash.parent.mkdir(exist_ok=True)
+                crash.write_text(traceback.format_exc())
+            raise
+        finally:
+            pid_file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _owned(folder: Path) -> Iterator[None]:
+    """Holds the run's lock. Raises `Failure` when another process does."""
     try:
         with filelock.FileLock(folder / "run.lock", timeout=0):
-            pid_file = folder / "run.pid"
-            pid_file.write_text(str(os.getpid()))
-            try:
-                anyio.run(run, folder)
-            except Exception as error:
-                if getattr(error, "kind", None) not in EXIT:
-                    crash = folder / "crash" / f"{utc_now():%Y%m%dT%H%M%S}-{os.getpid()}.txt"
-                    crash.parent.mkdir(exist_ok=True)
-                    crash.write_text(traceback.format_exc())
-                raise
-            finally:
-                pid_file.unlink(missing_ok=True)
+            yield
     except filelock.Timeout as taken:
-        raise Failure("busy", f"another process owns {folder.name}") from taken
-
-
-def serve_command(arguments: list[str]) -> None:
-    """`_serve --json RUN_DIR`, as `spawn` calls it: a failure is one JSON line at the end of the run's own log."""
-    serve(Path(arguments[-1]))
+        look = f"look: python -m orchestrator status {folder.name}"
+        raise Failure("busy", f"another process works on {folder.name}", look) from taken
 
 
 def tell(folder: Path, do: str, **fields: Any) -> dict[str, Any]:
-    """Asks the run's process to do something. Raises `Failure` when none answers or it refuses."""
-    request = {"do": do, "by": who(), **fields}
+    """Asks the run's process to do something. Raises `Failure` when none answers, and what it refuses with."""
     try:
-        return anyio.run(control.ask, folder, request)
+        return anyio.run(control.ask, folder, {"do": do, "by": who(), **fields})
     except control.NotRunning as silent:
         raise Failure("refused", str(silent), f"go on with it: python -m orchestrator resume {folder.name}") from silent
-    except control.Refusal as refusal:
-        raise Failure(refusal.kind if refusal.kind in EXIT else "refused", str(refusal)) from refusal
 
 
-def write_offline(folder: Path, work: Callable[[Tx], None]) -> None:
-    """Writes to a run in which no process lives, as an epoch of its own under the run's lock."""
+def change(folder: Path, offline: Callable[[Tx], None], do: str, **fields: Any) -> None:
+    """Has the run's process change something; where none lives, `offline` does it in an epoch of its own."""
 
     async def write() -> None:
         store = Store(folder / STATE, utc_now)
         try:
             await store.begin_epoch()
-            await store.write(work)
+            await store.write(offline)
         finally:
             await store.close()
 
-    try:
-        with filelock.FileLock(folder / "run.lock", timeout=0):
-            anyio.run(write)
-    except filelock.Timeout as taken:
-        raise Failure("busy", f"another process owns {folder.name}") from taken
+    if live_pid(folder):
+        tell(folder, do, **fields)
+        return
+    with _owned(folder):
+        anyio.run(write)
 
 
 def reveal(folder: Path) -> None:
     """Journals, once, that the held-out results of a run have been shown."""
     with reading(folder / STATE) as db:
-        if db.execute("SELECT 1 FROM journal WHERE kind = 'revealed'").fetchone():
-            return
-    if live_pid(folder):
-        tell(folder, "reveal")
-    else:
-        write_offline(folder, lambda tx: tx.journal("revealed", by=who()))
-
-
-def change_setting(folder: Path, key: str, field: str, value: Any) -> None:
-    """Sets one of the run's settings, journalled as a changed condition; by the run's process where one lives."""
-    if live_pid(folder):
-        tell(folder, "set", key=field, value=value)
-        return
-
-    def work(tx: Tx) -> None:
-        row = tx.one("SELECT settings FROM run")
-        assert row is not None
-        old = Settings.model_validate_json(row["settings"])
-        new = old.model_copy(update={field: value})
-        tx.run("UPDATE run SET settings = ?", new.model_dump_json())
-        tx.journal("condition-changed", what=key, old=getattr(old, field), new=value, by=who())
-
-    write_offline(folder, work)
+        known = db.execute("SELECT 1 FROM journal WHERE kind = 'revealed'").fetchone()
+    if not known:
+        change(folder, lambda tx: tx.journal("revealed", by=who()), "reveal")
 
 
 def last_seq(folder: Path) -> int:
     with reading(folder / STATE) as db:
-        return int(db.execute("SELECT coalesce(max(seq), 0) AS seq FROM journal").fetchone()["seq"])
+        return int(db.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchone()[0])
 
 
-def look(folder: Path, after: int, show: Callable[[Entry, Line], None], *, until_end: bool = True) -> str:
-    """Shows what is journalled until the run's process is gone or the run has ended; returns the state it is in."""
-
-    async def watch() -> None:
-        async for entry, line in follow(folder / STATE, after, lambda: live_pid(folder) is not None):
-            show(entry, line)
-            if until_end and entry.kind in ENDS:
-                return
-
-    anyio.run(watch)
-    with reading(folder / STATE) as db:
-        return state_of(db, live_pid(folder) is not None)
+def follow(folder: Path, after: int, where: str = "1", *values: object) -> Iterator[Entry]:
+    """Entries as they are stored, until the run's process is gone and all has been told."""
+    while True:
+        last_look = live_pid(folder) is None
+        with reading(folder / STATE) as db:
+            for entry in entries(db, f"seq > ? AND ({where})", after, *values):
+                after = entry.seq
+                yield entry
+        if last_look:
+            return
+        time.sleep(POLL_S)

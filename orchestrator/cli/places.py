@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from pathlib import Path
 
 import psutil
@@ -14,8 +13,11 @@ STATE = "state.db"
 
 
 def runs_in(logs: Path) -> list[Path]:
-    """The folders of all runs, oldest first."""
+    """The folders of all runs, oldest first. Raises `Failure` when there is none."""
     found = [file.parent for file in logs.glob(f"*/{STATE}")]
+    if not found:
+        first = "start one: python -m orchestrator start DIR --agents N --model ID"
+        raise Failure("not_found", f"there is no run in {logs}", first, "elsewhere? give --logs DIR")
     return sorted(found, key=lambda folder: ((folder / STATE).stat().st_ctime_ns, folder.name))
 
 
@@ -30,31 +32,14 @@ def live_pid(folder: Path) -> int | None:
     return None
 
 
-def find(logs: Path, name: str | None) -> Path:
+def find(logs: Path, name: str | None = None) -> Path:
     """The run of that name; without one the only live run, else the newest."""
-    runs = runs_in(logs)
-    if name is not None:
-        for folder in runs:
-            if folder.name == name:
-                return folder
-        raise Failure("not_found", f"there is no run {name!r} in {logs}", *_known(runs, logs))
-    live = [folder for folder in runs if live_pid(folder)]
-    if len(live) > 1:
+    runs = {folder.name: folder for folder in runs_in(logs)}
+    if name is not None and name not in runs:
+        known = ", ".join([*runs][-8:])
+        raise Failure("not_found", f"there is no run {name!r} in {logs}", f"runs here: {known}")
+    live = [folder for folder in runs.values() if live_pid(folder)]
+    if name is None and len(live) > 1:
         names = ", ".join(folder.name for folder in live)
         raise Failure("ambiguous", f"{len(live)} runs are live: name one", names)
-    if not runs:
-        raise Failure("not_found", f"there is no run in {logs}", *_known(runs, logs))
-    return (live or runs)[-1]
-
-
-def _known(runs: list[Path], logs: Path) -> tuple[str, ...]:
-    if not runs:
-        return ("start one: python -m orchestrator start DIR --agents N --model ID", "elsewhere? give --logs DIR")
-    return ("runs here: " + ", ".join(folder.name for folder in runs[-8:]),)
-
-
-def fresh_name(logs: Path, project: str) -> str:
-    """`c-compiler-3` after c-compiler-2."""
-    pattern = re.compile(re.escape(project) + r"-(\d+)")
-    taken = [int(match[1]) for folder in logs.glob("*") if (match := pattern.fullmatch(folder.name))]
-    return f"{project}-{max(taken, default=0) + 1}"
+    return runs[name] if name is not None else (live or [*runs.values()])[-1]

@@ -20,16 +20,6 @@ from orchestrator.cli.launch import tell
 from orchestrator.cli.places import find
 
 TOKEN: Final = "ORCHESTRATOR_SEAT"
-FIRST: Final = {  # what may be given without a flag
-    "shell": ("command",),
-    "wait": ("job",),
-    "view": ("path", "lines"),
-    "tasks": ("show",),
-    "claim": ("task",),
-    "verify": ("what",),
-    "release": ("reason",),
-    "note": ("topic", "text"),
-}
 BOARD_WAIT_S: Final = 540.0  # `wait` without a job: until the board changes, but within usual limits of a shell tool
 EXAMPLE: Final = """
 example:
@@ -48,31 +38,36 @@ If your own shell cuts a long command off, it goes on: `last` waits for its answ
 """
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs one verb; 0 when it was done, 1 when the answer is a refusal or a failure."""
+def seat(arguments: Sequence[str]) -> int:
+    """Take a seat yourself, or for any program: seat RUN take.
+
+    Runs one verb; 0 when it was done, 1 when the answer is a refusal or a failure.
+    """
     asked = _parser().parse_args(arguments)
-    folder = find(asked.logs, asked.run)
-    if asked.verb == "take":
-        fields = {"role": asked.role, "seat": asked.seat, "token": asked.token}
-        return _show(tell(folder, "seat", verb="take", **fields), asked.as_json, asked.run)
-    if not asked.token:
-        raise Failure(
-            "usage", "which seat? give --token, or set ORCHESTRATOR_SEAT", f"seat {asked.run} take   gives one"
-        )
-    if asked.verb in ("last", "leave"):
-        return _show(tell(folder, "seat", verb=asked.verb, token=asked.token), asked.as_json, asked.run)
-    if asked.verb == "wait" and asked.job is None:
-        wait_s = min(asked.timeout_s or BOARD_WAIT_S, BOARD_WAIT_S)
-        return _show(tell(folder, "seat", verb="board", token=asked.token, wait_s=wait_s), asked.as_json, asked.run)
-    call = {"tool": asked.verb, "arguments": _arguments(asked), "token": asked.token}
-    return _show(tell(folder, "seat", verb="call", **call), asked.as_json, asked.run)
+    verb, fields = asked.verb, dict[str, Any]()
+    if verb == "take":
+        fields = {"role": asked.role, "seat": asked.seat}
+    elif not asked.token:
+        wrong = "which seat? give --token, or set ORCHESTRATOR_SEAT"
+        raise Failure("usage", wrong, f"seat {asked.run} take   gives one")
+    elif verb in ARGUMENTS:
+        given = _arguments(asked)
+        if verb == "wait" and "job" not in given:
+            verb, fields = "board", {"wait_s": min(asked.timeout_s or BOARD_WAIT_S, BOARD_WAIT_S)}
+        else:
+            verb, fields = "call", {"tool": verb, "arguments": given}
+    answer = tell(find(asked.logs, asked.run), "seat", verb=verb, token=asked.token, **fields)
+    if asked.as_json:
+        typer.echo(json.dumps({"schema": "seat/1", "run": asked.run, **answer}))
+    else:
+        typer.echo("\n".join(map(visible, _lines(answer, asked.run))))
+    return 1 if answer.get("failed") else 0
 
 
 def _arguments(asked: argparse.Namespace) -> dict[str, Any]:
     """What was given, and nothing else: the tool's own checks say what is missing."""
-    fields = ARGUMENTS[asked.verb].model_fields
+    fields, first = ARGUMENTS[asked.verb].model_fields, _first(asked.verb)
     given = {name: getattr(asked, name) for name in fields if getattr(asked, name) is not None}
-    first = FIRST.get(asked.verb, ())
     if asked.rest == ["-"]:
         try:
             read = json.load(sys.stdin)
@@ -81,102 +76,64 @@ def _arguments(asked: argparse.Namespace) -> dict[str, Any]:
         if not isinstance(read, dict):
             raise Failure("usage", "standard input must hold one JSON object: the tool's arguments")
         return given | read
-    if len(asked.rest) > len(first):
+    if extra := asked.rest[len(first) :]:
         takes = ", ".join(f"--{name.replace('_', '-')}" for name in fields)
-        extra = " ".join(asked.rest[len(first) :])
-        raise Failure("usage", f"{asked.verb}: {extra!r} is too much", f"quote it as one word, or use {takes}")
+        remedy = f"quote it as one word, or use {takes}"
+        raise Failure("usage", f"{asked.verb}: {' '.join(extra)!r} is too much", remedy)
     return given | dict(zip(first, asked.rest, strict=False))
 
 
-def _show(answer: dict[str, Any], as_json: bool, run: str) -> int:
-    if as_json:
-        typer.echo(json.dumps({"schema": "seat/1", "run": run, **answer}))
-    elif "prompt" in answer:
-        typer.echo(_introduction(answer, run))
-    else:
-        for line in answer.get("messages", ()):
-            typer.echo(visible(line))
-        if "text" in answer:
-            typer.echo(visible(answer["text"]))
-        if asked_to_leave := answer.get("left"):
-            typer.echo(f"{asked_to_leave} is free again")
-        if answer.get("session_over"):
-            typer.echo(
-                f"[run] This session is over: {answer['session_over']}. `take` with your token begins the next one."
-            )
-    return 1 if answer.get("failed") else 0
+def _first(tool: str) -> list[str]:
+    """The fields that may be given without a flag, in order."""
+    return [name for name, info in ARGUMENTS[tool].model_fields.items() if info.annotation in (str, int)]
 
 
-def _introduction(answer: dict[str, Any], run: str) -> str:
-    lines = [
-        f"seat     {answer['seat']} ({answer['role']}), session {answer['session']}",
-        f"token    {answer['token']}    (export {TOKEN}={answer['token']})",
-        f"tools    python -m orchestrator seat {run} TOOL …    each has --help",
-        *(f"  {name:<8} {DESCRIPTIONS[name]}" for name in answer["tools"]),
-        "",
-        answer["prompt"],
-        "",
-        answer["opening"],
-        "",
-        "Board:",
-        answer["board"],
-    ]
-    return "\n".join(visible(line) for line in lines)
+def _lines(answer: dict[str, Any], run: str) -> list[str]:
+    if "prompt" in answer:
+        return [
+            f"seat     {answer['seat']} ({answer['role']}), session {answer['session']}",
+            f"token    {answer['token']}    (export {TOKEN}={answer['token']})",
+            f"tools    python -m orchestrator seat {run} TOOL …    each has --help",
+            *(f"  {name:<8} {DESCRIPTIONS[name]}" for name in answer["tools"]),
+            *("", answer["prompt"], "", answer["opening"], "", "Board:", answer["board"]),
+        ]
+    lines = [*answer.get("messages", ()), *([answer["text"]] if "text" in answer else [])]
+    if "left" in answer:
+        lines.append(f"{answer['left']} is free again")
+    if over := answer.get("session_over"):
+        lines.append(f"[run] This session is over: {over}. `take` with your token begins the next one.")
+    return lines
 
 
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--token", default=os.environ.get(TOKEN, ""), help=f"the seat's token; or set {TOKEN}")
     common.add_argument("--json", dest="as_json", action="store_true", help="exactly one JSON object on stdout")
-    common.add_argument(
-        "--logs", type=Path, default=Path(os.environ.get("ORCHESTRATOR_LOGS", "logs")), help="folder of all runs"
-    )
+    logs = os.environ.get("ORCHESTRATOR_LOGS", "logs")
+    common.add_argument("--logs", type=Path, default=Path(logs), help="folder of all runs")
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="python -m orchestrator seat",
-        description="Take a seat of a run's team from a shell, for a person or any program.",
-        epilog=EXAMPLE,
-        formatter_class=raw,
-    )
+    about = "Take a seat of a run's team from a shell, for a person or any program."
+    prog = "python -m orchestrator seat"
+    parser = argparse.ArgumentParser(prog=prog, description=about, epilog=EXAMPLE, formatter_class=raw)
     parser.add_argument("run", metavar="RUN")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     take = verbs.add_parser("take", parents=[common], help="take a free seat, or begin the next session of yours")
     take.add_argument("--role", default="", help="builder, planner or a role of the project's own")
     take.add_argument("--seat", default="", help="a certain seat, such as agent-03")
-    verbs.add_parser(
-        "last", parents=[common], help="the answer of your newest command, waiting for it if it still runs"
-    )
-    verbs.add_parser("leave", parents=[common], help="give the seat back; your task is released and its work kept")
+    verbs.add_parser("last", parents=[common], help="your newest command's answer, waiting for it if it still runs")
+    verbs.add_parser("leave", parents=[common], help="give the seat back; your task is released, its work kept")
     for name in names("planner"):
-        _add_tool(
-            verbs.add_parser(
-                name, parents=[common], help=DESCRIPTIONS[name], description=_words(name), formatter_class=raw
-            ),
-            name,
-        )
+        words = [name, *map(str.upper, _first(name)), "  or   - for JSON on standard input"]
+        full = "\n".join([*textwrap.wrap(DESCRIPTIONS[name], 100), "", " ".join(words)])
+        tool = verbs.add_parser(name, parents=[common], help=DESCRIPTIONS[name], description=full, formatter_class=raw)
+        for field, info in ARGUMENTS[name].model_fields.items():
+            kind, how = str(info.annotation), dict[str, Any]()
+            if "bool" in kind:
+                how = {"action": "store_true", "default": None}
+            elif "list" in kind:
+                how = {"nargs": "+"}
+            elif "str" not in kind:
+                how = {"type": float if "float" in kind else int}
+            tool.add_argument(f"--{field.replace('_', '-')}", dest=field, help=info.description, **how)
+        tool.add_argument("rest", nargs="*", metavar="ARGUMENT", help=argparse.SUPPRESS)
     return parser
-
-
-def _words(name: str) -> str:
-    first = " ".join(field.upper() for field in FIRST.get(name, ()))
-    return "\n".join(
-        [
-            *textwrap.wrap(DESCRIPTIONS[name], 100),
-            "",
-            f"{name} {first}".rstrip() + "   or   - for JSON on standard input",
-        ]
-    )
-
-
-def _add_tool(parser: argparse.ArgumentParser, name: str) -> None:
-    for field, info in ARGUMENTS[name].model_fields.items():
-        flag = f"--{field.replace('_', '-')}"
-        kind = str(info.annotation)
-        if "bool" in kind:
-            parser.add_argument(flag, dest=field, action="store_true", default=None, help=info.description)
-        elif "list" in kind:
-            parser.add_argument(flag, dest=field, nargs="+", help=info.description)
-        else:
-            number = float if "float" in kind else int if "int" in kind else str
-            parser.add_argument(flag, dest=field, type=number, help=info.description)
-    parser.add_argument("rest", nargs="*", metavar="ARGUMENT", help=argparse.SUPPRESS)

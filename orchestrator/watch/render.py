@@ -1,140 +1,139 @@
-"""Results as text for people. Every word that an agent may have written has been made visible before it comes here."""
+"""Answers as text for people. Every word that an agent may have written has been made visible before it comes here."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from orchestrator.watch.cost import Cost, CostRow
-from orchestrator.watch.queries import Passing, SeatNow, Status, TaskRow, spent_words
-from orchestrator.watch.text import clock, hours, moment, money, percent, plural, span, table
-from orchestrator.watch.why import Why
+from orchestrator.watch.queries import Answer
+from orchestrator.watch.text import clock, hours, moment, money, percent, plural, span, table, when
 
-UP = {"running": "running", "paused": "paused", "draining": "draining"}
-
-
-def status(result: Status) -> str:
-    if result.state == "dead":
-        return _dead(result)
-    health = "healthy" if result.healthy else "NOT HEALTHY"
-    if result.state in UP:
-        head = f"{result.state} {hours(result.elapsed_s)}, as of {clock(result.as_of)}"
-    else:
-        head = f"{result.state} after {hours(result.elapsed_s)}" + (f": {result.reason}" if result.reason else "")
-    lines = [f"{result.run}   {head}".ljust(88) + health]
-    lines.append("  progress   " + (_suites(result.suites) or "nothing has been judged yet"))
-    if result.heldout is not None:
-        lines.append("  held out   " + (_suites(result.heldout) or "nothing has been judged yet"))
-    lines += ["  money      " + spent_words(result), "  team       " + _team(result.seats)]
-    lines.append("  queue      " + _queue(result))
-    if result.attention:
-        lines.append("  look at    " + " · ".join(one.text for one in result.attention))
-    return "\n".join(lines)
+WAITING = {"queued": "queued", "parked": "parked", "staged": "staged", "judging": "being judged"}
+TEAM = {"works": ("works", "work", ""), "waits": ("waits", "wait", " for "), "idle": ("idle", "idle", ": ")}
+"""For each state of a seat: how one does it, how many do it, and what comes before the reason."""
 
 
-def _dead(result: Status) -> str:
-    queue, spending = result.queue, result.spending
-    waiting = plural(queue.queued + queue.parked + queue.staged + queue.judging, "change")
-    kept = f"{queue.landed} landed, {waiting} in the queue, {plural(result.sessions_live, 'session')} in mid-turn"
-    if spending.metered:
-        kept += f", {money(spending.spent_usd)} settled"
-    if spending.reserved:
-        kept += f", {money(spending.reserved_usd)} reserved for {plural(spending.reserved, 'request')} in flight"
-    first = f"{result.run}   NOT RUNNING since {clock(result.as_of)}: its process is gone and nobody asked it to stop"
-    return f"{first}\n  kept       {kept}\n  next       python -m orchestrator resume {result.run}"
+def lines(head: str, labelled: Answer) -> str:
+    """A first line, and under it each fact behind its label; further lines of a fact stand below the first."""
+    body = []
+    for label, said in labelled.items():
+        first, *rest = [said] if isinstance(said, str) else said
+        body += [f"  {label:<10} {first}", *(f"  {'':<10} {line}" for line in rest)]
+    return "\n".join([head, *body])
 
 
-def _suites(suites: dict[str, Passing]) -> str:
-    return " · ".join(f"{name} {share(suite)}" for name, suite in suites.items())
+def status(result: Answer) -> str:
+    queue, run = Counter[str](result["queue"]), result["run"]
+    if result["state"] == "dead":
+        waiting = plural(sum(queue[state] for state in WAITING), "change")
+        live = plural(result["sessions_live"], "session")
+        kept = f"{queue['landed']} landed, {waiting} in the queue, {live} in mid-turn"
+        if result["spent_usd"] is not None:
+            kept += f", {money(result['spent_usd'])} settled, {money(result['reserved_usd'])} reserved for "
+            kept += f"{plural(result['reserved'], 'request')} in flight"
+        gone = f"NOT RUNNING since {clock(result['as_of'])}: its process is gone and nobody asked it to stop"
+        return lines(f"{run}   {gone}", {"kept": kept, "next": f"python -m orchestrator resume {run}"})
+    state, took = result["state"], hours(result["elapsed_s"])
+    over = state in ("ended", "stopped")
+    doing = f"after {took}: {result['reason']}" if over else f"{took}, as of {clock(result['as_of'])}"
+    head = f"{run}   {state} {doing}".ljust(88) + ("healthy" if result["healthy"] else "NOT HEALTHY")
+    waits = [f"{queue[state]} {word}" for state, word in WAITING.items() if queue[state]]
+    if queue["judging"]:
+        waits[-1] += f" for {span((when(result['as_of']) - when(result['judging_since'])).total_seconds())}"
+    ended = ", ".join(f"{queue[state]} {state}" for state in ("landed", "bounced", "withdrawn"))
+    facts = {
+        "progress": suites(result["suites"]),
+        "held out": suites(result["heldout"]) if result["heldout"] is not None else "",
+        "money": spent(result),
+        "team": _team(result["seats"]),
+        "queue": f"{', '.join(waits) or 'empty'} · {ended}",
+        "look at": " · ".join(one["text"] for one in result["attention"]),
+    }
+    return lines(head, {label: text for label, text in facts.items() if text})
 
 
-def share(suite: Passing) -> str:
-    delta = f", {suite.delta_1h:+d} in the last hour" if suite.delta_1h else ""
-    return f"{suite.passed}/{suite.total} ({percent(suite.passed, suite.total)}{delta})"
+def suites(counts: Answer) -> str:
+    """`torture 2325/3843 (60.5 %, +141 in the last hour) · unit 212/212 (100.0 %)`."""
+    return " · ".join(f"{name} {share(suite)}" for name, suite in counts.items()) or "nothing has been judged yet"
 
 
-def _team(seats: tuple[SeatNow, ...]) -> str:
+def share(suite: Answer) -> str:
+    delta = f", {suite['delta_1h']:+d} in the last hour" if suite.get("delta_1h") else ""
+    return f"{suite['passed']}/{suite['total']} ({percent(suite['passed'], suite['total'])}{delta})"
+
+
+def spent(result: Answer) -> str:
+    """`$641.20 of $2,000.00, $74.00 in the last hour`, or that nothing is metered."""
+    words = "unmetered"
+    if result["spent_usd"] is not None:
+        limit = f" of {money(result['budget_usd'])}" if result["budget_usd"] else ""
+        words = f"{money(result['spent_usd'])}{limit}, {money(result['burn_usd_h'])} in the last hour"
+    if result["in_doubt"]:
+        words += f" · {money(result['in_doubt_usd'])} of it in doubt"
+    return words + (f" · {plural(result['unpriced'], 'request')} of unknown price" if result["unpriced"] else "")
+
+
+def _team(seats: list[Answer]) -> str:
     """How many work, who waits for what, and why the others are idle."""
-    groups = Counter(
-        (seat.state, f" for {seat.why}" if seat.state == "waits" else f": {seat.why}" if seat.state == "idle" else "")
-        for seat in seats
-    )
-    order = {"works": 0, "waits": 1, "idle": 2}
-    words = {"works": "work", "waits": "wait", "idle": "idle"}
-    shown = [
-        f"{count} {state if count == 1 else words[state]}{why}"
-        for (state, why), count in sorted(groups.items(), key=lambda item: (order[item[0][0]], -item[1], item[0][1]))
-    ]
-    more = f" · {len(shown) - 5} other reasons" if len(shown) > 5 else ""
-    return " · ".join(shown[:5]) + more if shown else "no seat has begun yet"
+    groups = Counter((list(TEAM).index(seat["state"]), seat["state"], seat["why"]) for seat in seats)
+    shown = []
+    for (_, state, why), count in sorted(groups.items(), key=lambda group: (group[0][0], -group[1], group[0][2])):
+        one, many, before = TEAM[state]
+        shown.append(f"{count} {one if count == 1 else many}" + (before + why if why else ""))
+    more = [f"{len(shown) - 5} other reasons"] if len(shown) > 5 else []
+    return " · ".join(shown[:5] + more) or "no seat has begun"
 
 
-def _queue(result: Status) -> str:
-    queue = result.queue
-    states = (
-        ("queued", queue.queued),
-        ("parked", queue.parked),
-        ("staged", queue.staged),
-        ("being judged", queue.judging),
-    )
-    live = [f"{count} {name}" for name, count in states if count]
-    if queue.judging_since:
-        live[-1] += f" for {span((result.as_of - queue.judging_since).total_seconds())}"
-    return f"{', '.join(live) or 'empty'} · {queue.landed} landed, {queue.bounced} bounced, {queue.withdrawn} withdrawn"
+def why(result: Answer) -> str:
+    head = f"{result['id']} {result['outcome']}" + (f": {result['reason']}" if result["reason"] else "")
+    return lines(head, {label: said for label, said in (result["facts"] | {"next": result["next"]}).items() if said})
 
 
-def why(result: Why) -> str:
-    reason = f": {result.reason}" if result.reason else ""
-    lines = [f"{result.id} {result.outcome}{reason}"]
-    for fact in result.facts:
-        first, *rest = fact.lines or ("none",)
-        lines += [f"  {fact.label:<10} {first}", *(f"  {'':<10} {line}" for line in rest)]
-    return "\n".join(lines + ([f"  {'next':<10} {result.next}"] if result.next else []))
+def tasks(found: list[Answer]) -> str:
+    rows = [[row["id"], row["state"], row["title"], plural(row["cases"], "case"), _tried(row)] for row in found]
+    return "\n".join(table(rows, left=5))
 
 
-def tasks(rows: list[TaskRow]) -> str:
-    def tried(row: TaskRow) -> str:
-        marks = [f"{row.seat} since {clock(row.since)}"] if row.since else []
-        marks += [
-            f"{word} {count} times" for word, count in (("bounced", row.bounces), ("given back", row.releases)) if count
-        ]
-        marks += [f"after {', '.join(row.after)}"] if row.after and row.state == "ready" else []
-        return ", ".join(marks) or row.reason
-
-    return "\n".join(
-        table([[row.id, row.state, row.title, plural(row.cases, "case"), tried(row)] for row in rows], left=5)
-    )
+def _tried(row: Answer) -> str:
+    if row["state"] not in ("ready", "claimed"):
+        return str(row["reason"])
+    marks = [f"{row['session']} since {clock(row['since'])}"] if row["since"] else []
+    marks += [f"after {row['after']}"] if row["after"] and not row["since"] else []
+    counts = (("bounced", row["bounces"]), ("given back", row["releases"]))
+    return ", ".join([*marks, *(f"{word} {plural(count, 'time')}" for word, count in counts if count)])
 
 
-def runs(rows: list[Status]) -> str:
-    table_rows = [["run", "state", "began", "took", "seats", "passing", "landed", "bounced", "cost"]]
-    for row in rows:
-        cost = "unmetered" if row.spent_usd is None else money(row.spent_usd)
-        passed, total = (sum(getattr(one, name) for one in row.suites.values()) for name in ("passed", "total"))
-        counts = [str(row.agents), f"{passed}/{total}", str(row.queue.landed), str(row.queue.bounced)]
-        table_rows.append([row.run, row.state, moment(row.since)[:16], hours(row.elapsed_s), *counts, cost])
-    return "\n".join(table(table_rows, left=3))
+def runs(found: list[Answer]) -> str:
+    lines = [["run", "state", "began", "took", "seats", "passing", "landed", "bounced", "cost"]]
+    for one in found:
+        passed, total = (sum(suite[key] for suite in one["suites"].values()) for key in ("passed", "total"))
+        ended = [str(one["queue"].get(state, 0)) for state in ("landed", "bounced")]
+        began, took = moment(one["since"])[:16], hours(one["elapsed_s"])
+        cost = "unmetered" if one["spent_usd"] is None else money(one["spent_usd"])
+        lines.append([one["run"], one["state"], began, took, str(one["agents"]), f"{passed}/{total}", *ended, cost])
+    return "\n".join(table(lines, left=3))
 
 
-def cost(result: Cost) -> str:
-    head = [result.by, "USD", "share", "requests", "landed", "per landed", "cache hit"]
-    lines = table([head, *map(_cost_row, result.rows), _cost_row(result.total)])
-    waste, doubt, core = result.waste, result.in_doubt, result.core_hours
-    if result.metered:
-        lines.append(f"of which   only bounced {money(waste.bounced_usd)} · landed nothing {money(waste.given_up_usd)}")
-        cut = plural(doubt.requests, "request")
-        lines.append(f"in doubt   {cut} cut in flight, counted at their reservation: {money(doubt.reserved_usd)}")
-    else:
-        lines.append("unmetered  no request of this run has a price")
-    if result.unpriced:
-        lines.append(f"unknown    {plural(result.unpriced, 'request')} without a price: not in the sums above")
-    seats = f"{core['seats']:.1f} h of seats' commands"
-    return "\n".join([*lines, f"machine    {core['gate']:.1f} core-hours of gate, {seats} (no rate set)"])
+def cost(result: Answer) -> str:
+    head = [result["by"], "USD", "share", "requests", "landed", "per landed", "cache hit"]
+    body = []
+    for row in (*result["rows"], result["total"]):
+        usd = [money(row[key]) if row[key] is not None else "" for key in ("spent_usd", "per_landed_usd")]
+        shares = [percent(row[key], 1) if row[key] is not None else "" for key in ("share", "cache_hit")]
+        body.append([row["key"], usd[0], shares[0], str(row["requests"]), str(row["landed"] or ""), usd[1], shares[1]])
+    waste, doubt, core = result["waste"], result["in_doubt"], result["core_hours"]
+    cut = f"{plural(doubt['requests'], 'request')} cut in flight, counted at their reservation"
+    facts: Answer = {
+        "of which": f"only bounced {money(waste['bounced_usd'])} · landed nothing {money(waste['given_up_usd'])}",
+        "in doubt": f"{cut}: {money(doubt['reserved_usd'])}",
+    }
+    if result["total"]["spent_usd"] is None:
+        facts = {"unmetered": "no request of this run has a price"}
+    if result["unpriced"]:
+        facts["unknown"] = f"{plural(result['unpriced'], 'request')} without a price: not in the sums above"
+    facts["machine"] = f"{core['gate']:.1f} core-hours of gate, {core['seats']:.1f} h of seats' commands (no rate set)"
+    return "\n".join([*table([head, *body]), *(f"{label:<10} {text}" for label, text in facts.items())])
 
 
-def _cost_row(one: CostRow) -> list[str]:
-    def shown(value: float | None) -> str:
-        return "" if value is None else percent(value, 1)
-
-    usd = "-" if one.spent_usd is None else money(one.spent_usd)
-    each = "" if one.per_landed_usd is None else money(one.per_landed_usd)
-    return [one.key, usd, shown(one.share), str(one.requests), str(one.landed or ""), each, shown(one.cache_hit)]
+def report(result: Answer) -> str:
+    facts = {"picture": result["picture"], "shown": suites(result["suites"]), "held out": suites(result["heldout"])}
+    return lines(f"{result['file']}, one file", facts)

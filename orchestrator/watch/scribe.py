@@ -2,7 +2,6 @@
 
 progress.log  gate.log  agents/agent-07.log    lines of the journal, as `logs` prints them
 cost.csv                                       one line a request, once it is settled or in doubt
-scribe.json                                    how far they are, written last: what a crash left beyond it is cut off
 """
 
 from __future__ import annotations
@@ -10,31 +9,41 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import re
 import sqlite3
-from collections import Counter
-from datetime import UTC
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import anyio
 import anyio.to_thread
 
 from orchestrator.store import reading
-from orchestrator.watch.journal import GATE, Line, Narrator, entries, spoken
-from orchestrator.watch.text import decimal
+from orchestrator.watch.journal import GATE, NEWS, Entry, entries, spoken
 
-COLUMNS: Final = "at session turn task model state usd input output cache_read cache_write_5m cache_write_1h reasoning"
 INTERVAL_S: Final = 1.0
+TOKENS: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning")
+_REQUESTS: Final = f"""
+    SELECT id, at, session, turn, task, coalesce(nullif(resolved, ''), model) AS model, state,
+        CASE WHEN state = 'free' THEN '0' WHEN micro IS NULL THEN 'unknown'
+            ELSE printf('%d.%06d', micro / 1000000, micro % 1000000) END AS usd,
+        {", ".join(f"coalesce(nullif(usage, '') ->> '{kind}', 0) AS {kind}" for kind in TOKENS)}
+    FROM (SELECT *, iif(state = 'in-doubt', reserved, cost) AS micro FROM attempt)
+    WHERE id > ? OR id IN (SELECT value FROM json_each(?)) ORDER BY id"""
 
 
 class Scribe:
-    """Writes one run's log files. `catch_up` may be called at any time, from one place at a time; `keep` repeats it."""
+    """Writes one run's log files. `catch_up` may be called at any time, from one place at a time; `keep` repeats it.
+
+    What an earlier process wrote stays where it is what the state says, and is written anew where it is not.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._mark = folder / "scribe.json"
+        self._seq = 0
+        self._request = 0
+        self._in_flight: list[int] = []
+        self._begun: set[str] = set()
 
     async def keep(self) -> None:
         """Follows the run until cancelled. Call `catch_up` once more after the last event."""
@@ -43,74 +52,46 @@ class Scribe:
             await anyio.sleep(INTERVAL_S)
 
     def catch_up(self) -> None:
-        """Appends what has happened since the last call, also since one of an earlier process."""
-        mark = self._resume()
-        texts: dict[str, list[str]] = {}
+        """Writes what has happened since the last call; at the first, all that has ever happened."""
+        texts: dict[str, str] = defaultdict(str)
         with reading(self._folder / "state.db") as db:
-            found = entries(db, after=mark["seq"])
-            mark["seq"] = found[-1].seq if found else mark["seq"]
-            for _, line in Narrator(db).tell(found):
-                for name in _files(line):
-                    stamp = f"{line.at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
-                    texts.setdefault(name, []).append(spoken(line, stamp, with_seat=not name.startswith("agents/")))
-            if rows := _requests(db, mark):
-                head = [] if "cost.csv" in mark["sizes"] else [COLUMNS.replace(" ", ",")]
-                texts["cost.csv"] = head + rows
-        for name, lines in texts.items():
-            mark["sizes"][name] = _append(self._folder / name, lines)
-        if texts:
-            new = self._mark.with_suffix(".new")
-            new.write_text(json.dumps(mark))
-            new.replace(self._mark)
+            for entry in (found := entries(db, "seq > ?", self._seq)):
+                for name in _files(entry):
+                    stamp = f"{entry.at[:10]} {entry.at[11:19]}Z"
+                    texts[name] += spoken(entry, stamp, with_seat=not name.startswith("agents/")) + "\n"
+            self._seq = found[-1].seq if found else self._seq
+            texts["cost.csv"] = self._requests(db)
+        for name, text in texts.items():
+            self._write(name, text)
 
-    def _resume(self) -> dict[str, Any]:
-        """How far the files are. Files that are shorter than they should be are all made again."""
-        empty: dict[str, Any] = {"seq": 0, "attempt": 0, "open": [], "sizes": {}}
-        try:
-            mark: dict[str, Any] = json.loads(self._mark.read_text())
-        except (OSError, ValueError):
-            mark = empty
-        files = [self._folder / name for name in ("progress.log", "gate.log", "cost.csv")]
-        files += (self._folder / "agents").glob("agent-*.log")
-        sizes = {str(file.relative_to(self._folder)): file.stat().st_size for file in files if file.exists()}
-        if any(sizes.get(name, -1) < size for name, size in mark["sizes"].items()):
-            mark = empty
-        for name, size in sizes.items():
-            if size > mark["sizes"].get(name, 0):
-                os.truncate(self._folder / name, mark["sizes"].get(name, 0))
-        return mark
+    def _requests(self, db: sqlite3.Connection) -> str:
+        """New requests that have come to their end. Those still in flight are kept in mind for the next time."""
+        found = db.execute(_REQUESTS, (self._request, json.dumps(self._in_flight)))
+        rows = found.fetchall()
+        self._in_flight = [row["id"] for row in rows if row["state"] == "reserved"]
+        self._request = max([self._request, *(row["id"] for row in rows)])
+        out = io.StringIO()
+        table = csv.writer(out, lineterminator="\n")
+        if "cost.csv" not in self._begun:
+            table.writerow(name for name, *_ in found.description[1:])
+        table.writerows(row[1:] for row in rows if row["state"] != "reserved")
+        return out.getvalue()
 
-
-def _files(line: Line) -> list[str]:
-    names = [name for name, wanted in (("progress.log", line.news), ("gate.log", line.kind in GATE)) if wanted]
-    return names + ([f"agents/{line.seat}.log"] if re.fullmatch(r"agent-\d+", line.seat) else [])
+    def _write(self, name: str, text: str) -> None:
+        file, mode = self._folder / name, "a"
+        file.parent.mkdir(exist_ok=True)
+        if name not in self._begun and file.exists():
+            old = file.read_text(encoding="utf-8", errors="replace")
+            mode, text = ("a", text.removeprefix(old)) if text.startswith(old) else ("w", text)
+        self._begun.add(name)
+        with file.open(mode, encoding="utf-8") as log:
+            log.write(text)
 
 
-def _append(file: Path, lines: list[str]) -> int:
-    file.parent.mkdir(exist_ok=True)
-    with file.open("a", encoding="utf-8") as out:
-        out.write("\n".join(lines) + "\n")
-    return file.stat().st_size
-
-
-def _requests(db: sqlite3.Connection, mark: dict[str, Any]) -> list[str]:
-    """New requests that have come to their end. Those still in flight are kept in mind for the next time."""
-    flying = mark["open"]
-    sql = f"SELECT * FROM attempt WHERE id > ? OR id IN ({', '.join('?' * len(flying))}) ORDER BY id"
-    lines, mark["open"] = [], []
-    for row in db.execute(sql, (mark["attempt"], *flying)):
-        mark["attempt"] = max(mark["attempt"], row["id"])
-        if row["state"] == "reserved":
-            mark["open"].append(row["id"])
-            continue
-        usage = Counter(json.loads(row["usage"])) if row["usage"] else Counter[str]()
-        micro = row["reserved"] if row["state"] == "in-doubt" else row["cost"]
-        usd = "0" if row["state"] == "free" else "unknown" if micro is None else decimal(micro)
-        line = io.StringIO()
-        named = [row[name] for name in ("at", "session", "turn", "task")]
-        counted = [usage[kind] for kind in COLUMNS.split()[7:]]
-        csv.writer(line, lineterminator="").writerow(
-            [*named, row["resolved"] or row["model"], row["state"], usd, *counted]
-        )
-        lines.append(line.getvalue())
-    return lines
+def _files(entry: Entry) -> Iterator[str]:
+    if entry.kind in NEWS:
+        yield "progress.log"
+    if entry.kind in GATE:
+        yield "gate.log"
+    if entry.seat:
+        yield f"agents/{entry.seat}.log"

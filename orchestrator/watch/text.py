@@ -1,26 +1,19 @@
-"""How values read on a line: hostile text made visible, money, spans of time, shares."""
+"""How values read on a line: hostile text made visible, money, times, shares, tables."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from decimal import Decimal
 
-_SHORT: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\x1b": "\\e"}
-_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})  # controls, formats (bidi, zero width), line breaks
+from agents import visible as terminal
 
 
 def visible(text: object, limit: int = 400) -> str:
     """One line that a terminal shows and never obeys: what would act on it is spelled out, what is too long is cut."""
     raw = str(text)
     cut = raw if len(raw) <= limit else raw[: limit - 1] + "…"
-    return "".join(_spelled(mark) if unicodedata.category(mark) in _HIDDEN else mark for mark in cut)
-
-
-def _spelled(mark: str) -> str:
-    code = ord(mark)
-    return _SHORT.get(mark) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+    return terminal.visible(cut).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def money(micro: int | None) -> str:
@@ -29,9 +22,8 @@ def money(micro: int | None) -> str:
 
 def decimal(micro: int) -> str:
     """Micro-dollars as a decimal string, without losing any."""
-    sign, whole = "-" if micro < 0 else "", abs(micro)
-    cents = f"{whole // 1_000_000}.{whole % 1_000_000:06d}"
-    return sign + cents.rstrip("0").ljust(cents.index(".") + 3, "0")
+    whole, _, cents = f"{Decimal(micro).scaleb(-6):f}".partition(".")
+    return f"{whole}.{cents.rstrip('0'):0<2}"
 
 
 def percent(part: float, whole: float) -> str:
@@ -40,8 +32,7 @@ def percent(part: float, whole: float) -> str:
 
 def hours(seconds: float) -> str:
     """Hours and minutes, `08:31`."""
-    minutes = int(max(seconds, 0) // 60)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}"
+    return f"{int(seconds // 3600):02d}:{int(seconds // 60 % 60):02d}"
 
 
 def span(seconds: float) -> str:
@@ -51,13 +42,19 @@ def span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def clock(at: datetime) -> str:
-    """Local time of day."""
-    return at.astimezone().strftime("%H:%M:%S")
+def when(at: str) -> datetime:
+    """A stored time."""
+    return datetime.fromisoformat(at)
 
 
-def moment(at: datetime) -> str:
-    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def clock(at: str) -> str:
+    """A stored time as the local time of day."""
+    return moment(at)[11:]
+
+
+def moment(at: str) -> str:
+    """A stored time as local date and time."""
+    return when(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def some(names: Sequence[object], shown: int = 3) -> str:
@@ -67,16 +64,12 @@ def some(names: Sequence[object], shown: int = 3) -> str:
 
 
 def plural(count: int, word: str) -> str:
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+    return f"{count:,} {word}" + "s" * (count != 1)
 
 
 def table(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
     """Rows as aligned columns; the first `left` columns are left-aligned, the others right-aligned."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = "<" * left + ">" * (len(widths) - left)
+    shown = ((f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)) for row in rows)
+    return ["  ".join(cells).rstrip() for cells in shown]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,8 @@ def test_why_names_where_a_lost_case_still_passes(say: Type, shared: Path) -> No
         ("logs --since soon", 2, "usage"),
         ("set budget=lots", 2, "usage"),
         ("set colour=red", 2, "usage"),
+        ("project", 2, "usage"),
+        ("project look x", 2, "usage"),
         ("why", 2, "usage"),
         ("status nope", 4, "not_found"),
         ("why C99", 4, "not_found"),
@@ -195,7 +199,7 @@ def test_no_command_shows_a_control_character_or_a_direction_mark(say: Type, sha
     for command in ("status", "tasks", "why T4", "why C4", "logs", "logs agent-01", "why agent-01/1", "cost --by task"):
         shown = say(*command.split(), logs=shared).out
         assert not {mark for mark in shown if mark != "\n" and (ord(mark) < 32 or mark in "\x7f\x9b\u202e")}, command
-    assert "\\e[2J" in say("tasks", logs=shared).out
+    assert "\\x1b[2J" in say("tasks", logs=shared).out
 
 
 def test_heldout_results_are_nowhere_until_they_are_revealed(say: Type, tmp_path: Path) -> None:
@@ -207,7 +211,7 @@ def test_heldout_results_are_nowhere_until_they_are_revealed(say: Type, tmp_path
     assert "6/10" in say("status", "--reveal", logs=tmp_path).out
     say("status", "--reveal", logs=tmp_path)
     with reading(folder / "state.db") as db:
-        assert len(entries(db, kinds=["revealed"])) == 1
+        assert len(entries(db, "kind = 'revealed'")) == 1
 
 
 def test_a_run_left_out_is_the_only_live_one_else_the_newest(say: Type, tmp_path: Path) -> None:
@@ -239,7 +243,7 @@ class Ear:
         self.heard.append(request)
         if request["do"] == "say" and request["to"] == "agent-09":
             raise control.Refusal("there is no agent-09", "not_found")
-        return {"task": "T14"}
+        return {}
 
 
 @contextmanager
@@ -271,18 +275,13 @@ def test_steering_a_live_run_asks_its_process_once_and_says_who(say: Type, tmp_p
     with listening(folder) as ear:
         assert say("pause", "--now", logs=tmp_path).code == 0
         assert say("say", "agent-02", "prefer aarch64", logs=tmp_path).code == 0
-        assert say("set", "budget=25.5", "hours=3", logs=tmp_path).code == 0
-        assert say("tasks", "add", "wide bit-fields", "--case", "torture/*", logs=tmp_path).out.count("T14") == 1
-        assert say("tasks", "drop", "T3", "--reason", "twice", logs=tmp_path).code == 0
+        assert say("set", "budget=25.5", logs=tmp_path).code == 0
         assert say("resume", logs=tmp_path).code == 0
         assert say("say", "agent-09", "hello", logs=tmp_path).code == 4
     assert [(one["do"], one.get("key"), one.get("value")) for one in ear.heard] == [
         ("pause", None, None),
         ("say", None, None),
         ("set", "budget", 25_500_000),
-        ("set", "hours", 3.0),
-        ("task-add", None, None),
-        ("task-drop", None, None),
         ("resume", None, None),
         ("say", None, None),
     ]
@@ -292,7 +291,7 @@ def test_steering_a_live_run_asks_its_process_once_and_says_who(say: Type, tmp_p
 def test_a_dry_run_changes_nothing(say: Type, tmp_path: Path) -> None:
     folder = make_run(tmp_path, ended=False)
     with listening(folder) as ear:
-        for command in ("pause", "stop", "resume", "say hello", "set budget=9", "tasks add x", "tasks drop T1"):
+        for command in ("pause", "stop", "resume", "say hello", "set budget=9"):
             answer = say(*command.split(), "--dry-run", logs=tmp_path)
             assert (answer.code, "would" in answer.out) == (0, True), command
     assert ear.heard == []
@@ -303,8 +302,35 @@ def test_a_stopped_run_takes_a_new_budget_as_a_changed_condition(say: Type, tmp_
     assert say("set", "c-compiler-2", "budget=30", logs=tmp_path).code == 0
     assert say("status", "--json", logs=tmp_path).json["budget_usd"] == "30.00"
     with reading(folder / "state.db") as db:
-        (event,) = entries(db, kinds=["condition-changed"])
+        (event,) = entries(db, "kind = 'condition-changed'")
     assert (event.data["what"], event.data["old"], event.data["new"]) == ("budget", 20_000_000, 30_000_000)
+
+
+@pytest.mark.parametrize("by", ["role", "seat", "task", "model", "day"])
+def test_whatever_the_rows_of_cost_are_they_add_up_to_the_total(by: str, say: Type, shared: Path) -> None:
+    answer = say("cost", "c-compiler-2", "--by", by, "--json", logs=shared).json
+    rows, total = answer["rows"], answer["total"]
+    assert sum(Decimal(row["spent_usd"] or 0) for row in rows) == Decimal(total["spent_usd"])
+    assert (sum(row["requests"] for row in rows), sum(row["landed"] for row in rows)) == (total["requests"], 10)
+
+
+def test_a_run_that_never_began_can_be_looked_at(say: Type, tmp_path: Path) -> None:
+    folder = make_run(tmp_path, ended=False)
+    with sqlite3.connect(folder / "state.db") as db:
+        db.execute("PRAGMA foreign_keys = OFF")
+        for table in ("journal", "landing", "scorecard", "change", "attempt", "account", "claim", "session", "task"):
+            db.execute(f"DELETE FROM {table}")
+    assert say("status", logs=tmp_path).code == 1
+    for command in ("runs", "tasks", "cost", "logs", "report"):
+        answer = say(*command.split(), logs=tmp_path)
+        assert answer.code == 0, answer.err
+
+
+def test_help_says_in_one_line_what_each_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
+    assert "serve " not in shown
 
 
 def test_a_look_loads_no_vendor_and_no_docker(shared: Path) -> None:
@@ -318,7 +344,6 @@ def test_a_look_loads_no_vendor_and_no_docker(shared: Path) -> None:
 
 
 def test_every_command_explains_itself_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    pages = [[name] for name in COMMANDS if name not in ("project", "seat")]
-    for page in [*pages, ["project", "lock"], ["project", "check"], ["tasks", "add"], ["tasks", "drop"]]:
-        assert main([*page, "--help"]) == 0
-        assert f"Example: python -m orchestrator {' '.join(page)}" in " ".join(capsys.readouterr().out.split()), page
+    for name in COMMANDS.keys() - {"seat"}:
+        assert main([*name.split(), "--help"]) == 0
+        assert f"Example: python -m orchestrator {name}" in " ".join(capsys.readouterr().out.split()), name

@@ -11,12 +11,9 @@ from xml.etree import ElementTree
 import pytest
 
 from orchestrator.cli.app import main
-from orchestrator.project.project import Milestone, Need
 from orchestrator.store import reading
-from orchestrator.watch.credit import credit
 from orchestrator.watch.journal import entries
-from tests.orchestrator.made_run import card, heldout, make_run
-from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
+from tests.orchestrator.made_run import make_run
 
 
 class Page(HTMLParser):
@@ -68,47 +65,32 @@ def test_shows_hostile_titles_as_text(logs: Path, capsys: pytest.CaptureFixture[
     assert any("<script>alert(1)</script>" in text for text in page.text)
 
 
-def test_tells_credit_from_heldout_cases_gap_and_attempts(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tells_shown_and_heldout_results_side_by_side(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = report(logs, capsys)
-    assert made["credit"] == pytest.approx(80 * 0.6 / 0.9 + 20)
-    assert made["interventions"] == 1
-    assert made["attempts"] == 2
-    (gap,) = made["gaps"]
-    assert (gap["shown"]["passed"], gap["heldout"]["passed"]) == (36, 6)
+    assert (made["suites"]["torture"]["passed"], made["heldout"]["torture"]["passed"]) == (36, 6)
+    page = Page()
+    page.feed((logs / "c-compiler-2" / "report" / "index.html").read_text())
+    row = page.text.index("torture")
+    assert [text[:5] for text in page.text[row : row + 3]] == ["tortu", "36/40", "6/10 "]
+
+
+def test_tells_what_people_did_to_the_run(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report(logs, capsys)
+    raw = (logs / "c-compiler-2" / "report" / "index.html").read_text()
+    assert "to agent-02, by ada: prefer aarch64" in raw
+    assert "held-out results, by " in raw
 
 
 def test_revealing_is_journalled_once(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report(logs, capsys)
     report(logs, capsys)
     with reading(logs / "c-compiler-2" / "state.db") as db:
-        assert len(entries(db, kinds=["revealed"])) == 1
+        assert len(entries(db, "kind = 'revealed'")) == 1
 
 
 def test_the_picture_is_well_formed_and_draws_shown_and_heldout(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report(logs, capsys)
     picture = ElementTree.parse(logs / "c-compiler-2" / "report" / "curves.svg")
     words = [node.text or "" for node in picture.iter("{http://www.w3.org/2000/svg}text")]
-    assert "torture 90 %" in words
-    assert "torture held out 60 %" in words
-
-
-def test_a_milestone_is_as_far_as_its_least_advanced_need() -> None:
-    milestone = Milestone("both", 10, (Need("torture", "share", 1.0), Need("unit", "share", 0.5)))
-    (earned,) = credit([milestone], card(20, "t", units=4), None)
-    assert (earned.credit, earned.heldout) == (5.0, False)
-
-
-def test_heldout_cases_decide_where_there_are_any() -> None:
-    milestone = Milestone("compiles", 10, (Need("torture", "share", 1.0),))
-    (earned,) = credit([milestone], card(40, "t"), heldout(5, "t"))
-    assert (earned.credit, earned.heldout) == (5.0, True)
-
-
-@pytest.mark.parametrize(("kind", "value", "expected"), [("<=", 2.0, 0.5), ("<=", 8.0, 1.0), (">=", 8.0, 0.5)])
-def test_a_measured_suite_counts_by_its_geometric_mean(kind: str, value: float, expected: float) -> None:
-    verdicts = {
-        name: Verdict(name, Outcome.PASS, value=number) for name, number in (("speed/a", 2.0), ("speed/b", 8.0))
-    }
-    shown = Scorecard("t", "full", Build(True, 1.0), verdicts)
-    (earned,) = credit([Milestone("fast", 1, (Need("speed", kind, value),))], shown, None)
-    assert earned.credit == pytest.approx(expected)
+    assert "torture 90" in words
+    assert "torture held out 60" in words

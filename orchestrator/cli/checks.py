@@ -1,0 +1,93 @@
+"""`doctor`, `project lock`, `project check`: is this machine ready, and does a project's judge judge?"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import typer
+
+from orchestrator import doctor as machine
+from orchestrator.cli.screen import Screen
+from orchestrator.project import check as proof
+from orchestrator.project import lock as locking
+from orchestrator.watch.text import table
+from sandbox.engines import choose
+from sandbox.home import state_home
+
+Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.", show_default=False)]
+Sandbox = Annotated[str | None, typer.Option(help="docker, bubblewrap or local (no isolation).")]
+Quick = Annotated[bool, typer.Option("--quick", help="A sample of the cases, one round.")]
+
+
+def doctor(screen: Screen) -> int:
+    """Is this machine ready: engine, git, cores, memory, disk, keys, prices? Exit 3 if a run could not start.
+
+    Example: python -m orchestrator doctor
+    """
+    report = machine.examine(state_home())
+    marks = {machine.Level.OK: "ok", machine.Level.WARN: "less", machine.Level.MISSING: "MISSING"}
+    rows = [[line.name, marks[line.level], line.text, line.remedy] for line in report.lines]
+    end = "ready" if report.ready else "NOT READY: see what is MISSING"
+    screen.give("doctor", report, lambda _: "\n".join([*table(rows, left=4), end]))
+    return 0 if report.ready else 3
+
+
+def project_lock(screen: Screen, folder: Dir, sandbox: Sandbox = None) -> None:
+    """Build the image, fetch the sources, let the reference settle the cases, and write project.lock.
+
+    Example: python -m orchestrator project lock projects/hello
+    """
+
+    home = state_home()
+    work = partial(
+        locking.lock, folder, choose(sandbox, home), home, cores=_cores(), progress=partial(screen.hint, "project")
+    )
+
+    def words(made: locking.Lock) -> str:
+        suites = made.suites.items()
+        rows = [[name, str(one.shown), str(one.heldout), str(len(one.dropped))] for name, one in suites]
+        return "\n".join([f"{folder}/project.lock", *table([["suite", "shown", "held out", "dropped"], *rows])])
+
+    screen.give("project-lock", anyio.run(work), words)
+
+
+def project_check(screen: Screen, folder: Dir, quick: Quick = False, sandbox: Sandbox = None) -> int:
+    """Prove the judge: the reference passes, the seed fails, cheats are caught, three runs agree. Exit 1 if not.
+
+    Example: python -m orchestrator project check projects/hello --quick
+    """
+    home = state_home()
+    engine = choose(sandbox, home)
+    work = partial(
+        proof.check, folder, engine, home, cores=_cores(), quick=quick, progress=partial(screen.hint, "project")
+    )
+    report = anyio.run(work)
+    screen.give("project-check", report, _proof)
+    return 0 if report.ok else 1
+
+
+def _proof(report: proof.Report) -> str:
+    suites = ", ".join(f"{name} {passed}/{total}" for name, (passed, total) in report.reference.suites.items())
+    findings = {
+        "reference": [suites],
+        "cheats": [f"{report.cheats.caught} of {report.cheats.total} caught"],
+        "agree": [f"{report.agree.agreed} of {report.agree.total} cases"],
+        "moved": report.drift,
+        "REFERENCE": report.reference.missed,
+        "SEED": [
+            *(f"passes {case}" for case in report.empty.passed),
+            *([] if report.empty.builds else ["does not build"]),
+        ],
+        "CHEAT": report.cheats.missed,
+        "UNSTEADY": report.agree.unsteady,
+    }
+    lines = [f"{label:<10} {line}" for label, found in findings.items() for line in found]
+    return "\n".join([*lines, "proved" if report.ok else "NOT PROVED"])
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

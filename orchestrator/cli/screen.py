@@ -1,0 +1,73 @@
+"""What commands share: which run is meant, how an answer is given, and the options that go with every command."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from orchestrator.cli.places import STATE, find, live_pid
+from orchestrator.store import reading
+from orchestrator.watch.encode import encode
+from orchestrator.watch.queries import Answer, frame
+
+Run = Annotated[
+    str | None, typer.Argument(help="The run; left out: the only live one, else the newest.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Exactly one JSON object on stdout.")]
+Logs = Annotated[Path, typer.Option("--logs", envvar="ORCHESTRATOR_LOGS", help="The folder of all runs.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Where answers go, and where the runs lie that they are about."""
+
+    as_json: bool
+    logs: Path
+
+    def give(self, schema: str, answer: Any, words: Callable[[Any], str]) -> None:
+        typer.echo(encode(schema, answer) if self.as_json else words(answer))
+
+    def hint(self, word: str, text: str) -> None:
+        if not self.as_json:
+            typer.echo(f"{word:<9} {text}", err=True)
+
+    def look(
+        self, schema: str, run: str | None, query: Callable[[Connection, Answer], Answer], words: Callable[[Any], str]
+    ) -> Answer:
+        """Gives what a query answers about a run."""
+        answer = asked(find(self.logs, run), query)
+        self.give(schema, answer, words)
+        return answer
+
+
+def asked(folder: Path, query: Callable[[Connection, Answer], Answer]) -> Answer:
+    """What a query answers, which is handed the answer's beginning: run, state, as of when."""
+    with reading(folder / STATE) as db:
+        begin = frame(db, live_pid(folder) is not None, utc_now())
+        return begin | query(db, begin)
+
+
+def with_screen(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with `--json` and `--logs` instead of its first parameter, the screen that they make."""
+
+    def run(as_json: Json = False, logs: Logs = Path("logs"), **given: Any) -> Any:
+        return command(Screen(as_json, logs), **given)
+
+    hints = {"as_json": Json, "logs": Logs} | get_type_hints(command, include_extras=True)
+    own, shared = ([*inspect.signature(one).parameters.values()] for one in (command, run))
+    taken = [one.replace(annotation=hints[one.name]) for one in (*own[1:], *shared[:2])]
+    run.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]  # what typer reads
+    run.__annotations__, run.__doc__ = hints, command.__doc__
+    return run
