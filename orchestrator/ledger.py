@@ -41,11 +41,6 @@ class Budget:
     run: int | None = None
     session: int | None = None
 
-    @property
-    def undrained(self) -> int | None:
-        """What a team that is not draining may use."""
-        return None if self.run is None else self.run - int(self.run * DRAIN)
-
 
 @dataclass(frozen=True)
 class Size:
@@ -88,31 +83,26 @@ class Ledger:
         the vendor has counted.
         """
         held = tasks.claim_of(tx.db, session)
+        worst, metered = None, not self.prices.unmetered(model)
+        if metered:
+            counted = attempts.counted(tx.db, session, model, request.after)
+            tokens = FRAME + min(counted or request.bytes, request.bytes)
+            worst = self.prices.worst(model, tokens, max_tokens, tx.now)
+            if worst is None and self.budget != Budget():
+                self.prices.check([model], tx.now)
+            limit = self.budget.run
+            kept = int(limit * DRAIN) if limit is not None and not self.draining else 0
+            self._admit(tx, "run", RUN, worst or 0, limit, kept)
+            self._admit(tx, "session", session, worst or 0, self.budget.session)
         task = held.task if held else ""
-        metered = not self.prices.unmetered(model)
-        if not metered:
-            return attempts.add(tx, session, turn, task, model, None, metered=False, prefix="")
-        counted = attempts.counted(tx.db, session, model, request.after)
-        tokens = FRAME + (request.bytes if counted is None else min(counted, request.bytes))
-        worst = self.prices.worst(model, tokens, max_tokens, tx.now)
-        limit = self.budget.run if self.draining else self.budget.undrained
-        if worst is None and (limit is not None or self.budget.session is not None):
-            self.prices.check([model], tx.now)
-        self._admit(tx, "run", RUN, worst or 0, limit)
-        self._admit(tx, "session", session, worst or 0, self.budget.session)
-        return attempts.add(tx, session, turn, task, model, worst, metered=True, prefix=request.whole)
+        return attempts.add(tx, session, turn, task, model, worst, metered=metered, prefix=request.whole)
 
-    def _admit(self, tx: Tx, scope: str, account: str, worst: int, limit: int | None) -> None:
-        used = attempts.account(tx.db, account).total
-        if limit is not None and used + worst > limit:
-            kept = (
-                ", of which the last part is kept for draining" if limit != self.budget.run and scope == "run" else ""
-            )
-            raise BudgetSpent(
-                scope,
-                f"{spent_words(scope)}: {usd(used)} settled, reserved or in doubt of {usd(limit)}{kept}; "
-                f"the next request may cost {usd(worst)}",
-            )
+    def _admit(self, tx: Tx, scope: str, account: str, worst: int, limit: int | None, kept: int = 0) -> None:
+        if limit is None or (used := attempts.account(tx.db, account).total) + worst <= limit - kept:
+            return
+        spent = f"{spent_words(scope)}: {usd(used)} settled, reserved or in doubt of {usd(limit - kept)}"
+        draining = f", with {usd(kept)} more kept for draining" if kept else ""
+        raise BudgetSpent(scope, f"{spent}{draining}; the next request may cost {usd(worst)}")
 
     def settle(self, tx: Tx, attempt: int, usage: Usage, resolved: str) -> Attempt:
         """Books what the vendor counted, at the prices of the request's date."""
@@ -135,15 +125,12 @@ class Ledger:
 
     def recover(self, tx: Tx) -> list[int]:
         """At the start of an epoch: what an earlier process had in flight is in doubt. Returns those attempts."""
-        lost = attempts.left_reserved(tx.db, tx.epoch)
-        for attempt in lost:
-            self.doubt(tx, attempt, "the process ended while it was in flight")
-        return lost
+        lost = tx.all("SELECT id FROM attempt WHERE state = 'reserved' AND epoch < ? ORDER BY id", tx.epoch)
+        return [self.doubt(tx, row["id"], "the process ended while it was in flight").id for row in lost]
 
     def spent_share(self, db: sqlite3.Connection, session: str) -> float:
         """How much of the session's budget is used, settled or in doubt; 0.0 without a budget."""
-        used = attempts.account(db, session)
-        return (used.settled + used.in_doubt) / self.budget.session if self.budget.session else 0.0
+        return attempts.account(db, session).spent / self.budget.session if self.budget.session else 0.0
 
     def meter(
         self, session: str, model: str, turn: Callable[[], int], also: Callable[[Tx, Reply], None] | None = None
@@ -154,12 +141,11 @@ class Ledger:
 
     def _warn(self, tx: Tx) -> None:
         """Journals `spent` once for each budget, when it is used up to `WARN`."""
-        used = attempts.account(tx.db, RUN)
-        spent = used.settled + used.in_doubt
-        if self.budget.run and spent >= WARN * self.budget.run:
-            last = tx.one("SELECT data FROM journal WHERE kind = 'spent' ORDER BY seq DESC LIMIT 1")
-            if last is None or json.loads(last["data"])["micro"] < WARN * self.budget.run:
-                tx.journal("spent", share=round(spent / self.budget.run, 3), micro=spent)
+        limit = self.budget.run
+        if limit and (spent := attempts.account(tx.db, RUN).spent) >= WARN * limit:
+            told = "SELECT 1 FROM journal WHERE kind = 'spent' AND json_extract(data, '$.micro') >= ?"
+            if tx.one(told, WARN * limit) is None:
+                tx.journal("spent", share=round(spent / limit, 3), micro=spent)
 
 
 @dataclass(frozen=True)
@@ -174,10 +160,8 @@ class SessionMeter:
     _also: Callable[[Tx, Reply], None] | None
 
     async def reserve(self, request: Request) -> int:
-        measured, turn = size(request), self._turn()
-        return await self._store.write(
-            lambda tx: self._ledger.reserve(tx, self._session, turn, self._model, measured, request.max_tokens).id
-        )
+        asked = (self._session, self._turn(), self._model, size(request), request.max_tokens)
+        return await self._store.write(lambda tx: self._ledger.reserve(tx, *asked).id)
 
     async def settle(self, attempt: int, reply: Reply) -> None:
         def work(tx: Tx) -> None:

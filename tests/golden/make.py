@@ -22,7 +22,7 @@ from orchestrator.ledger import Budget, Ledger, size
 from orchestrator.prices import Declared, Prices
 from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource
 from orchestrator.store import Tx, changes, sessions
-from orchestrator.store.migrations import MIGRATIONS
+from orchestrator.store.store import MIGRATIONS
 from orchestrator.store.store import migrate
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 

@@ -16,7 +16,7 @@ from orchestrator.records import AttemptState, TaskState
 from orchestrator.store import Store, attempts, changes, sessions, tasks
 from orchestrator.store.attempts import By
 from orchestrator.store.events import KINDS
-from orchestrator.store.migrations import MIGRATIONS
+from orchestrator.store.store import MIGRATIONS
 from orchestrator.store.store import migrate
 from verifiers.scorecard import Outcome
 
