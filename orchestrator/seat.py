@@ -211,7 +211,7 @@ async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
 
     def work(tx: Tx) -> None:
         if tasks.claim_of(tx.db, session.id):
-            board.release(tx, session.id, f"its session ended: {outcome.end}")
+            board.release(tx, session.id, f"its session ended: {outcome.end}", gave_up=outcome.end is not End.LANDED)
         sessions.end(tx, session.id, outcome.end, outcome.reason)
 
     await desk.store.write(work)

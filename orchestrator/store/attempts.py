@@ -136,7 +136,9 @@ def costs(db: sqlite3.Connection, by: By) -> list[Cost]:
     kinds = [f"total(json_extract(nullif(a.usage, ''), '$.{field.name}'))" for field in fields(Usage)]
     wanted = ", ".join([key, "count(*)", *sums, unpriced, "total(NOT a.metered)", *kinds])
     found = []
-    for name, *numbers in db.execute(f"SELECT {wanted} FROM attempt a {joined} a.session GROUP BY 1 ORDER BY 3 DESC, 1"):
+    for name, *numbers in db.execute(
+        f"SELECT {wanted} FROM attempt a {joined} a.session GROUP BY 1 ORDER BY 3 DESC, 1"
+    ):
         requests, settled, reserved, in_doubt, unknown, unmetered, *tokens = map(int, numbers)
         usage, count = Usage(*tokens), changes.get(name, 0)
         found.append(Cost(name or "", requests, settled, reserved, in_doubt, unknown, unmetered, usage, count))

@@ -18,7 +18,6 @@ KINDS: Final[dict[str, frozenset[str]]] = {
         "task-added": "task title source by cases",
         "task-closed": "task reason",
         "task-dropped": "task reason by",
-        "task-reopened": "task reason",
         "tasks-ordered": "tasks by",
         "claimed": "task session plan",
         "released": "task session reason",

@@ -118,7 +118,9 @@ def store_summary(tx: Tx, session: str, turns: int, text: str, reply: Reply) -> 
 
 
 def summaries(db: sqlite3.Connection, session: str) -> list[tuple[int, str]]:
-    return [tuple(row) for row in db.execute("SELECT turns, text FROM summary WHERE session = ? ORDER BY 1", (session,))]
+    return [
+        tuple(row) for row in db.execute("SELECT turns, text FROM summary WHERE session = ? ORDER BY 1", (session,))
+    ]
 
 
 def say(tx: Tx, session: str, sender: str, text: str) -> None:

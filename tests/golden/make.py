@@ -22,8 +22,7 @@ from orchestrator.ledger import Budget, Ledger, size
 from orchestrator.prices import Declared, Prices
 from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource
 from orchestrator.store import Tx, changes, sessions
-from orchestrator.store.store import MIGRATIONS
-from orchestrator.store.store import migrate
+from orchestrator.store.store import MIGRATIONS, migrate
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
 NOW: Final = datetime(2026, 3, 14, 17, 0, tzinfo=UTC)
