@@ -55,9 +55,8 @@ def seats_wanted(
     claims = tasks.claims(db)
     holding = {held.session for held in claims}
     undecided = sum(post.role != PLANNER and post.session not in holding for post in working)
-    work = list(_apart(ready, [held.touches for held in claims]))[
-        undecided:
-    ]  # sessions that hold no task yet will take the best ones
+    # Sessions that hold no task yet will take the best ones.
+    work = list(_apart(ready, [held.touches for held in claims]))[undecided:]
     spoken = f"each of the {len(ready)} ready tasks is spoken for or in folders of others"
     full = bool(ready) and len(ready) >= AHEAD * sum(post.role != PLANNER for post in posts)
     seating: dict[str, Seating] = {}

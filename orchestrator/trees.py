@@ -72,39 +72,30 @@ class GitTree:
 
 
 @dataclass(frozen=True)
-class Diffstat:
-    """What differs between two commits: paths in git's order, lines added and removed (none for binary files)."""
+class Difference:
+    """What differs between two commits: what the later one adds or changes; all paths, also of what it deletes; lines
+    added and removed (none for binary files)."""
 
+    entries: tuple[Entry, ...]
     files: tuple[str, ...]
     added: int
     removed: int
 
 
-async def diffstat(git: Git, base: str, commit: str) -> Diffstat:
-    files, added, removed = [], 0, 0
-    command = ("diff-tree", "-r", "-z", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv", base, commit)
-    async with aclosing(git.records(*command)) as records:
+async def difference(git: Git, base: str, commit: str) -> Difference:
+    entries, files, lines = [], [], [0, 0]
+    plain = ("--raw", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv")
+    async with aclosing(git.records("diff-tree", "-r", "-z", *plain, base, commit)) as records:
         async for record in records:
-            plus, minus, path = record.split(b"\t", 2)
-            files.append(path.decode(errors="backslashreplace"))
-            added += int(plus) if plus != b"-" else 0
-            removed += int(minus) if minus != b"-" else 0
-    return Diffstat(tuple(files), added, removed)
-
-
-async def changed(git: Git, base: str, commit: str) -> list[Entry]:
-    """What `commit` adds or changes over `base`; what it deletes is not in it."""
-    entries, head = [], b""
-    async with aclosing(git.records("diff-tree", "-r", "-z", "--raw", "--no-renames", base, commit)) as records:
-        async for record in records:
-            if not head:
-                head = record  # ":<old mode> <new mode> <old id> <new id> <status>", then the path
-                continue
-            _, mode, _, oid, status = head[1:].decode().split(" ")
-            if status != "D":
-                entries.append(Entry(mode, oid, record))
-            head = b""
-    return entries
+            if record.startswith(b":"):  # ":<old mode> <new mode> <old id> <new id> <status>", then the path
+                _, mode, _, oid, status = record[1:].decode().split(" ")
+                path = await anext(records)
+                files.append(path.decode(errors="backslashreplace"))
+                entries += [Entry(mode, oid, path)] if status != "D" else []
+            else:  # "<added>\t<removed>\t<path>"; "-" for binary files
+                counts = [int(count) for count in record.split(b"\t")[:2] if count != b"-"]
+                lines = [had + count for had, count in zip(lines, counts or (0, 0), strict=True)]
+    return Difference(tuple(entries), tuple(files), *lines)
 
 
 async def contents(git: Git, ids: Iterable[str]) -> dict[str, bytes]:

@@ -135,10 +135,8 @@ def costs(db: sqlite3.Connection, by: By) -> list[Cost]:
     unpriced = "total(a.state IN ('settled', 'in-doubt') AND a.metered AND a.cost IS NULL AND a.reserved IS NULL)"
     kinds = [f"total(json_extract(nullif(a.usage, ''), '$.{field.name}'))" for field in fields(Usage)]
     wanted = ", ".join([key, "count(*)", *sums, unpriced, "total(NOT a.metered)", *kinds])
-    found = []
-    for name, *numbers in db.execute(
-        f"SELECT {wanted} FROM attempt a {joined} a.session GROUP BY 1 ORDER BY 3 DESC, 1"
-    ):
+    found, sql = [], f"SELECT {wanted} FROM attempt a {joined} a.session GROUP BY 1 ORDER BY 3 DESC, 1"
+    for name, *numbers in db.execute(sql):
         requests, settled, reserved, in_doubt, unknown, unmetered, *tokens = map(int, numbers)
         usage, count = Usage(*tokens), changes.get(name, 0)
         found.append(Cost(name or "", requests, settled, reserved, in_doubt, unknown, unmetered, usage, count))

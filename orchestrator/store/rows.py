@@ -5,7 +5,7 @@ A record's table has its name in small letters. Columns that only the table has 
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import json
 import sqlite3
 import types
@@ -14,13 +14,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
+from orchestrator import records
 from orchestrator.store.store import Tx, iso, when
 
 R = TypeVar("R")
 
 COLUMNS: Final = {"order": "priority", "commit": "commit_id", "index": "number"}  # SQL's own words, renamed
 
-_hints = functools.cache(typing.get_type_hints)
+_FIELDS: Final[dict[Any, dict[str, Any]]] = {
+    kind: typing.get_type_hints(kind) for kind in vars(records).values() if dataclasses.is_dataclass(kind)
+}
 
 
 def find(db: sqlite3.Connection, kind: type[R], clauses: str = "", *values: Any) -> list[R]:
@@ -41,12 +44,12 @@ def get(db: sqlite3.Connection, kind: type[R], id: str | int) -> R:
 
 
 def record(kind: type[R], row: sqlite3.Row) -> R:
-    return kind(**{name: _decode(hint, row[COLUMNS.get(name, name)]) for name, hint in _hints(kind).items()})
+    return kind(**{name: _decode(hint, row[COLUMNS.get(name, name)]) for name, hint in _FIELDS[kind].items()})
 
 
 def insert(tx: Tx, table: str, item: Any, **extra: Any) -> int:
     """Inserts a record, with columns beside it that only the table has."""
-    return put(tx, table, **{name: getattr(item, name) for name in _hints(type(item))}, **extra)
+    return put(tx, table, **{name: getattr(item, name) for name in _FIELDS[type(item)]}, **extra)
 
 
 def put(tx: Tx, table: str, **columns: Any) -> int:

@@ -118,9 +118,8 @@ def store_summary(tx: Tx, session: str, turns: int, text: str, reply: Reply) -> 
 
 
 def summaries(db: sqlite3.Connection, session: str) -> list[tuple[int, str]]:
-    return [
-        tuple(row) for row in db.execute("SELECT turns, text FROM summary WHERE session = ? ORDER BY 1", (session,))
-    ]
+    found = db.execute("SELECT turns, text FROM summary WHERE session = ? ORDER BY turns", (session,))
+    return [(row["turns"], row["text"]) for row in found]
 
 
 def say(tx: Tx, session: str, sender: str, text: str) -> None:
