@@ -18,6 +18,7 @@ KINDS: Final[dict[str, frozenset[str]]] = {
         "task-added": "task title source by cases",
         "task-closed": "task reason",
         "task-dropped": "task reason by",
+        "task-reopened": "task reason",
         "tasks-ordered": "tasks by",
         "claimed": "task session plan",
         "released": "task session reason",

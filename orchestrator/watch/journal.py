@@ -90,6 +90,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "task-added": ("task", "{task} {title}, from {source}"),
     "task-closed": ("closed", "{task} {@task}: {reason}"),
     "task-dropped": ("dropped", "{task} {@task}: {reason}, by {by}"),
+    "task-reopened": ("reopened", "{task} {@task}: {reason}"),
     "claimed": ("claim", "{task} {@task}"),
     "released": ("release", "{task} {@task}: {reason}"),
     "session-started": ("session", "{session} begins: {role}, {model}"),

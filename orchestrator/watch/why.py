@@ -54,7 +54,7 @@ class Why:
 HISTORY: Final = 12  # lines of history shown
 STEPS: Final = (
     *("task-added", "claimed", "released", "submitted", "landed", "bounced"),
-    *("task-closed", "task-dropped"),
+    *("task-closed", "task-dropped", "task-reopened"),
 )
 Answer = Callable[[sqlite3.Connection, str, datetime, str], Why]
 
