@@ -70,11 +70,10 @@ def _plain(value: object) -> dict[str, object]:
 class Ledger:
     """`budget` may be raised while the run works; `draining` opens the reserve that is set aside for the end."""
 
-    def __init__(self, store: Store, prices: Prices, budget: Budget) -> None:
+    def __init__(self, prices: Prices, budget: Budget) -> None:
         self.prices = prices
         self.budget = budget
         self.draining = False
-        self._store = store
 
     def reserve(self, tx: Tx, session: str, turn: int, model: str, request: Size, max_tokens: int) -> Attempt:
         """Sets an attempt's worst case aside. Raises `BudgetSpent`, and `Unpriced` under a budget in money.
@@ -132,13 +131,6 @@ class Ledger:
         """How much of the session's budget is used, settled or in doubt; 0.0 without a budget."""
         return attempts.account(db, session).spent / self.budget.session if self.budget.session else 0.0
 
-    def meter(
-        self, session: str, model: str, turn: Callable[[], int], also: Callable[[Tx, Reply], None] | None = None
-    ) -> SessionMeter:
-        """The session's meter. `turn` is asked before each request; `also` runs in the settlement's transaction, so
-        that a response and what it cost are stored as one."""
-        return SessionMeter(self, self._store, session, model, turn, also)
-
     def _warn(self, tx: Tx) -> None:
         """Journals `spent` once for each budget, when it is used up to `WARN`."""
         limit = self.budget.run
@@ -150,32 +142,35 @@ class Ledger:
 
 @dataclass(frozen=True)
 class SessionMeter:
-    """`agents.attempts.Meter` over the ledger: what it is told is durable when the call returns."""
+    """`agents.attempts.Meter` over the ledger: what it is told is durable when the call returns.
 
-    _ledger: Ledger
-    _store: Store
-    _session: str
-    _model: str
-    _turn: Callable[[], int]
-    _also: Callable[[Tx, Reply], None] | None
+    `turn` is asked before each request; `also` runs in the settlement's transaction, so that a response and what it
+    cost are stored as one.
+    """
+
+    ledger: Ledger
+    store: Store
+    session: str
+    model: str
+    turn: Callable[[], int]
+    also: Callable[[Tx, Reply], None]
 
     async def reserve(self, request: Request) -> int:
-        asked = (self._session, self._turn(), self._model, size(request), request.max_tokens)
-        return await self._store.write(lambda tx: self._ledger.reserve(tx, *asked).id)
+        asked = (self.session, self.turn(), self.model, size(request), request.max_tokens)
+        return await self.store.write(lambda tx: self.ledger.reserve(tx, *asked).id)
 
     async def settle(self, attempt: int, reply: Reply) -> None:
         def work(tx: Tx) -> None:
-            self._ledger.settle(tx, attempt, reply.usage, reply.model)
-            if self._also is not None:
-                self._also(tx, reply)
+            self.ledger.settle(tx, attempt, reply.usage, reply.model)
+            self.also(tx, reply)
 
-        await self._store.write(work)
+        await self.store.write(work)
 
     async def doubt(self, attempt: int, failure: Exception) -> None:
-        await self._store.write(lambda tx: self._ledger.doubt(tx, attempt, str(failure)))
+        await self.store.write(lambda tx: self.ledger.doubt(tx, attempt, str(failure)))
 
     async def free(self, attempt: int, failure: Exception) -> None:
-        await self._store.write(lambda tx: self._ledger.free(tx, attempt, str(failure)))
+        await self.store.write(lambda tx: self.ledger.free(tx, attempt, str(failure)))
 
 
 def spent_words(scope: str) -> str:

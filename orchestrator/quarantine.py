@@ -20,7 +20,7 @@ from typing import Final
 import anyio
 
 from orchestrator.git import CONFINED, EMPTY_TREE, MIB, Git, GitError, create_bare
-from orchestrator.trees import FOLDER, GITLINK, SYMLINK, Entry, GitTree, contents
+from orchestrator.trees import FOLDER, GITLINK, SYMLINK, Entry, GitTree, blobs
 from orchestrator.workspace import Kind
 
 _HEADER: Final = re.compile(rb"(submission|checkpoint) ([0-9a-f]{40})\n")
@@ -165,7 +165,8 @@ async def _connect(git: Git, commit: str, main: str, limits: StreamLimits) -> st
 
 async def check_policy(git: Git, entries: Sequence[Entry]) -> None:
     """Refuses what may not be on main, in what a submission adds or changes."""
-    targets = await contents(git, [entry.id for entry in entries if entry.mode == SYMLINK])
+    links = [entry.id for entry in entries if entry.mode == SYMLINK]
+    targets = dict(zip(links, [target async for target in blobs(git, links)], strict=True))
     for entry in entries:
         reason = _path_trouble(entry.path) or ("is a submodule or a nested repository" if entry.mode == GITLINK else "")
         if reason:

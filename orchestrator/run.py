@@ -122,7 +122,7 @@ class Run:
             repository=repository,
             judge=judge("verify", VERIFY_USER, settings.verify_cores),
             gate=gate,
-            ledger=Ledger(store, prices_of(models), Budget(settings.budget, settings.session_budget)),
+            ledger=Ledger(prices_of(models), Budget(settings.budget, settings.session_budget)),
             engine=engine,
             label=label,
             rooms=home / "workspaces" / label,

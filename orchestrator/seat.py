@@ -22,7 +22,7 @@ from agents.team import End
 from orchestrator import board, ramp, workspace
 from orchestrator.briefing import Briefing, opening
 from orchestrator.desk import Desk, Seat
-from orchestrator.ledger import spent_words
+from orchestrator.ledger import SessionMeter, spent_words
 from orchestrator.quarantine import Refused
 from orchestrator.records import Session, SessionState, Task
 from orchestrator.signals import unwrapped
@@ -240,7 +240,7 @@ async def mind_of(seat: Seat, desk: Desk, session: Session, log: StoredLog) -> M
             warned = True
             sessions.say(tx, session.id, "run", MONEY_LOW)
 
-    meter = desk.ledger.meter(session.id, session.model, lambda: log.turn + 1, also)
+    meter = SessionMeter(desk.ledger, desk.store, session.id, session.model, lambda: log.turn + 1, also)
 
     async def on_wait(wait: Wait | None) -> None:
         why = wait.reason if wait else ""

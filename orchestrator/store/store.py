@@ -149,14 +149,10 @@ class Store:
         self.path = path
         self._utc_now = utc_now
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._epoch = 0
+        self.epoch = 0
         self._db = connect(path, write=True)
         self._thread = threading.Thread(target=self._write_all, name="store-writer", daemon=True)
         self._thread.start()
-
-    @property
-    def epoch(self) -> int:
-        return self._epoch
 
     async def create(self, name: str, settings: str) -> None:
         """Writes the run's one row, in epoch 0. Raises `StoreError` when it is there."""
@@ -178,8 +174,8 @@ class Store:
                 raise StoreError(f"{self.path} holds no run")
             return int(row["epoch"])
 
-        self._epoch = await self._submit(work)
-        return self._epoch
+        self.epoch = await self._submit(work)
+        return self.epoch
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Runs `work` in one durable transaction and returns what it returned, after the commit.
@@ -187,7 +183,7 @@ class Store:
         What `work` raises is raised here and undoes only that work. Raises `Fenced` when a later epoch began.
         Once handed over it is not cancelled: the caller that goes away leaves a whole transaction behind.
         """
-        expected = self._epoch
+        expected = self.epoch
 
         def fenced(tx: Tx) -> T:
             row = tx.one("SELECT epoch FROM run")
@@ -251,7 +247,7 @@ class Store:
     def _attempt(self, job: _Job) -> None:
         self._db.execute("SAVEPOINT job")
         try:
-            job.value = job.work(Tx(self._db, self._epoch, self._utc_now()))
+            job.value = job.work(Tx(self._db, self.epoch, self._utc_now()))
         except Exception as raised:  # noqa: BLE001 - handed to the caller of write(), who raises it
             self._db.execute("ROLLBACK TO job")
             job.error = raised

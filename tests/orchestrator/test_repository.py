@@ -88,6 +88,12 @@ async def test_an_honest_change_goes_from_a_room_to_main(repository: Repository,
     assert await room.sh("git status --porcelain | sort") == "?? .gitignore\n?? new.txt", "submitting changes no index"
 
 
+async def test_what_a_run_keeps_is_synced_before_a_row_can_name_it(made: Path) -> None:
+    """No test here can cut the power; what makes git safe against it is this setting."""
+    kept = await Repository.open(made)
+    assert [await git.text("config", "core.fsync") for git in (kept.git, kept.public)] == ["all", "all"]
+
+
 async def test_public_git_holds_main_and_nothing_else(repository: Repository, tmp_path: Path) -> None:
     room = await Workspace.make(tmp_path / "ws", repository)
     await room.sh("echo secret >unlanded.txt")
