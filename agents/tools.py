@@ -124,14 +124,13 @@ class Plan(Arguments):
     done_when: Names = Field([], description="case ids or patterns")
     touches: Names = Field([], description="folders")
     after: Names = Field([], description="ids of tasks it needs")
-    task: str = Field("", description="the id of the task to change; without it a new one is written")
     drop: Names = Field([], description="ids to drop; say why")
     merge: Names = Field([], description="ids to join into the first of them")
     order: Names = Field([], description="ids, the one to be done first in front")
 
     @model_validator(mode="after")
     def _asks_something(self) -> Plan:
-        if not (self.title or self.task or self.drop or self.merge or self.order):
+        if not (self.title or self.drop or self.merge or self.order):
             raise ValueError("give title and why for a task, or drop, merge or order with ids")
         return self
 

@@ -11,7 +11,6 @@ import anyio
 
 from agents.models.base import Model
 from orchestrator.gate import Gate
-from orchestrator.leases import Leases
 from orchestrator.ledger import Ledger
 from orchestrator.project import Project
 from orchestrator.repository import Repository
@@ -55,7 +54,6 @@ class Desk:
     shown_cases: frozenset[str]
     weights: Mapping[str, float]  # of suites, by what their milestones are worth
     utc_now: Callable[[], datetime]
-    leases: Leases
     verifying: anyio.CapacityLimiter
     submitting: anyio.Lock = field(default_factory=anyio.Lock)
     accounts: dict[str, anyio.CapacityLimiter] = field(default_factory=dict)

@@ -251,7 +251,7 @@ class HeldoutLane:
 
     async def _seed(self) -> str:
         """The first main, which no landing names, while it is not judged."""
-        first = (await self._repository.log())[0].commit
+        first = await self._repository.seed()
         judged = await self._store.read(lambda db: changes.scorecard_of(db, first, Tier.HELDOUT))
         return "" if judged else first
 

@@ -7,7 +7,6 @@ because a pack of a kilobyte can ask for terabytes.
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 from collections.abc import AsyncGenerator, Container, Mapping
@@ -74,9 +73,6 @@ class GitError(Exception):
 class GitTimeout(GitError, TimeoutError):
     """A git command did not end in time and was killed."""
 
-    def __init__(self, folder: Path, argv: tuple[str, ...], time_s: float) -> None:
-        super().__init__(folder, argv, -9, f"not done after {time_s:g} s, killed")
-
 
 @dataclass(frozen=True)
 class Bounds:
@@ -93,16 +89,6 @@ CONFINED: Final = Bounds(memory=1024 * MIB, file=4096 * MIB, cpu_s=60, time_s=12
 
 
 @dataclass(frozen=True)
-class Output:
-    code: int
-    stdout: bytes
-
-    @property
-    def text(self) -> str:
-        return self.stdout.decode(errors="surrogateescape").strip()
-
-
-@dataclass(frozen=True)
 class Git:
     """Git on one bare repository. Cancelling a call kills its process."""
 
@@ -110,71 +96,70 @@ class Git:
     bounds: Bounds = OURS
     durable: bool = True  # False only for what is thrown away
 
-    async def run(
-        self,
-        *argv: str,
-        stdin: bytes | IO[bytes] = b"",
-        stdout: IO[bytes] | None = None,
-        accept: Container[int] = (0,),
-        env: Mapping[str, str] | None = None,
-    ) -> Output:
-        """Runs to the end. Input comes from a file or from memory, never through a pipe: git may stop reading.
-
-        Raises `GitError` for an exit code outside `accept`, `GitTimeout` after the bounds' time.
-        """
-        with _as_file(stdin) as source, anyio.move_on_after(self.bounds.time_s) as scope:
-            done = await anyio.run_process(
-                self._command(argv),
-                stdin=source,
-                stdout=subprocess.PIPE if stdout is None else stdout,
-                stderr=subprocess.PIPE,
-                check=False,
-                cwd=self.folder,
-                env=self._environment(env),
-            )
-        if scope.cancelled_caught:
-            raise GitTimeout(self.folder, argv, self.bounds.time_s)
-        if done.returncode not in accept:
-            raise GitError(self.folder, argv, done.returncode, _clip(done.stderr or b""))
-        return Output(done.returncode, done.stdout or b"")
-
-    async def text(self, *argv: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
-        """Standard output without the spaces around it."""
-        return (await self.run(*argv, stdin=stdin, env=env)).text
-
-    async def stream(self, *argv: str, stdin: bytes = b"") -> AsyncGenerator[bytes, None]:
+    async def stream(
+        self, *argv: str, stdin: bytes | IO[bytes] = b"", env: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[bytes, None]:
         """Standard output in pieces, as git makes them; close the iterator early to kill the process.
 
-        The time bound is for each piece, because a slow reader is not git's fault.
+        Input comes from a file or from memory, never through a pipe: git may stop reading. The time bound is for each
+        piece, because a slow reader is not git's fault. Raises `GitError`.
         """
+        b, sync = self.bounds, {} if self.durable else {"GIT_CONFIG_VALUE_0": "none"}
+        limits = (f"--as={b.memory}", f"--fsize={b.file}", f"--cpu={b.cpu_s}", "--core=0")
         with _as_file(stdin) as source, _as_file(b"") as errors:
             process = await anyio.open_process(
-                self._command(argv),
+                ["prlimit", *limits, "git", *argv],
                 stdin=source,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=self.folder,
-                env=self._environment(None),
+                env={**ENVIRONMENT, **sync, "GIT_DIR": str(self.folder), **(env or {})},
             )
             assert process.stdout is not None
             try:
                 while True:
-                    with anyio.move_on_after(self.bounds.time_s) as scope:
+                    with anyio.move_on_after(b.time_s) as scope:
                         try:
                             piece = await process.stdout.receive(CHUNK)
                         except anyio.EndOfStream:
                             break
                     if scope.cancelled_caught:
-                        raise GitTimeout(self.folder, argv, self.bounds.time_s)
+                        raise GitTimeout(self.folder, argv, -9, f"not done after {b.time_s:g} s, killed")
                     yield piece
-                if await process.wait() != 0:
+                if code := await process.wait():
                     errors.seek(0)
-                    raise GitError(self.folder, argv, process.returncode or 0, _clip(errors.read(8192)))
+                    raise GitError(self.folder, argv, code, errors.read(2000).decode(errors="replace"))
             finally:
                 with anyio.CancelScope(shield=True):
                     if process.returncode is None:
                         process.kill()
                     await process.aclose()
+
+    async def run(
+        self,
+        *argv: str,
+        stdin: bytes | IO[bytes] = b"",
+        accept: Container[int] = (0,),
+        env: Mapping[str, str] | None = None,
+    ) -> tuple[int, bytes]:
+        """Exit code and standard output. Raises `GitError` for a code outside `accept`, and `GitTimeout`."""
+        made: list[bytes] = []
+        try:
+            async with aclosing(self.stream(*argv, stdin=stdin, env=env)) as pieces:
+                async for piece in pieces:
+                    made.append(piece)
+        except GitError as error:
+            if error.code not in accept:
+                raise
+            return error.code, b"".join(made)
+        return 0, b"".join(made)
+
+    async def text(
+        self, *argv: str, stdin: bytes = b"", accept: Container[int] = (0,), env: Mapping[str, str] | None = None
+    ) -> str:
+        """Standard output without the spaces around it."""
+        _, made = await self.run(*argv, stdin=stdin, accept=accept, env=env)
+        return made.decode(errors="surrogateescape").strip()
 
     async def records(self, *argv: str) -> AsyncGenerator[bytes, None]:
         """The NUL-ended records of a command's output, one by one."""
@@ -185,17 +170,6 @@ class Git:
                 for record in whole:
                     yield record
 
-    async def exists(self, commit: str) -> bool:
-        return (await self.run("cat-file", "-e", commit, accept=(0, 1, 128))).code == 0
-
-    def _command(self, argv: tuple[str, ...]) -> list[str]:
-        b = self.bounds
-        return ["prlimit", f"--as={b.memory}", f"--fsize={b.file}", f"--cpu={b.cpu_s}", "--core=0", "git", *argv]
-
-    def _environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
-        sync = {} if self.durable else {"GIT_CONFIG_VALUE_0": "none"}
-        return {**ENVIRONMENT, **sync, "GIT_DIR": str(self.folder), **(more or {})}
-
 
 def _as_file(data: bytes | IO[bytes]) -> IO[bytes]:
     """The bytes as an anonymous file in memory, or the caller's file, from where it stands. The callers close it."""
@@ -203,12 +177,8 @@ def _as_file(data: bytes | IO[bytes]) -> IO[bytes]:
         return data
     file = os.fdopen(os.memfd_create("git"), "w+b", buffering=0)
     file.write(data)
-    file.seek(0, io.SEEK_SET)
+    file.seek(0)
     return file
-
-
-def _clip(stderr: bytes) -> str:
-    return stderr[:2000].decode(errors="replace")
 
 
 async def create_bare(git: Git, *, readable: bool = False) -> Git:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 SUMMARY_LIMIT: Final = 4000  # characters of an agent's words that reach main
@@ -32,16 +30,3 @@ def message(summary: str, trailers: Mapping[str, str]) -> str:
     body = [f" {line}" if _TRAILER_LIKE.match(line) else line for line in body]
     text = "\n".join([subject or "A change without a word", "", *body]).strip()
     return f"{text}\n\n" + "".join(f"{name}: {value}\n" for name, value in trailers.items() if value)
-
-
-@dataclass(frozen=True)
-class Landed:
-    """One commit of main."""
-
-    commit: str
-    parent: str  # empty for the seed
-    tree: str
-    at: datetime
-    author: str
-    subject: str
-    trailers: Mapping[str, str]

@@ -41,11 +41,6 @@ class Budget:
     run: int | None = None
     session: int | None = None
 
-    @property
-    def undrained(self) -> int | None:
-        """What a team that is not draining may use."""
-        return None if self.run is None else self.run - int(self.run * DRAIN)
-
 
 @dataclass(frozen=True)
 class Size:
@@ -75,11 +70,10 @@ def _plain(value: object) -> dict[str, object]:
 class Ledger:
     """`budget` may be raised while the run works; `draining` opens the reserve that is set aside for the end."""
 
-    def __init__(self, store: Store, prices: Prices, budget: Budget) -> None:
+    def __init__(self, prices: Prices, budget: Budget) -> None:
         self.prices = prices
         self.budget = budget
         self.draining = False
-        self._store = store
 
     def reserve(self, tx: Tx, session: str, turn: int, model: str, request: Size, max_tokens: int) -> Attempt:
         """Sets an attempt's worst case aside. Raises `BudgetSpent`, and `Unpriced` under a budget in money.
@@ -88,31 +82,26 @@ class Ledger:
         the vendor has counted.
         """
         held = tasks.claim_of(tx.db, session)
+        worst, metered = None, not self.prices.unmetered(model)
+        if metered:
+            counted = attempts.counted(tx.db, session, model, request.after)
+            tokens = FRAME + min(counted or request.bytes, request.bytes)
+            worst = self.prices.worst(model, tokens, max_tokens, tx.now)
+            if worst is None and self.budget != Budget():
+                self.prices.check([model], tx.now)
+            limit = self.budget.run
+            kept = int(limit * DRAIN) if limit is not None and not self.draining else 0
+            self._admit(tx, "run", RUN, worst or 0, limit, kept)
+            self._admit(tx, "session", session, worst or 0, self.budget.session)
         task = held.task if held else ""
-        metered = not self.prices.unmetered(model)
-        if not metered:
-            return attempts.add(tx, session, turn, task, model, None, metered=False, prefix="")
-        counted = attempts.counted(tx.db, session, model, request.after)
-        tokens = FRAME + (request.bytes if counted is None else min(counted, request.bytes))
-        worst = self.prices.worst(model, tokens, max_tokens, tx.now)
-        limit = self.budget.run if self.draining else self.budget.undrained
-        if worst is None and (limit is not None or self.budget.session is not None):
-            self.prices.check([model], tx.now)
-        self._admit(tx, "run", RUN, worst or 0, limit)
-        self._admit(tx, "session", session, worst or 0, self.budget.session)
-        return attempts.add(tx, session, turn, task, model, worst, metered=True, prefix=request.whole)
+        return attempts.add(tx, session, turn, task, model, worst, metered=metered, prefix=request.whole)
 
-    def _admit(self, tx: Tx, scope: str, account: str, worst: int, limit: int | None) -> None:
-        used = attempts.account(tx.db, account).total
-        if limit is not None and used + worst > limit:
-            kept = (
-                ", of which the last part is kept for draining" if limit != self.budget.run and scope == "run" else ""
-            )
-            raise BudgetSpent(
-                scope,
-                f"{spent_words(scope)}: {usd(used)} settled, reserved or in doubt of {usd(limit)}{kept}; "
-                f"the next request may cost {usd(worst)}",
-            )
+    def _admit(self, tx: Tx, scope: str, account: str, worst: int, limit: int | None, kept: int = 0) -> None:
+        if limit is None or (used := attempts.account(tx.db, account).total) + worst <= limit - kept:
+            return
+        spent = f"{spent_words(scope)}: {usd(used)} settled, reserved or in doubt of {usd(limit - kept)}"
+        draining = f", with {usd(kept)} more kept for draining" if kept else ""
+        raise BudgetSpent(scope, f"{spent}{draining}; the next request may cost {usd(worst)}")
 
     def settle(self, tx: Tx, attempt: int, usage: Usage, resolved: str) -> Attempt:
         """Books what the vendor counted, at the prices of the request's date."""
@@ -135,63 +124,53 @@ class Ledger:
 
     def recover(self, tx: Tx) -> list[int]:
         """At the start of an epoch: what an earlier process had in flight is in doubt. Returns those attempts."""
-        lost = attempts.left_reserved(tx.db, tx.epoch)
-        for attempt in lost:
-            self.doubt(tx, attempt, "the process ended while it was in flight")
-        return lost
+        lost = tx.all("SELECT id FROM attempt WHERE state = 'reserved' AND epoch < ? ORDER BY id", tx.epoch)
+        return [self.doubt(tx, row["id"], "the process ended while it was in flight").id for row in lost]
 
     def spent_share(self, db: sqlite3.Connection, session: str) -> float:
         """How much of the session's budget is used, settled or in doubt; 0.0 without a budget."""
-        used = attempts.account(db, session)
-        return (used.settled + used.in_doubt) / self.budget.session if self.budget.session else 0.0
-
-    def meter(
-        self, session: str, model: str, turn: Callable[[], int], also: Callable[[Tx, Reply], None] | None = None
-    ) -> SessionMeter:
-        """The session's meter. `turn` is asked before each request; `also` runs in the settlement's transaction, so
-        that a response and what it cost are stored as one."""
-        return SessionMeter(self, self._store, session, model, turn, also)
+        return attempts.account(db, session).spent / self.budget.session if self.budget.session else 0.0
 
     def _warn(self, tx: Tx) -> None:
         """Journals `spent` once for each budget, when it is used up to `WARN`."""
-        used = attempts.account(tx.db, RUN)
-        spent = used.settled + used.in_doubt
-        if self.budget.run and spent >= WARN * self.budget.run:
-            last = tx.one("SELECT data FROM journal WHERE kind = 'spent' ORDER BY seq DESC LIMIT 1")
-            if last is None or json.loads(last["data"])["micro"] < WARN * self.budget.run:
-                tx.journal("spent", share=round(spent / self.budget.run, 3), micro=spent)
+        limit = self.budget.run
+        if limit and (spent := attempts.account(tx.db, RUN).spent) >= WARN * limit:
+            told = "SELECT 1 FROM journal WHERE kind = 'spent' AND json_extract(data, '$.micro') >= ?"
+            if tx.one(told, WARN * limit) is None:
+                tx.journal("spent", share=round(spent / limit, 3), micro=spent)
 
 
 @dataclass(frozen=True)
 class SessionMeter:
-    """`agents.attempts.Meter` over the ledger: what it is told is durable when the call returns."""
+    """`agents.attempts.Meter` over the ledger: what it is told is durable when the call returns.
 
-    _ledger: Ledger
-    _store: Store
-    _session: str
-    _model: str
-    _turn: Callable[[], int]
-    _also: Callable[[Tx, Reply], None] | None
+    `turn` is asked before each request; `also` runs in the settlement's transaction, so that a response and what it
+    cost are stored as one.
+    """
+
+    ledger: Ledger
+    store: Store
+    session: str
+    model: str
+    turn: Callable[[], int]
+    also: Callable[[Tx, Reply], None]
 
     async def reserve(self, request: Request) -> int:
-        measured, turn = size(request), self._turn()
-        return await self._store.write(
-            lambda tx: self._ledger.reserve(tx, self._session, turn, self._model, measured, request.max_tokens).id
-        )
+        asked = (self.session, self.turn(), self.model, size(request), request.max_tokens)
+        return await self.store.write(lambda tx: self.ledger.reserve(tx, *asked).id)
 
     async def settle(self, attempt: int, reply: Reply) -> None:
         def work(tx: Tx) -> None:
-            self._ledger.settle(tx, attempt, reply.usage, reply.model)
-            if self._also is not None:
-                self._also(tx, reply)
+            self.ledger.settle(tx, attempt, reply.usage, reply.model)
+            self.also(tx, reply)
 
-        await self._store.write(work)
+        await self.store.write(work)
 
     async def doubt(self, attempt: int, failure: Exception) -> None:
-        await self._store.write(lambda tx: self._ledger.doubt(tx, attempt, str(failure)))
+        await self.store.write(lambda tx: self.ledger.doubt(tx, attempt, str(failure)))
 
     async def free(self, attempt: int, failure: Exception) -> None:
-        await self._store.write(lambda tx: self._ledger.free(tx, attempt, str(failure)))
+        await self.store.write(lambda tx: self.ledger.free(tx, attempt, str(failure)))
 
 
 def spent_words(scope: str) -> str:

@@ -57,6 +57,7 @@ class _Desk:
     asked: _Asked | None = None
     last: _Asked | None = None
     over: Outcome | None = None
+    lease_ends: float = 0.0  # on the monotonic clock: a resume starts it anew, full; anything the seat does renews it
 
 
 class OpenSeats:
@@ -179,9 +180,12 @@ class OpenSeats:
     def _host(self, seat: Seat, session: Session, token: str) -> _Desk:
         held = _Desk(seat, session, token)
         self._taken[token] = held
-        self._desk.leases.renew(session.id, anyio.current_time())
+        self._renew(held)
         self._tasks.start_soon(self._serve, held)
         return held
+
+    def _renew(self, held: _Desk) -> None:
+        held.lease_ends = anyio.current_time() + self._desk.settings.lease_s
 
     async def _over(self, held: _Desk, outcome: Outcome) -> None:
         held.over = outcome
@@ -216,11 +220,10 @@ class OpenSeats:
 
     async def _next(self, held: _Desk, log: StoredLog, mind: Mind, hands: Hands, verbs: Verbs) -> None:
         """Waits for a command, within the lease, and runs it."""
-        desk, session = self._desk, held.session
         while held.asked is None and held.over is None:
             with anyio.move_on_after(SEEN_EVERY_S):
                 await held.wanted.wait()
-            if held.asked is None and desk.leases.left(session.id, anyio.current_time()) <= 0:
+            if held.asked is None and anyio.current_time() >= held.lease_ends:
                 held.over = Outcome(End.LEFT, "nothing was heard of it for its whole lease")
         held.wanted = anyio.Event()
         if held.asked is None:
@@ -232,9 +235,9 @@ class OpenSeats:
         await self._finish(held, log, call.name)
 
     async def _finish(self, held: _Desk, log: StoredLog, tool: str) -> None:
-        desk, turn = self._desk, log.transcript().turns[-1]
+        turn = log.transcript().turns[-1]
         answer = Answer(turn.results[-1].text, turn.results[-1].failed, turn.end)
-        desk.leases.renew(held.session.id, anyio.current_time())
+        self._renew(held)
         if answer.end is not None:
             held.over = Outcome(answer.end, answer.text.partition("\n")[0])
         asked = held.asked or _Asked(tool, {})

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -25,13 +24,7 @@ MICRO: Final = 1_000_000
 UNMETERED: Final = ("open", "recorded")
 """Seats whose requests are not ours to pay: outside money budgets, shown as unmetered."""
 
-_KINDS: Final = {
-    "input": "input_mtok",
-    "output": "output_mtok",
-    "cache_read": "cache_read_mtok",
-    "cache_write_5m": "cache_write_mtok",
-    "cache_write_1h": "cache_write_1h_mtok",
-}
+_INPUTS: Final = ("input", "cache_read", "cache_write_5m", "cache_write_1h")
 
 
 class Unpriced(Exception):
@@ -53,7 +46,8 @@ class Declared(BaseModel):
     cache_write_1h: Decimal | None = Field(default=None, ge=0)
 
     def price(self) -> ModelPrice:
-        stated = {key: getattr(self, kind) for kind, key in _KINDS.items()}
+        writes = {"cache_write_mtok": self.cache_write_5m, "cache_write_1h_mtok": self.cache_write_1h}
+        stated = {"input_mtok": self.input, "output_mtok": self.output, "cache_read_mtok": self.cache_read, **writes}
         return ModelPrice(**{key: rate for key, rate in stated.items() if rate is not None})
 
 
@@ -80,11 +74,8 @@ class Prices:
         price = self._price(model, at)
         if price is None:
             return None
-        if model in self._most:
-            return _micro(price, self._most[model])
-        none = Usage(output=output_tokens)
-        kinds = [kind for kind in _KINDS if kind != "output"]
-        return max(_micro(price, replace(none, **{kind: input_tokens})) for kind in kinds)
+        extremes = [Usage(output=output_tokens, **{kind: input_tokens}) for kind in _INPUTS]
+        return max(_micro(price, usage) for usage in ([self._most[model]] if model in self._most else extremes))
 
     def check(self, models: Iterable[str], at: datetime) -> None:
         """Raises `Unpriced` when a budget in money could not be kept with these models."""

@@ -3,7 +3,7 @@
 A quarantine is an empty bare repository that borrows the objects of `public.git` (main and nothing else) and is thrown
 away whatever happens. The order of checks is part of the design: each makes the next one safe to run. Size of the
 stream, then its header, then strict indexing, then the number of entries in the tree (a kilobyte can hold 10^10), then
-connection to main, then sizes unpacked, then policy on what changed.
+connection to main and sizes unpacked, then, for what may come to main, policy on what changed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ from typing import Final
 import anyio
 
 from orchestrator.git import CONFINED, EMPTY_TREE, MIB, Git, GitError, create_bare
-from orchestrator.trees import FOLDER, GITLINK, SYMLINK, GitTree, changed, contents
+from orchestrator.trees import FOLDER, GITLINK, SYMLINK, Entry, GitTree, blobs
 from orchestrator.workspace import Kind
 
 _HEADER: Final = re.compile(rb"(submission|checkpoint) ([0-9a-f]{40})\n")
@@ -60,7 +60,6 @@ class Incoming:
     git: Git
     commit: str
     base: str
-    tree: str
 
 
 @asynccontextmanager
@@ -74,69 +73,50 @@ async def quarantined(
     await anyio.Path(within).mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = Path(await anyio.to_thread.run_sync(tempfile.mkdtemp, "", "q-", within))
     try:
-        with anyio.move_on_after(limits.time_s) as scope, _refusing(folder):
+        with anyio.move_on_after(limits.time_s) as scope:
             incoming = await _take(stream, kind, public, folder, limits)
         if scope.cancelled_caught:
             raise Refused(f"your workspace was not received within {limits.time_s:g} s")
-        with _refusing(folder):
-            yield incoming
+        yield incoming
+    except GitError as error:  # what makes git fail in a quarantine is in the agent's bytes, unless the disk is full
+        if not error.folder.is_relative_to(folder) or error.full:
+            raise
+        said = error.stderr.strip().splitlines() or [f"it ended with {error.code}"]
+        raise Refused(f"git does not accept what your workspace packed: {said[0][:300]}") from error
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(shutil.rmtree, folder, True)
 
 
-@contextmanager
-def _refusing(folder: Path) -> Iterator[None]:
-    """What makes git fail in a quarantine is in the agent's bytes, unless the disk is full."""
-    try:
-        yield
-    except GitError as error:
-        if not error.folder.is_relative_to(folder) or error.full:
-            raise
-        said = error.stderr.strip().splitlines() or [f"it ended with {error.code}"]
-        raise Refused(f"git does not accept what your workspace packed: {said[0][:300]}") from error
-
-
 async def _take(
     stream: bytes | AsyncIterable[bytes], kind: Kind, public: Git, folder: Path, limits: StreamLimits
 ) -> Incoming:
-    spool = folder / "stream"
-    await _spool(stream, spool, limits)
-    git = await create_bare(Git(folder / "q.git", CONFINED, durable=False))
-    async with await anyio.open_file(git.folder / "objects/info/alternates", "w") as alternates:
-        await alternates.write(f"{public.folder / 'objects'}\n")
-    async with await anyio.open_file(spool, "rb", buffering=0) as pack:
-        commit, start = _header(await pack.read(_HEADER_SIZE), kind, limits)
-        await pack.seek(start)
-        size = f"--max-input-size={limits.packed}"
-        await git.run("index-pack", "--stdin", "--fix-thin", "--strict", size, stdin=pack.wrapped)
-    if await git.text("cat-file", "-t", commit) != "commit":
-        raise Refused(f"{commit} is not a commit")
-    tree = await git.text("rev-parse", f"{commit}^{{tree}}")
-    await _count(GitTree(git, tree), limits)
-    base = await _connect(git, commit, await public.text("rev-parse", "refs/heads/main"), limits)
-    return Incoming(git, commit, base, tree)
-
-
-async def _spool(stream: bytes | AsyncIterable[bytes], path: Path, limits: StreamLimits) -> None:
-    left = limits.packed + _HEADER_SIZE
-    async with await anyio.open_file(path, "wb") as file:
-        async for piece in _pieces(stream):
+    async with await anyio.open_file(folder / "stream", "w+b", buffering=0) as spool:
+        left = limits.packed + _HEADER_SIZE
+        async for piece in _once(stream) if isinstance(stream, bytes) else stream:
             left -= len(piece)
             if left < 0:
                 raise Refused(
                     f"your workspace packs to more than {limits.packed // MIB} MiB: keep built and downloaded files out"
                     " of it (.gitignore)"
                 )
-            await file.write(piece)
+            await spool.write(piece)
+        await spool.seek(0)
+        commit, start = _header(await spool.read(_HEADER_SIZE), kind, limits)
+        git = await create_bare(Git(folder / "q.git", CONFINED, durable=False))
+        await anyio.Path(git.folder / "objects/info/alternates").write_text(f"{public.folder / 'objects'}\n")
+        await spool.seek(start)
+        size = f"--max-input-size={limits.packed}"
+        await git.run("index-pack", "--stdin", "--fix-thin", "--strict", size, stdin=spool.wrapped)
+    if await git.text("cat-file", "-t", commit) != "commit":
+        raise Refused(f"{commit} is not a commit")
+    await _count(GitTree(git, commit), limits)
+    base = await _connect(git, commit, await public.text("rev-parse", "refs/heads/main"), limits)
+    return Incoming(git, commit, base)
 
 
-async def _pieces(stream: bytes | AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
-    if isinstance(stream, bytes):
-        yield stream
-        return
-    async for piece in stream:
-        yield piece
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 def _header(start: bytes, kind: Kind, limits: StreamLimits) -> tuple[str, int]:
@@ -145,10 +125,9 @@ def _header(start: bytes, kind: Kind, limits: StreamLimits) -> tuple[str, int]:
     if found is None or found[1].decode() != kind:
         raise Refused(f"what came out of the room does not begin with a {kind} header: git did not pack your workspace")
     pack = start[found.end() :]
-    version, objects = int.from_bytes(pack[4:8], "big"), int.from_bytes(pack[8:12], "big")
-    if pack[:4] != b"PACK" or version != 2 or len(pack) < 12:
+    if pack[:8] != b"PACK\0\0\0\2" or len(pack) < 12:
         raise Refused("what came out of the room is not a pack of git objects")
-    if objects > limits.objects:
+    if (objects := int.from_bytes(pack[8:12], "big")) > limits.objects:
         raise Refused(f"the pack holds {objects} objects, at most {limits.objects} are taken")
     return found[2].decode(), found.end()
 
@@ -169,33 +148,30 @@ async def _count(tree: GitTree, limits: StreamLimits) -> None:
 
 async def _connect(git: Git, commit: str, main: str, limits: StreamLimits) -> str:
     """The newest commit of main that `commit` stands on, once everything between the two is known to be here."""
-    commits = await git.text("rev-list", "--count", f"--max-count={limits.commits + 1}", commit, f"^{main}")
-    if int(commits) > limits.commits:
+    _, listed = await git.run("rev-list", "--objects", "--no-object-names", commit, f"^{main}")
+    checked = await git.text("cat-file", "--batch-check=%(objectsize) %(objecttype)", stdin=listed)
+    sizes = [int(line.split(" ")[0]) for line in checked.splitlines()]
+    if checked.count("commit") > limits.commits:
         raise Refused(f"you made more than {limits.commits} commits since main: squash them")
-    listed = await git.run("rev-list", "--objects", "--no-object-names", commit, f"^{main}")
-    sizes = await git.text("cat-file", "--batch-check=%(objectsize)", stdin=listed.stdout)
-    unpacked = [int(size) for size in sizes.splitlines()]
-    if max(unpacked, default=0) > limits.blob:
-        raise Refused(f"a file of {max(unpacked) // MIB} MiB is too large, at most {limits.blob // MIB} MiB are taken")
-    if sum(unpacked) > limits.unpacked:
-        raise Refused(f"your change unpacks to {sum(unpacked) // MIB} MiB, more than {limits.unpacked // MIB} MiB")
-    base = await git.run("merge-base", commit, main, accept=(0, 1))
-    if base.code != 0:
+    if max(sizes, default=0) > limits.blob:
+        raise Refused(f"a file of {max(sizes) // MIB} MiB is too large, at most {limits.blob // MIB} MiB are taken")
+    if sum(sizes) > limits.unpacked:
+        raise Refused(f"your change unpacks to {sum(sizes) // MIB} MiB, more than {limits.unpacked // MIB} MiB")
+    base = await git.text("merge-base", commit, main, accept=(0, 1))
+    if not base:
         raise Refused("your commits do not stand on main: start from origin/main (git fetch, git rebase origin/main)")
-    return base.text
+    return base
 
 
-async def check_policy(incoming: Incoming) -> None:
-    """Refuses what may not be on main, in what the submission adds or changes."""
-    entries = await changed(incoming.git, incoming.base, incoming.commit)
+async def check_policy(git: Git, entries: Sequence[Entry]) -> None:
+    """Refuses what may not be on main, in what a submission adds or changes."""
+    links = [entry.id for entry in entries if entry.mode == SYMLINK]
+    targets = dict(zip(links, [target async for target in blobs(git, links)], strict=True))
     for entry in entries:
         reason = _path_trouble(entry.path) or ("is a submodule or a nested repository" if entry.mode == GITLINK else "")
         if reason:
             raise Refused(f"{_shown(entry.path)} {reason}: take it out of your change")
-    links = [entry for entry in entries if entry.mode == SYMLINK]
-    targets = await contents(incoming.git, [entry.id for entry in links])
-    for entry in links:
-        if not _stays_inside(entry.path, targets[entry.id]):
+        if entry.mode == SYMLINK and not _stays_inside(entry.path, targets[entry.id]):
             raise Refused(
                 f"{_shown(entry.path)} is a symbolic link to {_shown(targets[entry.id][:200])}: a link must be"
                 " relative, stay in the repository, and have '..' at its start only"
@@ -217,9 +193,7 @@ def _path_trouble(path: bytes) -> str:
     folded = [re.split(r"[\\:]", part.translate(_IGNORED_BY_HFS).casefold())[0].rstrip(". ") for part in parts]
     if any(part in (".git", "git~1") for part in folded):
         return "would be git's own folder"
-    if folded[0] == "current_tasks":
-        return "belongs to the task board, which is never a commit"
-    return ""
+    return "belongs to the task board, which is never a commit" if folded[0] == "current_tasks" else ""
 
 
 def _stays_inside(path: bytes, target: bytes) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from orchestrator import board
+from orchestrator.records import Task
 from orchestrator.store import tasks
 
 PLANNER: Final = "planner"
@@ -44,44 +45,34 @@ def seats_wanted(
     folders overlap no claimed task's, and a planner while there are less than `AHEAD` ready tasks for each builder. A
     planner that has just found nothing to plan is the caller's to hold back until the board has changed.
     """
-    free = [post for post in posts if not post.session]
-    working = [post for post in posts if post.session]
+    free, working = [post for post in posts if not post.session], [post for post in posts if post.session]
     ready = board.ready(db, weights)
     if not any_case_passes:
-        if working:
-            return {post.seat: Seating(idle=f"no case passes yet; {working[0].seat} works alone") for post in free}
-        first = next((post for post in free if post.role == PLANNER), free[0] if free else None)
-        task = ready[0].id if ready and first is not None and first.role != PLANNER else ""
-        alone = f"no case passes yet; {first.seat if first else 'nobody'} works alone"
-        return {post.seat: Seating(task) if post is first else Seating(idle=alone) for post in free}
-    claimed = tasks.claims(db)
-    holding = {held.session for held in claimed}
+        alone = [*working, *sorted(free, key=lambda post: post.role != PLANNER)][:1]
+        first = Seating(ready[0].id if ready and alone[0].role != PLANNER else "")
+        idle = Seating(idle=f"no case passes yet; {alone[0].seat} works alone")
+        return {post.seat: first if post in alone else idle for post in free}
+    claims = tasks.claims(db)
+    holding = {held.session for held in claims}
     undecided = sum(post.role != PLANNER and post.session not in holding for post in working)
-    apart = _apart([(task.id, task.touches) for task in ready], [held.touches for held in claimed])
-    work = iter(apart[undecided:])  # sessions that hold no task yet will take the best ones
-    why = (
-        "no task is ready"
-        if not ready
-        else f"each of the {len(ready)} ready tasks is spoken for or in folders of others"
-    )
-    enough = AHEAD * sum(post.role != PLANNER for post in posts)
+    # Sessions that hold no task yet will take the best ones.
+    work = list(_apart(ready, [held.touches for held in claims]))[undecided:]
+    spoken = f"each of the {len(ready)} ready tasks is spoken for or in folders of others"
+    full = bool(ready) and len(ready) >= AHEAD * sum(post.role != PLANNER for post in posts)
     seating: dict[str, Seating] = {}
     for post in free:
         if post.role == PLANNER:
-            full = bool(ready) and len(ready) >= enough
             seating[post.seat] = Seating(idle=f"{len(ready)} tasks are ready" if full else "")
+        elif work:
+            seating[post.seat] = Seating(work.pop(0))
         else:
-            task = next(work, "")
-            seating[post.seat] = Seating(task) if task else Seating(idle=why)
+            seating[post.seat] = Seating(idle=spoken if ready else "no task is ready")
     return seating
 
 
-def _apart(ready: Iterable[tuple[str, tuple[str, ...]]], taken: Iterable[tuple[str, ...]]) -> list[str]:
-    """Tasks whose folders overlap neither a claimed task's nor those of a better one in this list."""
-    chosen: list[str] = []
-    folders = list(taken)
-    for task, touches in ready:
-        if not any(board.overlap(touches, other) for other in folders):
-            chosen.append(task)
-            folders.append(touches)
-    return chosen
+def _apart(ready: Sequence[Task], folders: list[tuple[str, ...]]) -> Iterator[str]:
+    """Ready tasks whose folders overlap neither those claimed nor those of a better one."""
+    for task in ready:
+        if not any(board.overlap(task.touches, other) for other in folders):
+            folders.append(task.touches)
+            yield task.id

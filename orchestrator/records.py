@@ -53,6 +53,7 @@ class Task:
     reason: str = ""  # why closed or dropped
     bounces: int = 0
     releases: int = 0
+    merged: str = ""  # the task that took its cases over
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Final
 
@@ -26,21 +26,18 @@ import anyio
 import psutil
 
 from orchestrator.git import CONFINED, Git, GitError, create_bare
-from orchestrator.history import Landed, message
+from orchestrator.history import message
 from orchestrator.quarantine import CHECKPOINT, SUBMISSION, Refused, StreamLimits, check_policy, quarantined
-from orchestrator.trees import Diffstat, GitTree, diffstat
+from orchestrator.trees import GitTree, difference
 from orchestrator.workspace import MAIL_DOMAIN, Kind
 
 MAIN: Final = "refs/heads/main"
 ITSELF: Final = "orchestrator"
 SEED_TIME: Final = 946684800  # 2000-01-01: the same seed gives the same first commit in every run
-LOOSE_LIMIT: Final = (
-    30  # objects: fewer become loose ones (packs by the thousand slow every command), each synced alone
-)
+LOOSE_LIMIT: Final = 30  # objects: fewer become loose ones, synced one by one; packs by the thousand would be slow
 CONFLICT_TEXT: Final = 6000  # characters shown of a conflict
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _KEPT: Final = re.compile(rf"refs/(changes|drafts|checkpoints)/{_NAME.pattern}(/{_NAME.pattern})?")
-_LOG: Final = "%x00".join(["%H", "%P", "%T", "%ct", "%an", "%s", "%(trailers:only,unfold,separator=%x01)"])
 
 
 class ForeignMain(Exception):
@@ -73,18 +70,22 @@ class Conflict:
 
 
 class Repository:
-    """One run's repositories, under one folder. Methods raise `GitError` when git or this machine fails."""
+    """One run's repositories, under one folder. Methods raise `GitError` when git or this machine fails.
 
-    def __init__(self, folder: Path) -> None:
+    `durable=False` spares the syncs of a repository that nobody needs after a loss of power.
+    """
+
+    def __init__(self, folder: Path, *, durable: bool = True) -> None:
         folder = folder.absolute()
-        self.git = Git(folder / "repo.git")
-        self.public = Git(folder / "public.git")
+        self.git = Git(folder / "repo.git", durable=durable)
+        self.public = Git(folder / "public.git", durable=durable)
+        self._confined = replace(self.git, bounds=CONFINED)
         self._quarantine = folder / "quarantine"
 
     @classmethod
-    async def create(cls, folder: Path, seed: Path) -> Repository:
+    async def create(cls, folder: Path, seed: Path, *, durable: bool = True) -> Repository:
         """New repositories whose first commit holds the seed folder as it lies there: no attribute, no ignore file."""
-        repository = cls(folder)
+        repository = cls(folder, durable=durable)
         await create_bare(repository.git)
         await create_bare(repository.public, readable=True)
         with tempfile.TemporaryFile(buffering=0) as commands:
@@ -113,30 +114,16 @@ class Repository:
     async def main(self) -> str:
         return await self.git.text("rev-parse", "--verify", MAIN)
 
+    async def seed(self) -> str:
+        """The first commit of main."""
+        return await self.git.text("rev-list", "--max-parents=0", MAIN)
+
     async def tree_of(self, commit: str) -> str:
         return await self.git.text("rev-parse", "--verify", f"{commit}^{{tree}}")
 
     def tree(self, tree: str) -> GitTree:
         """The bytes of a tree (or of a commit's), for a judge."""
-        return GitTree(replace(self.git, bounds=CONFINED), tree)
-
-    async def diffstat(self, base: str, commit: str) -> Diffstat:
-        return await diffstat(replace(self.git, bounds=CONFINED), base, commit)
-
-    async def log(self, since: str = "", until: str = MAIN) -> list[Landed]:
-        """Commits of main after `since` (all, when empty), oldest first."""
-        span = [until, f"^{since}"] if since else [until]
-        listed = await self.git.run("log", "-z", "--reverse", "--first-parent", f"--format=tformat:{_LOG}", *span)
-        fields = listed.stdout.decode(errors="replace").split("\0")
-        rows = zip(*[iter(fields)] * 7, strict=False)
-        return [
-            Landed(commit, parent, tree, datetime.fromtimestamp(int(at), UTC), author, subject, _trailers(trailers))
-            for commit, parent, tree, at, author, subject, trailers in rows
-        ]
-
-    async def trailers(self, commit: str) -> Mapping[str, str]:
-        """The trailers of one commit, as git reads them."""
-        return (await self.log(until=commit))[-1].trailers
+        return GitTree(self._confined, tree)
 
     # From a room
 
@@ -150,14 +137,16 @@ class Repository:
         """
         _checked(_KEPT, ref)
         async with quarantined(stream, Kind.SUBMISSION, self.public, self._quarantine, limits) as incoming:
-            await check_policy(incoming)
-            stat = await diffstat(incoming.git, incoming.base, incoming.commit)
-            if not stat.files and ref.startswith("refs/changes/"):
-                raise Refused(f"nothing to submit: your workspace is the same as main at {incoming.base[:10]}")
-            when = await incoming.git.text("show", "--no-patch", "--format=%ct", incoming.base)
-            commit = await _commit(incoming.git, incoming.tree, incoming.base, f"{ref}\n", int(when), ITSELF)
-            await self._keep(incoming.git, commit, incoming.base, ref)
-        return Received(commit, incoming.base, incoming.tree, stat.files, stat.added, stat.removed)
+            git, base = incoming.git, incoming.base
+            made = await difference(git, base, incoming.commit)
+            if not made.files:
+                raise Refused(f"nothing to submit: your workspace is the same as main at {base[:10]}")
+            await check_policy(git, made.entries)
+            facts = await git.text("log", "--no-walk=unsorted", "--format=%T %ct", incoming.commit, base)
+            tree, _, _, when = facts.split()
+            commit = await _commit(git, tree, base, f"{ref}\n", int(when), ITSELF)
+            await self._keep(git, commit, base, ref)
+        return Received(commit, base, tree, made.files, made.added, made.removed)
 
     async def receive_checkpoint(
         self, stream: bytes | AsyncIterable[bytes], name: str, limits: StreamLimits = CHECKPOINT
@@ -175,13 +164,12 @@ class Repository:
     async def checkpoint(self, name: str) -> str | None:
         """The newest checkpoint's commit."""
         ref = _checked(_KEPT, f"refs/checkpoints/{name}")
-        return (await self.git.run("rev-parse", "--verify", "--quiet", ref, accept=(0, 1))).text or None
+        return await self.git.text("rev-parse", "--verify", "--quiet", ref, accept=(0, 1)) or None
 
     async def checkpoint_pack(self, commit: str) -> AsyncGenerator[bytes, None]:
         """A checkpoint for `workspace.restore`: a thin pack over main."""
-        wanted = f"{commit}\n^{await self.main()}\n".encode()
-        pack = ("pack-objects", "-q", "--revs", "--thin", "--stdout", "--delta-base-offset")
-        async with aclosing(self.git.stream(*pack, stdin=wanted)) as pieces:
+        packed = _packed(self.git, commit, await self.main(), "--thin", "--delta-base-offset")
+        async with aclosing(packed) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -194,20 +182,21 @@ class Repository:
     async def merge(self, onto: str, change: str) -> Merged | Conflict:
         """Merges a change onto a commit, without a work tree; no attribute or driver of theirs has a say."""
         merge = ("merge-tree", "--write-tree", "--messages", "--name-only", "-z", onto, change)
-        git = replace(self.git, bounds=CONFINED)
-        done = await git.run(*merge, accept=(0, 1))
-        tree, *rest = done.stdout.split(b"\0")
-        if done.code == 0:
+        code, said = await self._confined.run(*merge, accept=(0, 1))
+        tree, *rest = said.split(b"\0")
+        if code == 0:
             return Merged(tree.decode())
         end = rest.index(b"")
-        files = tuple(dict.fromkeys(path.decode(errors="backslashreplace") for path in rest[:end]))
-        text = _conflict_messages(rest[end + 1 :])
-        for path in dict.fromkeys(rest[:end]):
-            if len(text) > CONFLICT_TEXT:
-                break
-            text += await _conflict_hunks(git, tree.decode(), path)
+        paths = list(dict.fromkeys(rest[:end]))
+        # Behind the paths: a count, so many paths, a kind, and a message, again and again.
+        messages = b"".join(line for line in rest[end:] if re.match(rb"CONFLICT \([^)]*\): ", line))
+        text = messages.decode(errors="backslashreplace")
+        for path in paths:
+            if len(text) <= CONFLICT_TEXT:
+                text += await _conflict_hunks(self._confined, tree.decode(), path)
         text = text.replace(onto, "main").replace(change, "yours")
-        return Conflict(files, text if len(text) <= CONFLICT_TEXT else f"{text[:CONFLICT_TEXT]}\n… (clipped)")
+        clipped = text if len(text) <= CONFLICT_TEXT else f"{text[:CONFLICT_TEXT]}\n… (clipped)"
+        return Conflict(tuple(path.decode(errors="backslashreplace") for path in paths), clipped)
 
     async def commit(
         self, tree: str, parent: str, summary: str, trailers: Mapping[str, str], *, at: datetime, author: str
@@ -226,7 +215,7 @@ class Repository:
 
         Done already is done: a landing may be repeated after a crash.
         """
-        if (await self.git.run("merge-base", "--is-ancestor", old, new, accept=(0, 1))).code != 0:
+        if await self.git.text("merge-base", old, new, accept=(0, 1)) != old:
             raise ValueError(f"{new} is not built on {old}: landing it would drop commits of main")
         try:
             await self.git.run("update-ref", MAIN, new, old)
@@ -247,34 +236,54 @@ class Repository:
     async def _publish(self) -> None:
         """Brings public.git to main. Only main's own objects go over."""
         new = await self.main()
-        shown = await self.public.run("rev-parse", "--verify", "--quiet", MAIN, accept=(0, 1))
-        old = shown.text or "0" * 40
+        old = await self.public.text("rev-parse", "--verify", "--quiet", MAIN, accept=(0, 1))
         if old == new:
             return
-        if shown.text and not await self.git.exists(old):
-            raise ForeignMain(f"main of {self.public.folder} is {old}, which this run never made")
-        await _copy(self.git, self.public, new, shown.text)
-        await self.public.run("update-ref", MAIN, new, old)
+        if old and await self.git.text("merge-base", old, new, accept=(0, 1, 128)) != old:
+            raise ForeignMain(f"main of {self.public.folder} is {old}, which was never main of this run")
+        await _copy(self.git, self.public, new, old)
+        await self.public.run("update-ref", MAIN, new, old or "0" * 40)
 
 
 async def _commit(git: Git, tree: str, parent: str, text: str, at: int, author: str) -> str:
-    date, mail = f"{at} +0000", f"{author}@{MAIL_DOMAIN}"
-    env = {"GIT_AUTHOR_NAME": author, "GIT_AUTHOR_EMAIL": mail, "GIT_AUTHOR_DATE": date}
-    env |= {"GIT_COMMITTER_NAME": ITSELF, "GIT_COMMITTER_EMAIL": f"{ITSELF}@{MAIL_DOMAIN}", "GIT_COMMITTER_DATE": date}
+    env = {"GIT_AUTHOR_DATE": f"{at} +0000", "GIT_COMMITTER_DATE": f"{at} +0000"}
+    for role, name in (("AUTHOR", author), ("COMMITTER", ITSELF)):
+        env |= {f"GIT_{role}_NAME": name, f"GIT_{role}_EMAIL": f"{name}@{MAIL_DOMAIN}"}
     return await git.text("commit-tree", tree, "-p", parent, stdin=text.encode(errors="replace"), env=env)
+
+
+def _packed(git: Git, commit: str, without: str, *options: str) -> AsyncGenerator[bytes, None]:
+    """A pack of what `commit` reaches and `without` (all, when empty) does not."""
+    wanted = f"{commit}\n" + (f"^{without}\n" if without else "")
+    return git.stream("pack-objects", "-q", "--revs", "--stdout", *options, stdin=wanted.encode())
 
 
 async def _copy(source: Git, target: Git, commit: str, without: str) -> None:
     """Copies what `commit` reaches and `without` does not; durable on return."""
-    wanted = f"{commit}\n" + (f"^{without}\n" if without else "")
-    with tempfile.TemporaryFile(buffering=0, dir=target.folder) as pack:
-        with os.fdopen(os.dup(pack.fileno()), "wb", buffering=0) as out:
-            await source.run("pack-objects", "-q", "--revs", "--stdout", stdin=wanted.encode(), stdout=out)
-        pack.seek(8)
-        few = int.from_bytes(pack.read(4), "big") <= LOOSE_LIMIT
-        pack.seek(0)
+    async with anyio.TemporaryFile("w+b", buffering=0, dir=str(target.folder)) as pack:
+        async with aclosing(_packed(source, commit, without)) as pieces:
+            async for piece in pieces:
+                await pack.write(piece)
+        await pack.seek(8)
+        few = int.from_bytes(await pack.read(4), "big") <= LOOSE_LIMIT
+        await pack.seek(0)
         unpack = ("unpack-objects", "-q", "--strict") if few else ("index-pack", "--stdin", "--strict")
-        await target.run(*unpack, stdin=pack)
+        await target.run(*unpack, stdin=pack.wrapped)
+
+
+async def _conflict_hunks(git: Git, tree: str, path: bytes) -> str:
+    """The places of a file between conflict markers, each under the file's name and line. None when it was deleted on
+    one side, or is not a file any more: git's message has said so."""
+    _, blob = await git.run("cat-file", "blob", f"{tree}:{os.fsdecode(path)}", accept=(0, 128))
+    hunks, inside = [], False
+    for number, line in enumerate(blob.decode(errors="backslashreplace").split("\n"), 1):
+        if line.startswith("<<<<<<< "):
+            inside = True
+            hunks.append(f"\n{path.decode(errors='backslashreplace')}:{number}")
+        if inside:
+            hunks.append(line[:300])
+        inside = inside and not line.startswith(">>>>>>> ")
+    return "\n".join(hunks)
 
 
 def _checked(pattern: re.Pattern[str], name: str) -> str:
@@ -282,41 +291,6 @@ def _checked(pattern: re.Pattern[str], name: str) -> str:
     if not pattern.fullmatch(name):
         raise ValueError(f"{name!r} does not match {pattern.pattern}")
     return name
-
-
-def _trailers(text: str) -> Mapping[str, str]:
-    pairs = (line.split(": ", 1) for line in text.split("\x01") if ": " in line)
-    return {name: value.strip() for name, value in pairs}
-
-
-def _conflict_messages(records: list[bytes]) -> str:
-    """What merge-tree says of conflicts: records of a count, so many paths, a kind, and a message."""
-    text, rest = "", iter(records)
-    for count in rest:
-        if not count.isdigit():
-            break
-        *_, kind, said = [next(rest, b"") for _ in range(int(count) + 2)]
-        if kind.startswith(b"CONFLICT"):
-            text += said.decode(errors="backslashreplace")
-    return text
-
-
-async def _conflict_hunks(git: Git, tree: str, path: bytes) -> str:
-    """The places of a file between conflict markers, each under the file's name and line."""
-    try:
-        blob = await git.run("cat-file", "blob", f"{tree}:{path.decode(errors='surrogateescape')}")
-    except GitError:  # deleted on one side, or not a file any more: the message has said so
-        return ""
-    hunks, inside = [], False
-    for number, line in enumerate(blob.stdout.decode(errors="backslashreplace").split("\n"), 1):
-        if line.startswith("<<<<<<< "):
-            inside = True
-            hunks.append(f"\n{path.decode(errors='backslashreplace')}:{number}")
-        if inside:
-            hunks.append(line[:300])
-        if line.startswith(">>>>>>> "):
-            inside = False
-    return "\n".join(hunks)
 
 
 def _fast_import_commands(seed: Path, out: IO[bytes]) -> None:

@@ -22,7 +22,6 @@ from orchestrator import VERSION, board, control, lockfiles
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk, Seat
 from orchestrator.gate import Gate, HeldoutLane
-from orchestrator.leases import Leases
 from orchestrator.ledger import Budget, Ledger
 from orchestrator.open_seats import OpenSeats
 from orchestrator.preparing import SECRET, thawed_models
@@ -123,7 +122,7 @@ class Run:
             repository=repository,
             judge=judge("verify", VERIFY_USER, settings.verify_cores),
             gate=gate,
-            ledger=Ledger(store, prices_of(models), Budget(settings.budget, settings.session_budget)),
+            ledger=Ledger(prices_of(models), Budget(settings.budget, settings.session_budget)),
             engine=engine,
             label=label,
             rooms=home / "workspaces" / label,
@@ -134,7 +133,6 @@ class Run:
             shown_cases=frozenset(case.id for case in frozen.cases if not case.heldout),
             weights=weights_of(frozen),
             utc_now=utc_now,
-            leases=Leases(settings.lease_s),
             verifying=anyio.CapacityLimiter(1),
         )
         return cls(desk, frozen, heldout, gate)
@@ -218,11 +216,10 @@ class Run:
             self.desk.board_changed.ring()
 
     async def _keep_lock_files(self) -> None:
-        files = lockfiles.LockFiles(self.desk.folder / "current_tasks")
         heard = self.desk.board_changed.heard
         while True:
-            held = await self.desk.store.read(lockfiles.locks)
-            await anyio.to_thread.run_sync(files.sync, held)
+            locks = await self.desk.store.read(lockfiles.locks)
+            await anyio.to_thread.run_sync(lockfiles.sync, self.desk.folder / "current_tasks", locks)
             heard = await self.desk.board_changed.wait(heard)
 
     # -- how a run ends

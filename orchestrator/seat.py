@@ -22,7 +22,7 @@ from agents.team import End
 from orchestrator import board, ramp, workspace
 from orchestrator.briefing import Briefing, opening
 from orchestrator.desk import Desk, Seat
-from orchestrator.ledger import spent_words
+from orchestrator.ledger import SessionMeter, spent_words
 from orchestrator.quarantine import Refused
 from orchestrator.records import Session, SessionState, Task
 from orchestrator.signals import unwrapped
@@ -211,7 +211,7 @@ async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
 
     def work(tx: Tx) -> None:
         if tasks.claim_of(tx.db, session.id):
-            board.release(tx, session.id, f"its session ended: {outcome.end}")
+            board.release(tx, session.id, f"its session ended: {outcome.end}", gave_up=outcome.end is not End.LANDED)
         sessions.end(tx, session.id, outcome.end, outcome.reason)
 
     await desk.store.write(work)
@@ -240,7 +240,7 @@ async def mind_of(seat: Seat, desk: Desk, session: Session, log: StoredLog) -> M
             warned = True
             sessions.say(tx, session.id, "run", MONEY_LOW)
 
-    meter = desk.ledger.meter(session.id, session.model, lambda: log.turn + 1, also)
+    meter = SessionMeter(desk.ledger, desk.store, session.id, session.model, lambda: log.turn + 1, also)
 
     async def on_wait(wait: Wait | None) -> None:
         why = wait.reason if wait else ""

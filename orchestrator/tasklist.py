@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 from orchestrator import board
 from orchestrator.records import Claim, Task, TaskState
-from orchestrator.store import tasks
+from orchestrator.store import rows, tasks
 
 LINES: Final = 40
 STUCK_TIMES: Final = 2  # bounces or releases
@@ -36,76 +36,59 @@ def render_tasks(
     weights: Mapping[str, float] | None = None,
 ) -> str:
     """At most `LINES` lines. `session` is whose tasks `mine` means."""
-    every = tasks.every(db)
+    every = rows.find(db, Task, "ORDER BY number")
     claims = {held.task: held for held in tasks.claims(db)}
     ready = board.ready(db, weights)
-    names = {task.id for task in ready}
-    waiting = [task for task in every if task.state is TaskState.READY and task.id not in names]
+    waiting = [task for task in every if task.state is TaskState.READY and task not in ready]
     claimed = [task for task in every if task.id in claims]
-    over = [task for task in every if task.state in (TaskState.CLOSED, TaskState.DROPPED)]
-    shown = {
-        Show.READY: lambda: ready,
-        Show.MINE: lambda: [task for task in claimed if claims[task.id].session == session],
-        Show.STUCK: lambda: [task for task in every if stuck(task, claims.get(task.id), now)],
-        Show.ALL: lambda: [*ready, *waiting, *claimed, *reversed(over)],
-    }[show]()
-    line = _liner(db, claims)
-    lines = [
-        f"{len(ready)} ready, {len(claimed)} claimed, {len(waiting)} waiting, {len(over)} closed or dropped",
-        *(row for task in shown[: max(1, limit)] for row in (line(task), *_last_note(db, task, show))),
-    ]
-    if not shown:
-        lines.append({Show.MINE: "you hold no task", Show.READY: "nothing is ready"}.get(show, "none"))
-    rest = len(shown) - max(1, limit)
-    if rest > 0 and len(lines) < LINES:
-        lines.append(f"… {rest} more")
+    over = [task for task in every if task.state not in board.OPEN]
+    match show:
+        case Show.READY:
+            shown, none = ready, "nothing is ready"
+        case Show.MINE:
+            shown, none = [task for task in claimed if claims[task.id].session == session], "you hold no task"
+        case Show.STUCK:
+            shown, none = [task for task in every if _stuck(task, claims.get(task.id), now)], "none"
+        case Show.ALL:
+            shown, none = [*ready, *waiting, *claimed, *reversed(over)], "none"
+    holders, promises = tasks.holders(db), tasks.promises(db)
+    open_now = {task.id for task in every if task.state in board.OPEN}
+    lines = [f"{len(ready)} ready, {len(claimed)} claimed, {len(waiting)} waiting, {len(over)} closed or dropped"]
+    for task in shown[:limit]:
+        before = [name for name in task.after if name in open_now]
+        line = _line(task, claims.get(task.id), holders.get(task.id, []), before, board.promised_by(task, promises))
+        lines.append(line)
+        if show is Show.STUCK:
+            newest = tasks.notes(db, task.id)[:1]
+            lines += [f"    {note.session}: > {note.text.splitlines()[0]}" for note in newest]
+    lines += [] if shown else [none]
+    lines += [f"… {len(shown) - limit} more"] if len(shown) > limit else []
     return "\n".join(lines[:LINES])
 
 
-def stuck(task: Task, held: Claim | None, now: datetime) -> bool:
+def _stuck(task: Task, held: Claim | None, now: datetime) -> bool:
     """Bounced twice, released twice, or held for over two hours, and still open."""
-    if task.state not in (TaskState.READY, TaskState.CLAIMED):
-        return False
-    tried = task.bounces >= STUCK_TIMES or task.releases >= STUCK_TIMES
-    return tried or (held is not None and now - held.since > STUCK_FOR)
+    tried = max(task.bounces, task.releases) >= STUCK_TIMES
+    return task.state in board.OPEN and (tried or (held is not None and now - held.since > STUCK_FOR))
 
 
-def _last_note(db: sqlite3.Connection, task: Task, show: Show) -> list[str]:
-    left = tasks.notes(db, task.id)[:1] if show is Show.STUCK else []
-    return [f"    {note.session}: > {line}" for note in left for line in note.text.splitlines()[:1]]
-
-
-def _liner(db: sqlite3.Connection, claims: Mapping[str, Claim]) -> Callable[[Task], str]:
-    holders = tasks.holders(db)
-    promises = tasks.promises(db)
-    states = {task.id: task.state for task in tasks.open_tasks(db)}
-
-    def line(task: Task) -> str:
-        parts = [f'{task.id} "{task.title.replace(chr(34), chr(39))}"']
-        if task.cases:
-            parts.append(f"{len(task.cases)} case{'s' * (len(task.cases) > 1)}, first {task.cases[0]}")
-        if task.touches:
-            more = f" and {len(task.touches) - FOLDERS} more" if len(task.touches) > FOLDERS else ""
-            parts.append("in " + ", ".join(task.touches[:FOLDERS]) + more)
-        held = claims.get(task.id)
-        tried = [one for one in holders.get(task.id, ()) if held is None or one != held.session]
-        if tried:
-            parts.append(f"tried by {', '.join(dict.fromkeys(tried[-TRIED:]))}" + _marks(task))
-        if held is not None:
-            parts.append(f"held by {held.session} since {held.since:%H:%M}")
-        elif task.id in states:
-            before = [name for name in task.after if name in states]
-            change = board.promised_by(task, promises)
-            parts += [f"waits for {', '.join(before)}"] * bool(before) + [f"fixed by {change} in the queue"] * bool(
-                change
-            )
-        else:
-            parts.append(f"{task.state}: {task.reason}")
-        return " · ".join(parts)
-
-    return line
-
-
-def _marks(task: Task) -> str:
-    counts = [f"{n} {word}" for n, word in ((task.bounces, "bounced"), (task.releases, "released")) if n]
-    return f" ({', '.join(counts)})" if counts else ""
+def _line(task: Task, held: Claim | None, holders: list[str], before: list[str], change: str) -> str:
+    parts = [f'{task.id} "{task.title.replace(chr(34), chr(39))}"']
+    if task.cases:
+        parts.append(f"{len(task.cases)} case{'s' * (len(task.cases) > 1)}, first {task.cases[0]}")
+    if task.touches:
+        more = f" and {len(task.touches) - FOLDERS} more" if len(task.touches) > FOLDERS else ""
+        parts.append("in " + ", ".join(task.touches[:FOLDERS]) + more)
+    tried = [one for one in holders if held is None or one != held.session]
+    if tried:
+        counts = [f"{n} {word}" for n, word in ((task.bounces, "bounced"), (task.releases, "released")) if n]
+        marks = f" ({', '.join(counts)})" if counts else ""
+        parts.append(f"tried by {', '.join(dict.fromkeys(tried[-TRIED:]))}{marks}")
+    if task.state not in board.OPEN:
+        parts.append(f"{task.state}: {task.reason}")
+    elif held is not None:
+        parts.append(f"held by {held.session} since {held.since:%H:%M}")
+    else:
+        parts += [f"waits for {', '.join(before)}"] if before else []
+        parts += [f"fixed by {change} in the queue"] if change else []
+    return " · ".join(parts)

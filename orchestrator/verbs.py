@@ -328,19 +328,13 @@ def plan(
     done_when: Sequence[str] = (),
     touches: Sequence[str] = (),
     after: Sequence[str] = (),
-    task: str = "",
     drop: Sequence[str] = (),
     merge: Sequence[str] = (),
     order: Sequence[str] = (),
 ) -> str:
     """A planner's change of the board; says which lines changed."""
     said = []
-    if task:
-        changed = board.rewrite(
-            tx, task, title=title, why=why, cases=done_when, touches=touches, after=after, known=known
-        )
-        said.append(f'{changed.id} "{changed.title}" changed')
-    elif title:
+    if title:
         made = board.add_task(
             tx,
             title,

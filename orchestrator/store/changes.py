@@ -5,46 +5,32 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from typing import Final
 
 from orchestrator.records import Change, ChangeState, Landing
-from orchestrator.store import tasks
-from orchestrator.store.rows import insert, record, update
-from orchestrator.store.store import Tx, iso, read_payload
+from orchestrator.store import rows
+from orchestrator.store.store import Tx, read_payload
+from orchestrator.store.tasks import LIVE, promises
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
-LIVE: Final = "state NOT IN ('landed', 'bounced', 'withdrawn')"
+live = promises
 
 
 def next_number(tx: Tx) -> int:
-    row = tx.one("SELECT coalesce(max(number), 0) + 1 AS next FROM change")
-    assert row is not None
-    return int(row["next"])
+    return rows.next_number(tx, "change")
 
 
 def add(tx: Tx, change: Change) -> None:
-    insert(tx, "change", change, number=int(change.id[1:]))
-    fixes, counts = list(change.fixes), {"added": change.added, "removed": change.removed}
-    tx.journal(
-        "submitted", change.seat, change=change.id, session=change.session, task=change.task, fixes=fixes, **counts
-    )
-
-
-def live(db: sqlite3.Connection) -> list[Change]:
-    """Changes that are not yet landed, bounced or withdrawn, oldest first."""
-    return [record(Change, row) for row in db.execute(f"SELECT * FROM change WHERE {LIVE} ORDER BY number")]
+    rows.insert(tx, "change", change, number=int(change.id[1:]))
+    facts = {"fixes": list(change.fixes), "added": change.added, "removed": change.removed}
+    tx.journal("submitted", change.seat, change=change.id, session=change.session, task=change.task, **facts)
 
 
 def get(db: sqlite3.Connection, change: str) -> Change:
-    row = db.execute("SELECT * FROM change WHERE id = ?", (change,)).fetchone()
-    if row is None:
-        raise KeyError(f"no change {change}")
-    return record(Change, row)
+    return rows.get(db, Change, change)
 
 
 def by_call(db: sqlite3.Connection, call: str) -> Change | None:
-    row = db.execute("SELECT * FROM change WHERE call = ?", (call,)).fetchone()
-    return None if row is None else record(Change, row)
+    return rows.first(db, Change, "WHERE call = ?", call)
 
 
 def move(tx: Tx, change: str, state: ChangeState) -> None:
@@ -57,61 +43,51 @@ def finish(
     tx: Tx, change: Change, state: ChangeState, *, reason: str = "", lost: Iterable[str] = (), landed_as: str = ""
 ) -> None:
     """Ends a change, once: a second end raises `KeyError` and undoes the caller's transaction (P2)."""
-    if not state.terminal:
-        raise ValueError(f"{state} does not end a change")
-    if tx.one(f"SELECT 1 FROM change WHERE id = ? AND {LIVE}", change.id) is None:
-        raise KeyError(f"{change.id} has already ended")
-    lost_cases = tuple(lost)
-    update(tx, "change", change.id, state=state, ended=tx.now, reason=reason, lost=lost_cases, landed_as=landed_as)
+    move(tx, change.id, state)
+    rows.update(tx, "change", change.id, ended=tx.now, reason=reason, lost=tuple(lost), landed_as=landed_as)
 
 
 def bounce(tx: Tx, change: Change, reason: str, detail: str = "", lost: Iterable[str] = ()) -> None:
     """Ends a change as bounced: `reason` is one line for everybody, `detail` what the submitter reads besides."""
     cases = list(lost)
     finish(tx, change, ChangeState.BOUNCED, reason=f"{reason}\n{detail}".strip(), lost=cases)
-    tasks.count_bounce(tx, change.task)
+    tx.run("UPDATE task SET bounces = bounces + 1 WHERE id = ?", change.task)
     tx.journal("bounced", change.seat, change=change.id, task=change.task, reason=reason, lost=cases)
 
 
 def add_scorecard(tx: Tx, card: Scorecard, *, commit: str = "", seconds: float = 0.0) -> int:
     """Stores a scorecard: one string of outcomes in the order of the cases, reasons and values beside it."""
-    cases = list(card.verdicts)
-    outcomes = "".join(card.verdicts[case].outcome.value for case in cases)
     details = {
         case: [round(v.seconds, 3), v.reason, v.value, v.unit]
         for case, v in card.verdicts.items()
         if v.outcome is not Outcome.PASS or v.value is not None
     }
     details["build/"] = [card.build.seconds, card.build.reason, None, card.build.log_tail]
-    row = tx.db.execute(
-        "INSERT INTO scorecard (tree, commit_id, tier, at, seconds, built, void, cases, outcomes, details, counts)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            card.tree,
-            commit,
-            card.tier,
-            iso(tx.now),
-            seconds,
-            int(card.build.ok),
-            card.void,
-            tx.keep(json.dumps(cases)),
-            outcomes,
-            tx.keep(json.dumps(details)),
-            json.dumps(card.counts()),
-        ),
+    return rows.put(
+        tx,
+        "scorecard",
+        tree=card.tree,
+        commit=commit,
+        tier=card.tier,
+        at=tx.now,
+        seconds=seconds,
+        built=card.build.ok,
+        void=card.void,
+        cases=tx.keep(json.dumps(list(card.verdicts))),
+        outcomes="".join(verdict.outcome.value for verdict in card.verdicts.values()),
+        details=tx.keep(json.dumps(details)),
+        counts=json.dumps(card.counts()),
     )
-    assert row.lastrowid is not None
-    return row.lastrowid
 
 
 def read_scorecard(db: sqlite3.Connection, row: sqlite3.Row) -> Scorecard:
     cases = json.loads(read_payload(db, row["cases"]))
     details = json.loads(read_payload(db, row["details"]))
     seconds, reason, _, log_tail = details["build/"]
-    verdicts = {}
-    for case, letter in zip(cases, row["outcomes"], strict=True):
-        took, line, value, unit = details.get(case, (0.0, "", None, ""))
-        verdicts[case] = Verdict(case, Outcome(letter), took, line, value, unit)
+    verdicts = {
+        case: Verdict(case, Outcome(letter), *details.get(case, ()))
+        for case, letter in zip(cases, row["outcomes"], strict=True)
+    }
     build = Build(bool(row["built"]), seconds, reason, log_tail)
     return Scorecard(row["tree"], row["tier"], build, verdicts, row["void"])
 
@@ -125,25 +101,22 @@ def scorecard_of(db: sqlite3.Connection, commit: str, tier: str = "full") -> Sco
 
 def newest_without_heldout(db: sqlite3.Connection) -> str:
     """The newest landed commit that has no verdict on the held-out cases, or ""."""
-    row = db.execute(
-        "SELECT new FROM landing WHERE done AND NOT EXISTS"
-        " (SELECT 1 FROM scorecard WHERE commit_id = new AND tier = 'heldout' AND void = '')"
-        " ORDER BY number DESC LIMIT 1"
-    ).fetchone()
-    return "" if row is None else str(row["new"])
+    unjudged = "NOT EXISTS (SELECT 1 FROM scorecard WHERE commit_id = new AND tier = 'heldout' AND void = '')"
+    landing = rows.first(db, Landing, f"WHERE done AND {unjudged} ORDER BY number DESC")
+    return landing.new if landing else ""
 
 
 def scorecard_before(db: sqlite3.Connection, commit: str) -> Scorecard | None:
     """The scorecard of the main that a landed commit replaced."""
-    row = db.execute("SELECT old FROM landing WHERE new = ?", (commit,)).fetchone()
-    return None if row is None else scorecard_of(db, row["old"])
+    landing = rows.first(db, Landing, "WHERE new = ?", commit)
+    return scorecard_of(db, landing.old) if landing else None
 
 
 def intend(tx: Tx, change: str, old: str, new: str, scorecard: int) -> None:
     """Stores the intent to move main, before it moves."""
-    sql = "INSERT INTO landing (change, old, new, scorecard, at) VALUES (?, ?, ?, ?, ?)"
-    tx.run(sql, change, old, new, scorecard, iso(tx.now))
-    tx.journal("landing", change=change, old=old, new=new, scorecard=scorecard)
+    facts = {"change": change, "old": old, "new": new, "scorecard": scorecard}
+    rows.put(tx, "landing", at=tx.now, **facts)
+    tx.journal("landing", **facts)
 
 
 def forget_intent(tx: Tx, change: str) -> None:
@@ -151,5 +124,4 @@ def forget_intent(tx: Tx, change: str) -> None:
 
 
 def open_landing(db: sqlite3.Connection) -> Landing | None:
-    row = db.execute("SELECT * FROM landing WHERE NOT done").fetchone()
-    return None if row is None else record(Landing, row)
+    return rows.first(db, Landing, "WHERE NOT done")

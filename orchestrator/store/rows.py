@@ -1,4 +1,7 @@
-"""Records to rows and back: the one place that knows how a dataclass of `records.py` lies in a table."""
+"""Records to rows and back: the one place that knows how a dataclass of `records.py` lies in a table.
+
+A record's table has its name in small letters. Columns that only the table has are left alone.
+"""
 
 from __future__ import annotations
 
@@ -11,62 +14,76 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
+from orchestrator import records
 from orchestrator.store.store import Tx, iso, when
 
 R = TypeVar("R")
 
 COLUMNS: Final = {"order": "priority", "commit": "commit_id", "index": "number"}  # SQL's own words, renamed
 
-_hints: dict[Any, dict[str, Any]] = {}  # of each record class, resolved once
+_FIELDS: Final[dict[Any, dict[str, Any]]] = {
+    kind: typing.get_type_hints(kind) for kind in vars(records).values() if dataclasses.is_dataclass(kind)
+}
 
 
-def _fields(kind: Any) -> dict[str, Any]:
-    if kind not in _hints:
-        hints = typing.get_type_hints(kind)
-        _hints[kind] = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
-    return _hints[kind]
+def find(db: sqlite3.Connection, kind: type[R], clauses: str = "", *values: Any) -> list[R]:
+    """Records of a kind; `clauses` is the SQL behind the table's name."""
+    return [record(kind, row) for row in db.execute(f"SELECT * FROM {kind.__name__.lower()} {clauses}", values)]
+
+
+def first(db: sqlite3.Connection, kind: type[R], clauses: str, *values: Any) -> R | None:
+    return next(iter(find(db, kind, f"{clauses} LIMIT 1", *values)), None)
+
+
+def get(db: sqlite3.Connection, kind: type[R], id: str | int) -> R:
+    """Raises `KeyError` when there is none."""
+    found = first(db, kind, "WHERE id = ?", id)
+    if found is None:
+        raise KeyError(f"no {kind.__name__.lower()} {id}")
+    return found
 
 
 def record(kind: type[R], row: sqlite3.Row) -> R:
-    """Makes a record of a row; columns that the record does not have are left alone."""
-    return kind(**{name: _decode(hint, row[COLUMNS.get(name, name)]) for name, hint in _fields(kind).items()})
+    return kind(**{name: _decode(hint, row[COLUMNS.get(name, name)]) for name, hint in _FIELDS[kind].items()})
 
 
-def insert(tx: Tx, table: str, item: Any, **extra: Any) -> None:
+def insert(tx: Tx, table: str, item: Any, **extra: Any) -> int:
     """Inserts a record, with columns beside it that only the table has."""
-    values = {COLUMNS.get(name, name): encode(getattr(item, name)) for name in _fields(type(item))} | extra
-    marks = ", ".join("?" * len(values))
-    tx.run(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", *values.values())
+    return put(tx, table, **{name: getattr(item, name) for name in _FIELDS[type(item)]}, **extra)
 
 
-def update(tx: Tx, table: str, key: str, **fields: Any) -> None:
+def put(tx: Tx, table: str, **columns: Any) -> int:
+    """Inserts one row and returns its number."""
+    names, marks = ", ".join(COLUMNS.get(name, name) for name in columns), ", ".join("?" * len(columns))
+    done = tx.db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", [_encode(v) for v in columns.values()])
+    return done.lastrowid or 0
+
+
+def update(tx: Tx, table: str, key: str | int, **fields: Any) -> None:
     """Sets fields of the row whose `id` is `key`; raises `KeyError` when there is none."""
-    names = [COLUMNS.get(name, name) for name in fields]
-    assignments = ", ".join(f"{name} = ?" for name in names)
-    values = [encode(value) for value in fields.values()]
+    assignments = ", ".join(f"{COLUMNS.get(name, name)} = ?" for name in fields)
+    values = [_encode(value) for value in fields.values()]
     if tx.run(f"UPDATE {table} SET {assignments} WHERE id = ?", *values, key) != 1:
         raise KeyError(f"no {table} {key}")
 
 
-def encode(value: Any) -> Any:
+def next_number(tx: Tx, table: str, clauses: str = "", *values: Any) -> int:
+    row = tx.one(f"SELECT coalesce(max(number), 0) + 1 AS next FROM {table} {clauses}", *values)
+    return int(row["next"]) if row else 1
+
+
+def _encode(value: Any) -> Any:
     if isinstance(value, datetime):
         return iso(value)
-    if isinstance(value, StrEnum):
-        return value.value
     if isinstance(value, tuple):
         return json.dumps(value)
-    return int(value) if isinstance(value, bool) else value
+    return int(value) if isinstance(value, bool) else value.value if isinstance(value, StrEnum) else value
 
 
 def _decode(hint: Any, value: Any) -> Any:
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and type(None) in options:
+    kind = typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint  # `kind | None`
+    if value is None:
         return None
-    kind = options[0]
     if kind is datetime:
         return when(value)
-    if typing.get_origin(kind) is tuple:
-        return tuple(json.loads(value))
-    if isinstance(kind, type) and (issubclass(kind, StrEnum) or kind is bool):
-        return kind(value)
-    return value
+    return tuple(json.loads(value)) if typing.get_origin(kind) is tuple else kind(value)

@@ -15,6 +15,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -25,12 +26,12 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from orchestrator.store.events import KINDS
-from orchestrator.store.migrations import MIGRATIONS
 
 T = TypeVar("T")
 
 GROUP: Final = 256  # jobs in one commit, at most
 BUSY_MS: Final = 30_000
+MIGRATIONS: Final = tuple(file.read_text() for file in sorted((Path(__file__).parent / "migrations").glob("*.sql")))
 
 
 class StoreError(Exception):
@@ -103,39 +104,42 @@ def read_payload(db: sqlite3.Connection, digest: str) -> bytes:
 
 
 def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
-    """Opens the state. Without `write` the connection cannot change it."""
+    """Opens the state. Without `write` the connection cannot change it. Raises `NewerState`."""
     mode = "rwc" if write else "ro"
     db = sqlite3.connect(f"file:{path}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False)
     db.row_factory = sqlite3.Row
     db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        db.close()
+        raise NewerState(
+            f"{path} has schema {version}, this orchestrator knows {len(MIGRATIONS)}: "
+            "use the orchestrator that wrote it, or a newer one"
+        )
     if write:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
+        migrate(db)
     return db
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Brings the schema to this version. Raises `NewerState` for a later one."""
-    version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    if version > len(MIGRATIONS):
-        raise NewerState(
-            f"the run's state has schema {version}, this orchestrator knows {len(MIGRATIONS)}: "
-            "use the orchestrator that wrote it, or a newer one"
-        )
+    """Brings the schema to this version."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
 
 
+@dataclass
 class _Job:
     """Work on its way to the writer; `done` is set in the event loop once the outcome is durable."""
 
-    def __init__(self, work: Callable[[Tx], Any]) -> None:
-        self.work = work
-        self.done = anyio.Event()
-        self.token = anyio.lowlevel.current_token()
-        self.value: Any = None
-        self.error: BaseException | None = None
+    work: Callable[[Tx], Any]
+    done: anyio.Event = field(default_factory=anyio.Event)
+    token: anyio.lowlevel.EventLoopToken = field(default_factory=anyio.lowlevel.current_token)
+    value: Any = None
+    error: BaseException | None = None
 
 
 class Store:
@@ -145,15 +149,10 @@ class Store:
         self.path = path
         self._utc_now = utc_now
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._epoch = 0
+        self.epoch = 0
         self._db = connect(path, write=True)
-        migrate(self._db)
         self._thread = threading.Thread(target=self._write_all, name="store-writer", daemon=True)
         self._thread.start()
-
-    @property
-    def epoch(self) -> int:
-        return self._epoch
 
     async def create(self, name: str, settings: str) -> None:
         """Writes the run's one row, in epoch 0. Raises `StoreError` when it is there."""
@@ -170,14 +169,13 @@ class Store:
         """Takes the run over: every earlier process is fenced from here on."""
 
         def work(tx: Tx) -> int:
-            tx.run("UPDATE run SET epoch = epoch + 1")
-            row = tx.one("SELECT epoch FROM run")
+            row = tx.one("UPDATE run SET epoch = epoch + 1 RETURNING epoch")
             if row is None:
                 raise StoreError(f"{self.path} holds no run")
             return int(row["epoch"])
 
-        self._epoch = await self._submit(work)
-        return self._epoch
+        self.epoch = await self._submit(work)
+        return self.epoch
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Runs `work` in one durable transaction and returns what it returned, after the commit.
@@ -185,7 +183,7 @@ class Store:
         What `work` raises is raised here and undoes only that work. Raises `Fenced` when a later epoch began.
         Once handed over it is not cancelled: the caller that goes away leaves a whole transaction behind.
         """
-        expected = self._epoch
+        expected = self.epoch
 
         def fenced(tx: Tx) -> T:
             row = tx.one("SELECT epoch FROM run")
@@ -220,17 +218,15 @@ class Store:
         return result
 
     def _write_all(self) -> None:
-        while (first := self._jobs.get()) is not None:
-            batch = [first]
-            last = False
-            while len(batch) < GROUP and not self._jobs.empty():
-                following = self._jobs.get()
-                if following is None:
-                    last = True
-                    break
-                batch.append(following)
-            self._commit(batch)
-            if last:
+        """The writer's thread, until `close` puts None behind the last job."""
+        while True:
+            waiting = [self._jobs.get()]
+            while len(waiting) < GROUP and not self._jobs.empty():
+                waiting.append(self._jobs.get())
+            batch = [job for job in waiting if job is not None]
+            if batch:
+                self._commit(batch)
+            if len(batch) < len(waiting):
                 return
 
     def _commit(self, batch: list[_Job]) -> None:
@@ -251,7 +247,7 @@ class Store:
     def _attempt(self, job: _Job) -> None:
         self._db.execute("SAVEPOINT job")
         try:
-            job.value = job.work(Tx(self._db, self._epoch, self._utc_now()))
+            job.value = job.work(Tx(self._db, self.epoch, self._utc_now()))
         except Exception as raised:  # noqa: BLE001 - handed to the caller of write(), who raises it
             self._db.execute("ROLLBACK TO job")
             job.error = raised
@@ -268,9 +264,6 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A read-only connection in one snapshot; also how other commands look at a run, live or not."""
     db = connect(path)
     try:
-        version = int(db.execute("PRAGMA user_version").fetchone()[0])
-        if version > len(MIGRATIONS):
-            raise NewerState(f"{path} has schema {version}, this orchestrator knows {len(MIGRATIONS)}")
         db.execute("BEGIN")
         yield db
     finally:

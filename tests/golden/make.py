@@ -22,8 +22,7 @@ from orchestrator.ledger import Budget, Ledger, size
 from orchestrator.prices import Declared, Prices
 from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource
 from orchestrator.store import Tx, changes, sessions
-from orchestrator.store.migrations import MIGRATIONS
-from orchestrator.store.store import migrate
+from orchestrator.store.store import MIGRATIONS, migrate
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
 NOW: Final = datetime(2026, 3, 14, 17, 0, tzinfo=UTC)
@@ -48,7 +47,7 @@ def fill(tx: Tx) -> None:
     clusters.sync_failures(tx, {"torture/c": Failure("torture|exit 134", "exit 134")}, set())
     board.claim(tx, first.id, "agent-01/1", "read, then write")
     board.note(tx, first.id, "agent-01/1", "look at the table")
-    books = Ledger(None, Prices({MODEL: Declared(input=Decimal(3), output=Decimal(15))}), Budget(10_000_000))  # type: ignore[arg-type]
+    books = Ledger(Prices({MODEL: Declared(input=Decimal(3), output=Decimal(15))}), Budget(10_000_000))
     request = size(Request("system", (), (Message(Role.USER, (Text("go"),)),)))
     attempt = books.reserve(tx, "agent-01/1", 1, MODEL, request, 100)
     usage = Usage(input=1000, output=100)

@@ -1,12 +1,4 @@
 BEGIN TRANSACTION;
-CREATE TABLE account (
-    scope TEXT PRIMARY KEY,
-    settled INTEGER NOT NULL DEFAULT 0,
-    reserved INTEGER NOT NULL DEFAULT 0,
-    in_doubt INTEGER NOT NULL DEFAULT 0
-) STRICT, WITHOUT ROWID;
-INSERT INTO "account" VALUES('',4500,0,4770);
-INSERT INTO "account" VALUES('agent-01/1',4500,0,4770);
 CREATE TABLE attempt (
     id INTEGER PRIMARY KEY,
     epoch INTEGER NOT NULL,
@@ -23,7 +15,9 @@ CREATE TABLE attempt (
     usage TEXT NOT NULL DEFAULT '',
     failure TEXT NOT NULL DEFAULT '',
     metered INTEGER NOT NULL,
-    prefix TEXT NOT NULL DEFAULT ''
+    prefix TEXT NOT NULL DEFAULT '',
+    -- What it counts for: in flight or in doubt its worst case, settled what it cost, refused nothing.
+    amount INTEGER NOT NULL GENERATED ALWAYS AS (coalesce(cost, reserved, 0)) VIRTUAL
 ) STRICT;
 INSERT INTO "attempt" VALUES(1,1,'agent-01/1',1,1,'T1','scripted:team.toml','settled','2026-03-14T17:00:00.000000+00:00',4770,4500,'scripted:team.toml','{"cache_read": 0, "cache_write_1h": 0, "cache_write_5m": 0, "input": 1000, "output": 100, "reasoning": 0}','',1,'86e52758a44d1eb54345f2472c72660d3820e6539dd77b32d168331cd167dc5b');
 INSERT INTO "attempt" VALUES(2,1,'agent-01/1',2,1,'T1','scripted:team.toml','in-doubt','2026-03-14T17:00:00.000000+00:00',4770,NULL,'','','stream cut',1,'86e52758a44d1eb54345f2472c72660d3820e6539dd77b32d168331cd167dc5b');
@@ -227,5 +221,7 @@ CREATE INDEX scorecard_commit ON scorecard (commit_id, tier);
 CREATE INDEX scorecard_tree ON scorecard (tree, tier);
 CREATE INDEX attempt_reserved ON attempt (id) WHERE state = 'reserved';
 CREATE INDEX attempt_session ON attempt (session, turn);
+CREATE INDEX attempt_amount ON attempt (state, amount);
+CREATE INDEX attempt_session_amount ON attempt (session, state, amount);
 COMMIT;
 PRAGMA user_version = 1;

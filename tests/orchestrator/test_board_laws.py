@@ -16,9 +16,9 @@ from agents.team import End
 from orchestrator import board, clusters
 from orchestrator.board import Refused
 from orchestrator.clusters import Failure
-from orchestrator.lockfiles import LockFiles, locks
-from orchestrator.records import Session, SessionState, TaskSource, TaskState
-from orchestrator.store import Tx, sessions, tasks
+from orchestrator.lockfiles import locks, sync
+from orchestrator.records import Session, SessionState, Task, TaskSource, TaskState
+from orchestrator.store import Tx, rows, sessions, tasks
 from orchestrator.store.store import migrate
 
 NOW = datetime(2026, 3, 14, tzinfo=UTC)
@@ -35,7 +35,7 @@ class BoardLaws(RuleBasedStateMachine):
         migrate(db)
         self.tx = Tx(db, 1, NOW)
         self.scratch = tempfile.TemporaryDirectory()
-        self.files = LockFiles(Path(self.scratch.name) / "current_tasks")
+        self.folder = Path(self.scratch.name) / "current_tasks"
 
     def teardown(self) -> None:
         if hasattr(self, "scratch"):
@@ -62,7 +62,7 @@ class BoardLaws(RuleBasedStateMachine):
         return made.id
 
     def some(self, pick: int) -> str:
-        every = tasks.every(self.tx.db)
+        every = rows.find(self.tx.db, Task)
         return every[pick % len(every)].id if every else "T1"
 
     @rule(pick=PICK, cases=st.sets(st.sampled_from(CASES), max_size=3))
@@ -90,14 +90,12 @@ class BoardLaws(RuleBasedStateMachine):
     def release(self, seat: int) -> None:
         self.attempt(board.release, self.tx, self.live(seat), "stuck", "note")
 
-    @rule(pick=PICK, other=PICK, what=st.sampled_from(["close", "reopen", "drop", "merge", "order"]))
+    @rule(pick=PICK, other=PICK, what=st.sampled_from(["close", "drop", "merge", "order"]))
     def decide(self, pick: int, other: int, what: str) -> None:
         one, two = self.some(pick), self.some(other)
         match what:
             case "close":
                 self.attempt(board.close, self.tx, one, "done")
-            case "reopen":
-                self.attempt(board.reopen, self.tx, one, "again")
             case "drop":
                 self.attempt(board.drop_task, self.tx, one, "no", "p")
             case "merge":
@@ -108,7 +106,8 @@ class BoardLaws(RuleBasedStateMachine):
     @rule(seat=SEATS)
     def session_ends(self, seat: int) -> None:
         name = self.live(seat)
-        board.end_claims_of(self.tx, name, "over")
+        if tasks.claim_of(self.tx.db, name):
+            board.release(self.tx, name, "over", gave_up=False)
         sessions.end(self.tx, name, End.FINISHED)
 
     @rule(seed=PICK)
@@ -130,13 +129,13 @@ class BoardLaws(RuleBasedStateMachine):
         assert len({claim.task for claim in held}) == len({claim.session for claim in held}) == len(held)
         assert {claim.session for claim in held} <= live
         assert {claim.epoch for claim in held} <= {self.tx.epoch}
-        claimed = {task.id for task in tasks.every(db) if task.state is TaskState.CLAIMED}
+        claimed = {task.id for task in rows.find(db, Task) if task.state is TaskState.CLAIMED}
         assert claimed == {claim.task for claim in held}
         assert not {task.id for task in board.ready(db)} & claimed
         groups = [task.signature for task in tasks.open_tasks(db) if task.signature]
         assert len(groups) == len(set(groups))
-        self.files.sync(locks(db))
-        shown = {path.stem: path.read_text() for path in self.files.folder.iterdir()}
+        sync(self.folder, locks(db))
+        shown = {path.stem: path.read_text() for path in self.folder.iterdir()}
         assert shown.keys() == claimed
         assert all(f"session  {claim.session}\n" in shown[claim.task] for claim in held)
 

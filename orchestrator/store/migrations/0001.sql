@@ -1,14 +1,8 @@
-"""The schema, as numbered migrations. A migration is never edited once it has been released; a new one is added.
+-- A migration is never edited once it has been released; a new file is added.
+--
+-- Tables are the truth. `journal` is the history that people, reports and exports read; it is written in the transaction
+-- of the change that it tells. Payloads (prompts, replies, results, scorecards) are compressed and kept once, by SHA-256.
 
-Tables are the truth. `journal` is the history that people, reports and exports read; it is written in the transaction
-of the change that it tells. Payloads (prompts, messages, results, scorecards) are compressed and kept once, by SHA-256.
-"""
-
-from __future__ import annotations
-
-from typing import Final
-
-V1: Final = """
 CREATE TABLE run (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     name TEXT NOT NULL,
@@ -182,13 +176,6 @@ CREATE TABLE landing (
     done INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
-CREATE TABLE account (
-    scope TEXT PRIMARY KEY,
-    settled INTEGER NOT NULL DEFAULT 0,
-    reserved INTEGER NOT NULL DEFAULT 0,
-    in_doubt INTEGER NOT NULL DEFAULT 0
-) STRICT, WITHOUT ROWID;
-
 CREATE TABLE attempt (
     id INTEGER PRIMARY KEY,
     epoch INTEGER NOT NULL,
@@ -205,10 +192,14 @@ CREATE TABLE attempt (
     usage TEXT NOT NULL DEFAULT '',
     failure TEXT NOT NULL DEFAULT '',
     metered INTEGER NOT NULL,
-    prefix TEXT NOT NULL DEFAULT ''
+    prefix TEXT NOT NULL DEFAULT '',
+    -- What it counts for: in flight or in doubt its worst case, settled what it cost, refused nothing.
+    amount INTEGER NOT NULL GENERATED ALWAYS AS (coalesce(cost, reserved, 0)) VIRTUAL
 ) STRICT;
 CREATE INDEX attempt_reserved ON attempt (id) WHERE state = 'reserved';
 CREATE INDEX attempt_session ON attempt (session, turn);
+CREATE INDEX attempt_amount ON attempt (state, amount);
+CREATE INDEX attempt_session_amount ON attempt (session, state, amount);
 
 CREATE TABLE note (
     topic TEXT NOT NULL,
@@ -217,6 +208,3 @@ CREATE TABLE note (
     text TEXT NOT NULL,
     PRIMARY KEY (topic, session)
 ) STRICT, WITHOUT ROWID;
-"""
-
-MIGRATIONS: Final[tuple[str, ...]] = (V1,)
