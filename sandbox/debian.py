@@ -7,26 +7,25 @@ are, `deb-src` needs no edit under /etc, and an ordinary user can do all of it.
 
 from __future__ import annotations
 
+import math
 import os
-import subprocess
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from functools import partial
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import anyio
-from anyio.abc import ByteReceiveStream
-from anyio.streams.text import TextReceiveStream
 
 from sandbox.home import state_home
-from sandbox.room import RoomError
+from sandbox.process import Process, Spawner, end_process, exited
+from sandbox.room import MIB, OnOutput, RoomError
 
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 KEPT_SETTINGS: Final = ("Acquire::http", "Acquire::https", "Acquire::Check-", "Acquire::Retries")
 KEPT_VARIABLES: Final = ("HOME", "USER", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE")
 TAIL_LINES: Final = 20  # of a failed command's output, enough to hold apt's own explanation
+PATIENCE_S: Final = 10.0  # for a cancelled command to undo its mounts
+_SPAWNER: Final = Spawner()
 
 
 class CommandFailed(RoomError):
@@ -38,122 +37,75 @@ def bare_environment(**more: str) -> dict[str, str]:
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     # Users' own path has no sbin, which dpkg needs; tools are what `make setup` unpacked for who may not install.
     path = [os.environ.get("PATH", ""), "/usr/sbin:/usr/bin:/sbin:/bin", str(state_home() / "tools/usr/bin")]
-    return (
-        kept | {"PATH": ":".join(filter(None, path)), "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"} | more
-    )
+    fixed = {"PATH": ":".join(filter(None, path)), "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+    return kept | fixed | more
 
 
 async def run(
     argv: Sequence[str | Path],
     *,
     env: Mapping[str, str] | None = None,
-    cwd: Path | None = None,
-    on_line: Callable[[str], None] = lambda _line: None,
+    cwd: Path = Path("/"),
+    on_output: OnOutput | None = None,
 ) -> str:
-    """Runs a command of the machine to its end and returns its stdout; `on_line` hears what it says on stderr.
+    """Runs a command of the machine to its end and returns its stdout.
 
     Raises `CommandFailed`. Cancelling asks the command to end and waits for it, so that it can undo its mounts.
     """
-    words = [str(word) for word in argv]
-    tail: deque[str] = deque(maxlen=TAIL_LINES)
-    printed: list[str] = []
-
-    async def listen(stream: ByteReceiveStream) -> None:
-        rest = ""
-        async for text in TextReceiveStream(stream, errors="replace"):
-            *lines, rest = (rest + text).replace("\r", "\n").split("\n")
-            for line in filter(str.strip, lines):
-                tail.append(line)
-                on_line(line)
-
-    async def collect(stream: ByteReceiveStream) -> None:
-        async for text in TextReceiveStream(stream, errors="replace"):
-            printed.append(text)
-
-    async with AsyncExitStack() as stack:
-        process = await anyio.open_process(
-            words, env=env or bare_environment(), cwd=cwd, stdin=subprocess.DEVNULL, start_new_session=True
-        )
-        stack.push_async_callback(partial(_end, process))
-        assert process.stdout is not None and process.stderr is not None
-        async with anyio.create_task_group() as listeners:
-            listeners.start_soon(listen, process.stderr)
-            listeners.start_soon(collect, process.stdout)
-        code = await process.wait()
-    if code != 0:
-        raise CommandFailed(f"{' '.join(words[:2])} ended with {code}:\n" + "\n".join(tail))
-    return "".join(printed)
+    words, env = [str(word) for word in argv], env or bare_environment()
+    options = {"end": _end, "limit": 64 * MIB, "time_s": math.inf, "on_output": on_output}
+    done = await _SPAWNER.run(words, env=env, cwd=cwd, **options)  # type: ignore[arg-type]  # options by name
+    if done.code:
+        tail = (done.stderr.strip() or done.stdout).decode(errors="replace").splitlines()[-TAIL_LINES:]
+        raise CommandFailed(f"{' '.join(words[:2])} ended with {done.code}:\n" + "\n".join(tail))
+    return done.stdout.decode(errors="replace")
 
 
-async def _end(process: anyio.abc.Process) -> None:
-    with anyio.CancelScope(shield=True):
-        if process.returncode is None:
-            process.terminate()
-            with anyio.move_on_after(10):
-                await process.wait()
-        await process.aclose()  # kills what did not listen
+async def _end(process: Process) -> None:
+    process.terminate()
+    with anyio.move_on_after(PATIENCE_S):
+        return await exited(process)
+    with suppress(PermissionError):  # what works under a range of user ids is not ours to end
+        await end_process(process)
 
 
-async def mirror_lines(suite: str, kind: str = "deb") -> tuple[str, ...]:
+async def mirror_lines(suite: str, *kinds: str) -> tuple[str, ...]:
     """Sources-list lines of `suite`, its updates and its security fixes, from what this machine's apt is set up with.
 
     Empty when this machine has no such suite: it runs another release or has no apt.
     """
     wanted = {suite, f"{suite}-updates", f"{suite}-security"}
+    listed = ["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
     try:
-        listing = await run(
-            ["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
-        )
+        places = [line.split() for line in (await run(listed)).splitlines()]
     except (CommandFailed, FileNotFoundError):
         return ()
-    parts: dict[tuple[str, str], list[str]] = {}
-    for line in listing.splitlines():
-        site, release, component = line.split()
-        if release in wanted and component not in parts.setdefault((site, release), []):
-            parts[site, release].append(component)
-    return tuple(
-        f"{kind} [signed-by={KEYRING}] {site} {release} {' '.join(components)}"
-        for (site, release), components in parts.items()
-    )
+    parts: dict[str, list[str]] = {}
+    for site, release, component in places:
+        if release in wanted and component not in parts.setdefault(f"{site} {release}", []):
+            parts[f"{site} {release}"].append(component)
+    lines = (f"[signed-by={KEYRING}] {place} {' '.join(components)}" for place, components in parts.items())
+    return tuple(f"{kind} {line}" for line in lines for kind in kinds)
 
 
-async def private_apt(state: Path, suite: str, kind: str) -> dict[str, str]:
-    """An up-to-date apt of our own below `state`, for packages (`deb`) or their sources (`deb-src`) of `suite`.
+async def private_apt(state: Path, suite: str) -> dict[str, str]:
+    """An up-to-date apt of our own below `state`, for the packages of `suite` and their sources.
 
     Returns the environment in which `apt-get` uses it. Raises `RoomError` when no mirror of `suite` is known or
     reachable. The caller holds a lock on `state`.
     """
-    lines = await mirror_lines(suite, kind)
+    lines = await mirror_lines(suite, "deb", "deb-src")
     if not lines:
         raise RoomError(
             f"this machine's apt knows no mirror of Debian {suite}; add its lines to /etc/apt/sources.list.d/"
         )
-    settings = await run(["apt-config", "dump", "--no-empty"])
-    kept = [line for line in settings.splitlines() if line.startswith(KEPT_SETTINGS)]
-    for folder in ("lists/partial", "cache/archives/partial", "etc"):
+    settings = (await run(["apt-config", "dump", "--no-empty"])).splitlines()
+    for folder in ("var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "etc/apt"):
         (state / folder).mkdir(parents=True, exist_ok=True)
-    (state / "etc/sources.list").write_text("\n".join(lines) + "\n")
-    (state / "etc/status").touch()
-    config = state / "etc/apt.conf"
-    config.write_text(
-        "\n".join(
-            [
-                f'Dir::State "{state}";',
-                f'Dir::State::lists "{state}/lists";',
-                f'Dir::State::status "{state}/etc/status";',
-                f'Dir::Cache "{state}/cache";',
-                f'Dir::Etc "{state}/etc";',
-                f'Dir::Etc::sourcelist "{state}/etc/sources.list";',
-                'Dir::Etc::sourceparts "-";',
-                'Dir::Etc::parts "-";',
-                'Dir::Etc::main "-";',
-                'APT::Sandbox::User "root";',
-                'Acquire::Languages "none";',
-                *kept,
-            ]
-        )
-        + "\n"
-    )
+    (state / "etc/apt/sources.list").write_text("\n".join(lines) + "\n")
+    own = (f'Dir "{state}";', 'APT::Sandbox::User "root";', 'Acquire::Languages "none";')
+    config = state / "apt.conf"
+    config.write_text("\n".join([*own, *(line for line in settings if line.startswith(KEPT_SETTINGS))]) + "\n")
     env = bare_environment(APT_CONFIG=str(config))
     await run(["apt-get", "update", "--error-on=any"], env=env)
     return env

@@ -1,10 +1,8 @@
 """One declaration, one root file system, kept by content: what bubblewrap binds and what Docker imports.
 
-    HOME/images/
-      requests/<request>        the digest that this declaration became; written last: nothing half-made is found
-      requests/<request>.lock   held while it is built
-      <digest>/image.tar        the root file system; its sha256 is the digest
-      <digest>/tree/            the same, unpacked, without device nodes
+    HOME/images/<digest>/       kept by content (`keep.py`)
+      image.tar                 the root file system; its sha256 is the digest
+      tree/                     the same, unpacked, without device nodes
 
 Built by mmdebstrap: no daemon, as root and not, and the same declaration and packages give the same bits. A second
 build of a declaration is a lookup. Packages come from the machine's own mirrors and move with them, so a digest says
@@ -13,9 +11,7 @@ what an image is and `packages` says what is in it; neither says that it can be 
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import os
 import tarfile
 from collections.abc import Callable, Iterator
@@ -27,9 +23,9 @@ from typing import Final
 
 import anyio
 
+from sandbox import keep
 from sandbox.debian import CommandFailed, bare_environment, mirror_lines, run
-from sandbox.digest import file_digest, tree_digest
-from sandbox.keep import held, scratch, settle, write_whole
+from sandbox.keep import Kept, file_digest, tree_digest
 from sandbox.room import EngineUnavailable, RootFs
 
 RECIPE: Final = 1  # part of every request: raise it when the same declaration shall give another image
@@ -39,6 +35,8 @@ SEAT_PACKAGES: Final = ("git",)  # submissions and checkpoints are packed inside
 # A read-only root cannot get a mount point later, so all that a room may have are made here.
 MOUNT_POINTS: Final = ("workspace", "team", "cases", "case", "artifacts", "out", "sources", "opt/room")
 SETUP: Final = ".setup"
+# Trees in a room belong to another user than the one who looks at them, by design.
+GITCONFIG: Final = b"[safe]\n\tdirectory = *\n"
 
 
 @dataclass(frozen=True)
@@ -54,32 +52,23 @@ class ImageSpec:
 
 def request_digest(spec: ImageSpec) -> str:
     """What makes two declarations the same: content of their files, not where these lie."""
-    asked = {
-        "recipe": RECIPE,
-        "machine": os.uname().machine,
-        "base": spec.base,
-        "packages": sorted(set(spec.packages)),
-        "judge": spec.judge,
-        "setup": file_digest(spec.setup) if spec.setup else None,
-        "files": tree_digest(spec.files) if spec.files else None,
-    }
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def kept(digest: str, home: Path) -> RootFs | None:
-    """The image of that digest, if this machine has it: a resumed run asks by digest, not by declaration."""
-    folder = home / "images" / digest.removeprefix("sha256:")
-    root = RootFs(digest=digest, tree=folder / "tree", tar=folder / "image.tar")
-    return root if root.tar.is_file() and root.tree.is_dir() else None
+    return keep.request_of(
+        {
+            "recipe": RECIPE,
+            "machine": os.uname().machine,
+            "base": spec.base,
+            "packages": sorted(set(spec.packages)),
+            "judge": spec.judge,
+            "setup": file_digest(spec.setup) if spec.setup else None,
+            "files": tree_digest(spec.files) if spec.files else None,
+        }
+    )
 
 
 def find(spec: ImageSpec, home: Path) -> RootFs | None:
     """The image this declaration became earlier, if it is still there."""
-    try:
-        digest = (home / "images/requests" / request_digest(spec)).read_text().strip()
-    except FileNotFoundError:
-        return None
-    return kept(digest, home)
+    found = keep.find(home / "images", request_digest(spec))
+    return _root(found) if found else None
 
 
 async def build(spec: ImageSpec, home: Path, *, progress: Callable[[str], None]) -> RootFs:
@@ -87,23 +76,15 @@ async def build(spec: ImageSpec, home: Path, *, progress: Callable[[str], None])
 
     `progress` hears a line for each step. Safe for several processes at once, and for being killed at any moment.
     Raises `EngineUnavailable` when this machine cannot build images, saying what to install; `CommandFailed` when a
-    package is not known, a mirror does not answer or `setup` fails; `ValueError` for a base that is not Debian.
+    package is not known, a mirror does not answer or `setup` fails.
     """
-    if (found := find(spec, home)) is not None:
-        return found
-    requests = home / "images/requests"
-    requests.mkdir(parents=True, exist_ok=True)
-    request = requests / request_digest(spec)
-    async with held(request.with_suffix(".lock"), lambda: progress("another process builds this image; waiting")):
-        if (found := find(spec, home)) is not None:
-            return found
-        with scratch(request) as half:
-            digest = await _build(spec, half, progress)
-            settle(half / "image", home / "images" / digest.removeprefix("sha256:"))
-        write_whole(request, digest + "\n")
-    root = kept(digest, home)
-    assert root is not None
-    return root
+    make = partial(_build, spec, progress)
+    waiting = partial(progress, "another process builds this image; waiting")
+    return _root(await keep.once(home / "images", request_digest(spec), make, waiting))
+
+
+def _root(kept: Kept) -> RootFs:
+    return RootFs(kept.digest, kept.folder / "tree", kept.folder / "image.tar")
 
 
 def packages(root: RootFs) -> dict[str, str]:
@@ -117,15 +98,16 @@ def packages(root: RootFs) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-async def _build(spec: ImageSpec, half: Path, progress: Callable[[str], None]) -> str:
-    """Leaves a finished `image/` in `half` and returns its digest."""
-    suite = _suite(spec.base)
+async def _build(spec: ImageSpec, progress: Callable[[str], None], half: Path) -> tuple[Path, str]:
+    """Makes an image in `half`; its folder and digest."""
+    suite = spec.base.removeprefix("debian:")
     mode = builder_mode()
     tree, tar, overlay = half / "image/tree", half / "image/image.tar", half / "overlay.tar"
     tree.mkdir(parents=True)
     await anyio.to_thread.run_sync(_write_overlay, spec, overlay)
     wanted = sorted({*spec.packages, *(() if spec.judge else SEAT_PACKAGES)})
     argv = [
+        *("sh", "-c", 'exec "$@" 2>&1', "sh"),
         *await _own_mounts(),
         "mmdebstrap",
         f"--mode={mode}",
@@ -138,17 +120,24 @@ async def _build(spec: ImageSpec, half: Path, progress: Callable[[str], None]) -
         *_hooks(spec),
         suite,
         str(tar),
-        *await mirror_lines(suite),
+        *await mirror_lines(suite, "deb"),
     ]
     # With a range of user ids the builder is another user, who cannot get below a home of mode 0700.
     place = {} if mode == "unshare" else {"TMPDIR": str(half)}
-    await run(argv, env=bare_environment(SOURCE_DATE_EPOCH=str(EPOCH), **place), on_line=partial(_tell, progress))
+
+    async def tell(output: bytes) -> None:
+        """Passes on the builder's steps, which end in dots, without the paths it works in."""
+        for line in output.decode(errors="replace").splitlines():
+            if line.startswith("I: ") and line.endswith("...") and "/" not in line:
+                progress(line.removeprefix("I: ").removesuffix("..."))
+
+    await run(argv, env=bare_environment(SOURCE_DATE_EPOCH=str(EPOCH), **place), on_output=tell)
     progress("unpacking the image")
     owner = ["--same-owner", "--numeric-owner"] if os.geteuid() == 0 else ["--no-same-owner"]
     await run(["tar", "--exclude=./dev/*", *owner, "-xpf", tar, "-C", tree])
     tree.chmod(0o755)
     tar.chmod(0o444)
-    return await anyio.to_thread.run_sync(file_digest, tar)
+    return half / "image", await anyio.to_thread.run_sync(file_digest, tar)
 
 
 async def _own_mounts() -> tuple[str, ...]:
@@ -164,22 +153,14 @@ async def _own_mounts() -> tuple[str, ...]:
     return own if os.geteuid() == 0 else ()
 
 
-def _tell(progress: Callable[[str], None], line: str) -> None:
-    """Passes on the builder's steps, which end in dots, without the paths it works in."""
-    if line.startswith("I: ") and line.endswith("...") and "/" not in line:
-        progress(line.removeprefix("I: ").removesuffix("..."))
-
-
 def builder_mode() -> str:
     """How mmdebstrap works for this user: as root, with a range of user ids, or with a library that pretends.
 
     Raises `EngineUnavailable` with the command that has to be run first.
     """
-    path = bare_environment()["PATH"]
-    root = os.geteuid() == 0
-    missing = [
-        tool for tool in ("mmdebstrap", *(() if root else ("fakechroot", "fakeroot"))) if not which(tool, path=path)
-    ]
+    path, root = bare_environment()["PATH"], os.geteuid() == 0
+    tools = ("mmdebstrap",) if root else ("mmdebstrap", "fakechroot", "fakeroot")
+    missing = [tool for tool in tools if not which(tool, path=path)]
     if "mmdebstrap" not in missing:
         if root:
             return "root"
@@ -202,13 +183,6 @@ def _has_subuids() -> bool:
     return any(line.split(":")[0] in me for line in lines)
 
 
-def _suite(base: str) -> str:
-    distribution, _, suite = base.partition(":")
-    if distribution != "debian" or not suite.isalnum():
-        raise ValueError(f"image.base must be debian:SUITE, such as debian:bookworm (got {base!r})")
-    return suite
-
-
 def _hooks(spec: ImageSpec) -> Iterator[str]:
     """Shell lines for mmdebstrap, which hands them the root as $1: our own words, nothing of the project's in them."""
     if spec.setup:
@@ -222,33 +196,16 @@ def _hooks(spec: ImageSpec) -> Iterator[str]:
 def _write_overlay(spec: ImageSpec, overlay: Path) -> None:
     """Everything of ours and the project's that is laid over the packages, with one owner and one time."""
     with tarfile.open(overlay, "w") as tar:
+
+        def add(name: str, kind: bytes, mode: int, data: bytes = b"") -> None:
+            member = tarfile.TarInfo(name)
+            member.type, member.mode, member.size = kind, mode, len(data)
+            tar.addfile(keep.plain(member, EPOCH), io.BytesIO(data))
+
         for point in MOUNT_POINTS:
-            tar.addfile(_member(point, tarfile.DIRTYPE, 0o755))
-        # Trees in a room belong to another user than the one who looks at them, by design.
-        gitconfig = b"[safe]\n\tdirectory = *\n"
-        tar.addfile(_member("etc/gitconfig", tarfile.REGTYPE, 0o644, len(gitconfig)), io.BytesIO(gitconfig))
-        if spec.files:
-            for path in sorted(spec.files.rglob("*")):
-                _add(tar, path, str(path.relative_to(spec.files)))
+            add(point, tarfile.DIRTYPE, 0o755)
+        add("etc/gitconfig", tarfile.REGTYPE, 0o644, GITCONFIG)
+        for path in sorted(spec.files.iterdir()) if spec.files else ():
+            tar.add(path, path.name, filter=lambda member: keep.plain(member, EPOCH))
         if spec.setup:
-            script = spec.setup.read_bytes()
-            tar.addfile(_member(SETUP, tarfile.REGTYPE, 0o755, len(script)), io.BytesIO(script))
-
-
-def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
-    if path.is_symlink():
-        member = _member(name, tarfile.SYMTYPE, 0o777)
-        member.linkname = str(path.readlink())
-        tar.addfile(member)
-    elif path.is_dir():
-        tar.addfile(_member(name, tarfile.DIRTYPE, 0o755))
-    else:
-        executable = path.stat().st_mode & 0o100
-        with path.open("rb") as file:
-            tar.addfile(_member(name, tarfile.REGTYPE, 0o755 if executable else 0o644, path.stat().st_size), file)
-
-
-def _member(name: str, kind: bytes, mode: int, size: int = 0) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)
-    member.type, member.mode, member.size, member.mtime = kind, mode, size, EPOCH
-    return member
+            add(SETUP, tarfile.REGTYPE, 0o755, spec.setup.read_bytes())

@@ -1,17 +1,26 @@
 """How something is made once and kept by content: one maker at a time, whole or not there.
 
-A maker holds a lock, works in a scratch folder, moves the result to its final name, and writes the note that leads to
-it last. Killed at any moment it leaves a scratch folder, which the next maker of the same thing sweeps.
+    PLACE/
+      requests/<request>        a line that ends with the digest this request became; written last
+      requests/<request>.lock   held while it is made
+      <digest>/                 what was made
+
+Killed at any moment a maker leaves a scratch folder, which the next maker of the same thing sweeps.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import shutil
+import stat
+import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,20 +30,69 @@ import filelock
 POLL_S: Final = 0.2
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Something that was made: its folder, and the line that its maker noted."""
+
+    folder: Path
+    note: str
+
+    @property
+    def digest(self) -> str:
+        return self.note.split()[-1]
+
+
+def request_of(asked: object) -> str:
+    """The name of a request: the same for the same JSON."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def find(place: Path, request: str) -> Kept | None:
+    """What the request became earlier, if it is still there."""
+    try:
+        note = (place / "requests" / request).read_text().strip()
+    except FileNotFoundError:
+        return None
+    kept = Kept(place / note.split()[-1].removeprefix("sha256:"), note)
+    return kept if kept.folder.is_dir() else None
+
+
+async def once(
+    place: Path, request: str, make: Callable[[Path], Awaitable[tuple[Path, str]]], on_wait: Callable[[], None]
+) -> Kept:
+    """What the request is, made if it is not there. `make` works in the folder it is given, which is removed, and
+    returns the finished folder and the note; what it raises is raised here."""
+    note = place / "requests" / request
+    note.parent.mkdir(parents=True, exist_ok=True)
+    async with held(note.with_suffix(".lock"), on_wait):
+        if (found := find(place, request)) is not None:
+            return found
+        with _scratch(note) as half:
+            folder, line = await make(half)
+            made = Kept(place / line.split()[-1].removeprefix("sha256:"), line)
+            try:
+                folder.rename(made.folder)
+            except OSError as error:  # another request became the same
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+        new = note.with_suffix(".new")
+        new.write_text(line + "\n")
+        new.replace(note)
+        return made
+
+
 @asynccontextmanager
 async def held(path: Path, on_wait: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
     """Holds a lock file against other processes and tasks; the lock ends with its process."""
-    lock = filelock.FileLock(path)
-    told = False
-    while True:
-        try:
-            lock.acquire(blocking=False)
-            break
-        except filelock.Timeout:
-            if not told:
-                on_wait()
-            told = True
-            await anyio.sleep(POLL_S)
+    lock = filelock.FileLock(path, blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        on_wait()
+    while not lock.is_locked:
+        await anyio.sleep(POLL_S)
+        with suppress(filelock.Timeout):
+            lock.acquire()
     try:
         yield
     finally:
@@ -42,34 +100,18 @@ async def held(path: Path, on_wait: Callable[[], None] = lambda: None) -> AsyncI
 
 
 @contextmanager
-def scratch(beside: Path) -> Iterator[Path]:
+def _scratch(beside: Path) -> Iterator[Path]:
     """A folder to make something in, on its final file system. The caller holds the lock of `beside`."""
     for left in beside.parent.glob(f"{beside.name}.half-*"):
-        remove(left)
+        _remove(left)
     folder = Path(tempfile.mkdtemp(dir=beside.parent, prefix=f"{beside.name}.half-"))
     try:
         yield folder
     finally:
-        remove(folder)
+        _remove(folder)
 
 
-def settle(made: Path, final: Path) -> None:
-    """Moves a finished folder to its name. If another maker got the same content there first, theirs stays."""
-    try:
-        made.rename(final)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a small file so that readers see all of it or none."""
-    half = path.with_name(path.name + ".new")
-    half.write_text(text)
-    half.replace(path)
-
-
-def remove(folder: Path) -> None:
+def _remove(folder: Path) -> None:
     """Removes a folder with read-only parts. What another user left in it stays, and is in nobody's way.
 
     So does everything when something is mounted below: a builder that was killed may have left the machine's own
@@ -82,3 +124,40 @@ def remove(folder: Path) -> None:
         with suppress(PermissionError):
             Path(inner).chmod(0o700)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def file_digest(path: Path) -> str:
+    """`sha256:…` of a file's bytes."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tree_digest(folder: Path) -> str:
+    """`sha256:…` over every path below `folder`: its kind, whether it may be executed, and its content or target.
+
+    Times, owners and the other mode bits are left out, because they differ between machines and users. Empty folders
+    count. Raises `ValueError` for anything that is neither file, folder nor link.
+    """
+    total = hashlib.sha256()
+    # os.fsencode keeps names that are no UTF-8 apart; sorting bytes is the same everywhere.
+    for relative in sorted(bytes(path.relative_to(folder)) for path in folder.rglob("*")):
+        path = folder / os.fsdecode(relative)
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            line = b"link " + bytes(path.readlink())
+        elif stat.S_ISDIR(mode):
+            line = b"folder"
+        elif stat.S_ISREG(mode):
+            line = (b"program " if mode & stat.S_IXUSR else b"file ") + file_digest(path).encode()
+        else:
+            raise ValueError(f"{path}: neither file, folder nor link")
+        total.update(b"%d %b %d %b " % (len(relative), relative, len(line), line))
+    return "sha256:" + total.hexdigest()
+
+
+def plain(member: tarfile.TarInfo, time_s: int = 0) -> tarfile.TarInfo:
+    """A tar's member as nobody's file, of one time, executable or not: the same on every machine."""
+    member.uid, member.gid, member.uname, member.gname, member.mtime = 0, 0, "", "", time_s
+    if not member.issym():
+        member.mode = 0o755 if member.isdir() or member.mode & stat.S_IXUSR else 0o644
+    return member

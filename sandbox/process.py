@@ -60,8 +60,10 @@ class Spawner:
         stdin: int = subprocess.DEVNULL,
         output: int = subprocess.PIPE,
         pass_fds: Sequence[int] = (),
+        env: Mapping[str, str] = HOST_ENV,
+        cwd: str | Path = "/",
     ) -> Process:
-        """Starts `argv` in a session of its own, in `/`. Raises `OSError`."""
+        """Starts `argv` in a session of its own. Raises `OSError`."""
 
         def start() -> Process:
             return subprocess.Popen(
@@ -71,8 +73,8 @@ class Spawner:
                 stdout=output,
                 stderr=output,
                 pass_fds=tuple(pass_fds),
-                env=dict(HOST_ENV),
-                cwd="/",
+                env=dict(env),
+                cwd=cwd,
                 start_new_session=True,
             )
 
@@ -88,6 +90,8 @@ class Spawner:
         time_s: float = 60.0,
         on_output: OnOutput | None = None,
         pass_fds: Sequence[int] = (),
+        env: Mapping[str, str] = HOST_ENV,
+        cwd: str | Path = "/",
     ) -> Finished:
         """Runs to the end. At the time limit, or when cancelled, `end` (by default `end_process`) must end the process
         and all that it started.
@@ -96,7 +100,7 @@ class Spawner:
         """
         began, end = anyio.current_time(), end or end_process
         feed = subprocess.DEVNULL if stdin == b"" else subprocess.PIPE
-        process = await self.spawn(argv, stdin=feed, pass_fds=pass_fds)
+        process = await self.spawn(argv, stdin=feed, pass_fds=pass_fds, env=env, cwd=cwd)
         assert process.stdout and process.stderr
         out, err = _Stream(process.stdout.fileno(), limit), _Stream(process.stderr.fileno(), limit)
         try:

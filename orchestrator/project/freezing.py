@@ -28,7 +28,7 @@ from orchestrator.project.loading import load
 from orchestrator.project.problems import LockDiffers
 from orchestrator.project.project import Project
 from orchestrator.prompts import compose
-from sandbox.digest import tree_digest
+from sandbox.keep import tree_digest
 from verifiers.suites import LockedCase
 
 PRIVATE: Final = "ORCHESTRATOR_PRIVATE"  # names a folder of overlays, one a project

@@ -12,7 +12,7 @@ from typing import Final
 
 import anyio
 
-from sandbox.digest import tree_digest
+from sandbox.keep import tree_digest
 
 CHUNK: Final = 1 << 16
 NOT_PRODUCT: Final = "expect.toml"  # says what a layer must reach, and is no part of it
