@@ -6,7 +6,7 @@ Few, with verbs for names. What the shell tools do is `agents/hands.py`; what th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -69,7 +69,7 @@ class Edit(Arguments):
 class Tasks(Arguments):
     """The board, best first. Each line: id, title, cases, folders, who tried before."""
 
-    show: Literal["ready", "mine", "stuck", "all"] = "ready"
+    show: str = Field("ready", pattern=r"^(ready|mine|stuck|all|T\d+)$", description="ready, mine, stuck, all or an id")
     limit: int = Field(10, ge=1, le=100)
 
 
@@ -121,16 +121,17 @@ class Plan(Arguments):
 
     title: str = ""
     why: str = ""
-    done_when: Names = Field([], description="case ids or patterns")
+    done_when: Names = Field([], description="case ids or patterns, all of them")
     touches: Names = Field([], description="folders")
     after: Names = Field([], description="ids of tasks it needs")
+    task: str = Field("", description="id of the task to change: what is given replaces what it had; else a new one")
     drop: Names = Field([], description="ids to drop; say why")
     merge: Names = Field([], description="ids to join into the first of them")
     order: Names = Field([], description="ids, the one to be done first in front")
 
     @model_validator(mode="after")
     def _asks_something(self) -> Plan:
-        if not (self.title or self.drop or self.merge or self.order):
+        if not (self.title or self.task or self.drop or self.merge or self.order):
             raise ValueError("give title and why for a task, or drop, merge or order with ids")
         return self
 

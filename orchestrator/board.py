@@ -83,6 +83,36 @@ def add_task(
     return task
 
 
+def rewrite(
+    tx: Tx,
+    task_id: str,
+    by: str,
+    *,
+    title: str = "",
+    why: str = "",
+    cases: Sequence[str] = (),
+    touches: Sequence[str] = (),
+    after: Sequence[str] = (),
+    known: Collection[str] | None = None,
+) -> Task:
+    """Changes what is given of a task that nobody holds, which then counts as untried and as the planner's own words.
+
+    Raises `Refused`.
+    """
+    _free(tx, task_id)
+    for earlier in after:
+        get(tx.db, earlier)
+    given = {
+        "title": one_line(title, TITLE),
+        "why": few_lines(why),
+        "cases": _cases(cases, known),
+        "touches": declared(touches),
+        "after": tuple(after),
+    }
+    rows.update(tx, "task", task_id, by=by, releases=0, **{name: value for name, value in given.items() if value})
+    return get(tx.db, task_id)
+
+
 def put(tx: Tx, title: str, source: TaskSource, **facts: Any) -> Task:
     """Writes a task whose fields are already what they should be. Ids come from here alone."""
     task = Task(f"T{rows.next_number(tx, 'task')}", title, TaskState.READY, source, tx.now, **facts)
@@ -155,7 +185,10 @@ def merge(tx: Tx, into: str, others: Sequence[str], by: str) -> Task:
     if into in others:
         raise Refused(f"{into} cannot be merged into itself")
     for other in _both(others):
-        task = _free(tx, other)
+        try:
+            task = _free(tx, other)
+        except Refused as why:
+            raise Refused(f"nothing was merged, because {why}") from why
         cases, touches = _both(kept.cases, task.cases), _both(kept.touches, task.touches)
         kept = dataclasses.replace(kept, cases=cases, touches=touches)
         _drop(tx, task, f"merged into {into}", by, into=into)

@@ -60,7 +60,7 @@ def sync_failures(tx: Tx, failing: Mapping[str, Failure], passing: Collection[st
             passed = all(case in passing for case in task.cases)
             board.close(tx, task.id, "its cases pass" if passed else "its cases fail differently by now")
         elif cases and cases != task.cases:
-            title = _title(cases, failing) if task.signature else ""
+            title = _title(cases, failing) if task.signature and task.by == "run" else ""  # a planner's words stay
             rows.update(tx, "task", task.id, cases=cases, title=title or task.title)
     for signature in (signature for signature, home in homes.items() if home is None):
         cases = tuple(found[signature])

@@ -181,6 +181,8 @@ class Gate:
             facts = {"task": change.task, "commit": new, "passed": passed, "total": total, "gained": len(gained)}
             tx.journal("landed", change.seat, change=change.id, **facts)
             update_board(tx, card)
+            if not board.get(tx.db, change.task).cases:
+                board.close(tx, change.task, f"{change.id} landed")
 
         await self._store.write(work)
 

@@ -158,11 +158,12 @@ class OpenSeats:
         """The board, after waiting up to `wait_s` seconds for it to change."""
         self._held(token)
         bell = self._desk.board_changed
-        if wait_s:
-            await bell.wait(bell.heard, wait_s)
+        heard = bell.heard
+        news = "" if not wait_s else "changed" if await bell.wait(heard, wait_s) > heard else "nothing changed"
+        taken = sum(held.over is None for held in self._taken.values())
         now, weights = self._desk.utc_now(), self._desk.weights
         text = await self._desk.store.read(lambda db: render_tasks(db, Show.READY, now, weights=weights))
-        return {"text": text}
+        return {"text": f"{news + ', ' if news else ''}{taken} of {len(self._seats)} seats are at work\n{text}"}
 
     @property
     def working(self) -> bool:

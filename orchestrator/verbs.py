@@ -80,6 +80,8 @@ class Verbs:
     # -- the board
 
     async def _tasks(self, show: str = "ready", limit: int = 10) -> Answer:
+        if show[:1] == "T":
+            return Answer(await self._desk.store.write(lambda tx: whole(tx, board.get(tx.db, show))))
         now, weights = self._desk.utc_now(), self._desk.weights
         text = await self._desk.store.read(
             lambda db: render_tasks(db, Show(show), now, session=self._session.id, limit=limit, weights=weights)
@@ -232,6 +234,8 @@ class Verbs:
         """Takes the workspace as a change, and queues it; a conflict with main bounces it at once."""
         desk = self._desk
         task = await self._claimed()
+        if task is None and self._session.role == ramp.PLANNER:
+            task = await self._desk.store.write(lambda tx: own_task(tx, summary, self._session.id))
         if task is None:
             raise No(NO_CLAIM)
         unknown = [case for case in fixes if case not in desk.shown_cases and case not in task.cases]
@@ -306,11 +310,30 @@ def describe(tx: Tx, task: Task, session: str) -> str:
     return "\n".join(lines)
 
 
+def whole(tx: Tx, task: Task) -> str:
+    """Everything about one task, with all its cases."""
+    lines = [f"{task.id} {visible(task.title)}", f"{task.state}, from {task.source} {task.by}".rstrip()]
+    lines += [f"why: {visible(task.why)}"] if task.why else []
+    lines += [f"touches: {' '.join(task.touches)}"] if task.touches else []
+    lines += [f"after: {' '.join(task.after)}"] if task.after else []
+    lines += [f"cases ({len(task.cases)}): {' '.join(task.cases)}"] if task.cases else []
+    notes = board.notes_for(tx.db, task)
+    return "\n".join(
+        [*lines, *(f"note from {n.session}: > {visible(line)}" for n in notes for line in n.text.splitlines())]
+    )
+
+
 def neighbours(tx: Tx, task: Task, session: str) -> list[str]:
     """Others whose folders overlap the task's, one line each."""
     claims = [held for held in tasks.claims(tx.db) if held.session != session]
     here = [held for held in claims if board.overlap(task.touches, held.touches)]
     return [f"{held.session} on {held.task} in {', '.join(held.touches)}" for held in here]
+
+
+def own_task(tx: Tx, summary: str, session: str) -> Task:
+    """The task of a planner's own change (DESIGN.md): it names no case, and closes when the change lands."""
+    title = f"{session}: {summary.strip().partition(chr(10))[0]}"
+    return board.get(tx.db, board.claim_own(tx, title, (), session).task)
 
 
 def task_of(tx: Tx, session: str) -> Task | None:
@@ -328,25 +351,20 @@ def plan(
     done_when: Sequence[str] = (),
     touches: Sequence[str] = (),
     after: Sequence[str] = (),
+    task: str = "",
     drop: Sequence[str] = (),
     merge: Sequence[str] = (),
     order: Sequence[str] = (),
 ) -> str:
     """A planner's change of the board; says which lines changed."""
     said = []
-    if title:
-        made = board.add_task(
-            tx,
-            title,
-            TaskSource.PLANNER,
-            by=session,
-            why=why,
-            cases=done_when,
-            touches=touches,
-            after=after,
-            known=known,
-        )
-        said.append(f'{made.id} "{made.title}" written')
+    facts: dict[str, Any] = {"why": why, "cases": done_when, "touches": touches, "after": after, "known": known}
+    if task:
+        changed = board.rewrite(tx, task, session, title=title, **facts)
+        said.append(f'{changed.id} "{changed.title}" changed: it now names {len(changed.cases)} cases, and no others')
+    elif title:
+        made = board.add_task(tx, title, TaskSource.PLANNER, by=session, **facts)
+        said.append(f'{made.id} "{made.title}" written: {len(made.cases)} cases')
     said += [f"{board.drop_task(tx, name, why or 'dropped by the planner', session).id} dropped" for name in drop]
     if merge:
         kept = board.merge(tx, merge[0], merge[1:], session)
