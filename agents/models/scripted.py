@@ -179,13 +179,13 @@ class _Story:
         match call.name:
             case "tasks":
                 self._ready = re.findall(r"^\W*(T\d+)\b", result.text, re.MULTILINE)
-            case "claim" if result.failed:
-                self._refused.add(str(call.arguments.get("task")))
-                self._ready = None
             case "claim":
-                self._hold(result.text)
+                self._refused.add(str(call.arguments.get("task")))  # or, where it failed, it would be claimed for ever
+                self._ready = None
+                if not result.failed:
+                    self._hold(result.text)
             case "release" if not result.failed:
-                self._refused.add(self.task)  # or it would be claimed again, and given back again, for ever
+                self._refused.add(self.task)  # the opening block's may be ready again
                 self.task, self.bounces, self._ready = "", 0, None
             case "submit" if "bounced" in result.text.lower():
                 self.bounces += 1

@@ -68,6 +68,16 @@ async def test_without_a_task_it_claims_the_top_ready_one_and_plays_the_entry_th
     assert await talk.next("a", "b") == "Bye {task}."
 
 
+async def test_a_refusal_that_a_vendor_does_not_mark_as_one_is_not_met_with_the_same_claim_again(file: Path) -> None:
+    """OpenAI's results have no flag for a failure: only the text tells."""
+    write(file, '[[session]]\nmatch = "*lexer*"')
+    talk = Talk(file, BUILDER.format(task="none yet: call tasks"))
+    await talk.next()
+    assert await talk.next("T4 parser\nT9 lexer") == [("claim", {"task": "T4", "plan": "as the script says"})]
+    assert await talk.next("C3 in the merge queue already fixes T4: take another task") == [("tasks", {})]
+    assert await talk.next("T4 parser\nT9 lexer") == [("claim", {"task": "T9", "plan": "as the script says"})]
+
+
 async def test_nothing_ready_ends_the_session(file: Path) -> None:
     write(file, '[[session]]\nmatch = "*"')
     talk = Talk(file, BUILDER.format(task="none yet: call tasks"))
