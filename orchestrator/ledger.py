@@ -15,6 +15,7 @@ from typing import Final
 
 from agents.attempts import OutOfMoney
 from agents.models.base import Reply, Request, Usage
+from agents.models.failures import ModelFailure
 from orchestrator.prices import Prices
 from orchestrator.records import Attempt, AttemptState
 from orchestrator.store import Store, Tx, attempts, tasks
@@ -166,10 +167,11 @@ class SessionMeter:
 
         await self.store.write(work)
 
-    async def doubt(self, attempt: int, failure: Exception) -> None:
-        await self.store.write(lambda tx: self.ledger.doubt(tx, attempt, str(failure)))
+    async def doubt(self, attempt: int, failure: ModelFailure) -> None:
+        words = f"{failure}\n{failure.partial}".strip()  # what had come is kept for the record, never acted on (P1)
+        await self.store.write(lambda tx: self.ledger.doubt(tx, attempt, words))
 
-    async def free(self, attempt: int, failure: Exception) -> None:
+    async def free(self, attempt: int, failure: ModelFailure) -> None:
         await self.store.write(lambda tx: self.ledger.free(tx, attempt, str(failure)))
 
 
