@@ -13,8 +13,10 @@ DOLLAR = 1_000_000
 PEAK = """
 CREATE TABLE peak (total INTEGER NOT NULL);
 INSERT INTO peak VALUES (0);
-CREATE TRIGGER watched AFTER UPDATE ON account WHEN NEW.scope = ''
-BEGIN UPDATE peak SET total = max(total, NEW.settled + NEW.reserved + NEW.in_doubt); END;
+CREATE TRIGGER reserved AFTER INSERT ON attempt
+BEGIN UPDATE peak SET total = max(total, (SELECT sum(amount) FROM attempt)); END;
+CREATE TRIGGER ended AFTER UPDATE ON attempt
+BEGIN UPDATE peak SET total = max(total, (SELECT sum(amount) FROM attempt)); END;
 """
 
 
@@ -37,7 +39,7 @@ def watched(run: Run) -> Run:
 
 
 def used(run: Run) -> int:
-    return int(run.one("SELECT settled + reserved + in_doubt FROM account WHERE scope = ''"))
+    return int(run.one("SELECT coalesce(sum(amount), 0) FROM attempt"))
 
 
 def test_a_team_that_would_spend_fifty_dollars_stops_below_one_and_goes_on_with_more(place: Yard) -> None:
