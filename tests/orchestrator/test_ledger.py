@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from agents.attempts import Meter
 from agents.models.base import Message, Reply, Request, Role, Stop, Text, ToolResult, ToolSpec, Usage
+from agents.models.failures import Fault, ModelFailure
 from orchestrator import ledger as ledgers
 from orchestrator.ledger import Budget, BudgetSpent, Ledger, SessionMeter, size
 from orchestrator.prices import Declared, Prices, Unpriced, load
@@ -329,10 +330,12 @@ def test_what_a_meter_was_told_is_stored_when_it_answers(tmp_path: Path, backend
         await meter.settle(attempt, Reply((), Stop.END, Usage(input=1_000), TEAM))
         assert (await state(attempt)).cost == 1_000 and stored == [TEAM]
         cut, refused = await meter.reserve(asked("x")), await meter.reserve(asked("x"))
-        failure: Any = ValueError("stream cut")
+        failure = ModelFailure(Fault.CUT, "in its third line", partial="fn main() {")
         await meter.doubt(cut, failure)
         await meter.free(refused, failure)
         assert (await state(cut)).state is AttemptState.IN_DOUBT and (await state(refused)).state is AttemptState.FREE
+        kept = await store.read(lambda db: db.execute("SELECT failure FROM attempt WHERE id = ?", (cut,)).fetchone())
+        assert "fn main() {" in kept["failure"]
         await store.close()
 
     anyio.run(scenario, backend=backend)
