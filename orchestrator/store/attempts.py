@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Final
 
 from agents.models.base import Usage
@@ -33,31 +32,6 @@ class Account:
     @property
     def total(self) -> int:
         return self.spent + self.reserved
-
-
-@dataclass(frozen=True)
-class Cost:
-    """One line of `cost`. Money in micro-dollars; `unpriced` counts settled requests whose price is not known."""
-
-    key: str
-    requests: int
-    settled: int
-    reserved: int
-    in_doubt: int
-    unpriced: int
-    unmetered: int
-    usage: Usage
-    landed: int
-
-
-class By(StrEnum):
-    ROLE = "role"
-    SEAT = "seat"
-    TASK = "task"
-    MODEL = "model"
-    DAY = "day"
-    END = "end"  # how the session ended: landed, released, …
-    SESSION = "session"
 
 
 def account(db: sqlite3.Connection, scope: str = RUN) -> Account:
@@ -112,32 +86,3 @@ def counted(db: sqlite3.Connection, session: str, model: str, after: Mapping[str
             seen = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
             return seen + after[row["prefix"]]
     return None
-
-
-_KEYS: Final = {  # of attempts, and of landed changes
-    By.ROLE: ("s.role", "s.role"),
-    By.SEAT: ("s.seat", "c.seat"),
-    By.TASK: ("a.task", "c.task"),
-    By.MODEL: ("coalesce(nullif(a.resolved, ''), a.model)", "NULL"),
-    By.DAY: ("substr(a.at, 1, 10)", "substr(c.ended, 1, 10)"),
-    By.END: ("CASE WHEN s.end = '' THEN s.state ELSE s.end END", "NULL"),
-    By.SESSION: ("a.session", "c.session"),
-}
-
-
-def costs(db: sqlite3.Connection, by: By) -> list[Cost]:
-    """What was spent by `by`, dearest first. `landed` counts the landed changes of the same key."""
-    key, change_key = _KEYS[by]
-    joined = "LEFT JOIN session s ON s.id ="
-    landed = f"SELECT {change_key}, count(*) FROM change c {joined} c.session WHERE c.state = 'landed' GROUP BY 1"
-    changes = {name: count for name, count in db.execute(landed) if name is not None}
-    sums = [f"total(amount) FILTER (WHERE a.state = '{state}')" for state in ("settled", "reserved", "in-doubt")]
-    unpriced = "total(a.state IN ('settled', 'in-doubt') AND a.metered AND a.cost IS NULL AND a.reserved IS NULL)"
-    kinds = [f"total(json_extract(nullif(a.usage, ''), '$.{field.name}'))" for field in fields(Usage)]
-    wanted = ", ".join([key, "count(*)", *sums, unpriced, "total(NOT a.metered)", *kinds])
-    found, sql = [], f"SELECT {wanted} FROM attempt a {joined} a.session GROUP BY 1 ORDER BY 3 DESC, 1"
-    for name, *numbers in db.execute(sql):
-        requests, settled, reserved, in_doubt, unknown, unmetered, *tokens = map(int, numbers)
-        usage, count = Usage(*tokens), changes.get(name, 0)
-        found.append(Cost(name or "", requests, settled, reserved, in_doubt, unknown, unmetered, usage, count))
-    return found

@@ -318,7 +318,7 @@ def test_a_run_that_never_began_can_be_looked_at(say: Type, tmp_path: Path) -> N
     folder = make_run(tmp_path, ended=False)
     with sqlite3.connect(folder / "state.db") as db:
         db.execute("PRAGMA foreign_keys = OFF")
-        for table in ("journal", "landing", "scorecard", "change", "attempt", "account", "claim", "session", "task"):
+        for table in ("journal", "landing", "scorecard", "change", "attempt", "claim", "session", "task"):
             db.execute(f"DELETE FROM {table}")
     assert say("status", logs=tmp_path).code == 1
     for command in ("runs", "tasks", "cost", "logs", "report"):

@@ -4,7 +4,7 @@ import sqlite3
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import anyio
 import pytest
@@ -20,10 +20,10 @@ from agents.models.failures import Fault, ModelFailure
 from orchestrator import ledger as ledgers
 from orchestrator.ledger import Budget, BudgetSpent, Ledger, SessionMeter, size
 from orchestrator.prices import Declared, Prices, Unpriced, load
-from orchestrator.records import AttemptState, Session, SessionState
-from orchestrator.store import Store, Tx, attempts, sessions
-from orchestrator.store.attempts import By
+from orchestrator.records import Attempt, AttemptState, Session, SessionState
+from orchestrator.store import Store, Tx, attempts, rows, sessions
 from orchestrator.store.store import migrate
+from orchestrator.watch import queries
 
 NOW = datetime(2026, 3, 14, 17, 0, tzinfo=UTC)
 OPUS = "anthropic/claude-opus-4-6"
@@ -225,8 +225,12 @@ def test_open_and_recorded_seats_are_outside_the_budget_and_shown_as_unmetered()
     for model in ("open", "recorded"):
         attempt = books.reserve(tx, "agent-01/1", 1, model, size(asked("x")), 100)
         assert books.settle(tx, attempt.id, Usage(input=5), model).cost is None
-    (row,) = attempts.costs(tx.db, By.SESSION)
-    assert (row.unmetered, row.unpriced, row.settled, row.usage.input) == (2, 0, 0, 10)
+    found = queries.cost(tx.db, "model")
+    assert [(row["key"], row["spent_usd"], row["requests"]) for row in found["rows"]] == [
+        ("open", None, 1),
+        ("recorded", None, 1),
+    ]
+    assert (found["unpriced"], attempts.account(tx.db).total) == (0, 0)
 
 
 def test_costs_add_up_by_every_key_and_unknown_prices_are_counted_not_priced() -> None:
@@ -238,11 +242,12 @@ def test_costs_add_up_by_every_key_and_unknown_prices_are_counted_not_priced() -
     spend(books, tx, "agent-02/1")
     unknown = books.reserve(tx, "agent-02/1", 2, "openai/unheard-of", size(asked("x")), 100)
     books.settle(tx, unknown.id, Usage(input=7), "unheard-of-2")
-    roles = {row.key: (row.settled, row.unpriced) for row in attempts.costs(tx.db, By.ROLE)}
-    assert roles == {"builder": (20 * CENTS, 0), "planner": (10 * CENTS, 1)}
-    for by in By:
-        rows = attempts.costs(tx.db, by)
-        assert sum(row.settled for row in rows) == 30 * CENTS and sum(row.requests for row in rows) == 4
+    roles = {row["key"]: row["spent_usd"] for row in queries.cost(tx.db, "role")["rows"]}
+    assert roles == {"builder": 20 * CENTS, "planner": 10 * CENTS}
+    for by in get_args(queries.By):
+        found = queries.cost(tx.db, by)
+        assert sum(row["spent_usd"] for row in found["rows"]) == 30 * CENTS and found["unpriced"] == 1
+        assert sum(row["requests"] for row in found["rows"]) == 4
 
 
 class LedgerLaws(RuleBasedStateMachine):
@@ -294,13 +299,22 @@ class LedgerLaws(RuleBasedStateMachine):
         used = attempts.account(self.tx.db)
         assert self.books.budget.run is not None and used.total <= self.books.budget.run
         assert min(used.settled, used.reserved, used.in_doubt) >= 0
-        rows = attempts.costs(self.tx.db, By.SESSION)
-        sums = [sum(values) for values in zip(*((r.settled, r.reserved, r.in_doubt) for r in rows), strict=True)]
-        assert (sums or [0, 0, 0]) == [used.settled, used.reserved, used.in_doubt]
-        for row in rows:
-            mine = attempts.account(self.tx.db, row.key)
-            assert (mine.settled, mine.reserved, mine.in_doubt) == (row.settled, row.reserved, row.in_doubt)
+        made = rows.find(self.tx.db, Attempt)
+        assert used == added_up(made)
+        for session in {attempt.session for attempt in made}:
+            mine = attempts.account(self.tx.db, session)
+            assert mine == added_up([attempt for attempt in made if attempt.session == session])
             assert self.books.budget.session is None or mine.total <= self.books.budget.session
+
+
+def added_up(made: list[Attempt]) -> attempts.Account:
+    """Every attempt by its state, one by one."""
+    settled = sum(attempt.cost or 0 for attempt in made if attempt.state is AttemptState.SETTLED)
+    held = [
+        sum(attempt.reserved or 0 for attempt in made if attempt.state is state)
+        for state in (AttemptState.RESERVED, AttemptState.IN_DOUBT)
+    ]
+    return attempts.Account(settled, *held)
 
 
 LedgerLaws.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True)

@@ -14,9 +14,9 @@ from agents.models.base import Text
 from orchestrator.lockfiles import locks
 from orchestrator.records import AttemptState, Task, TaskState
 from orchestrator.store import Store, attempts, changes, rows, sessions, tasks
-from orchestrator.store.attempts import By
 from orchestrator.store.events import KINDS
 from orchestrator.store.store import MIGRATIONS, migrate
+from orchestrator.watch import queries
 from verifiers.scorecard import Outcome
 
 GOLDEN = sorted((Path(__file__).parent.parent / "golden").glob("state-v*.sql"))
@@ -71,7 +71,7 @@ def test_todays_code_reads_and_continues_a_state_of_a_past_version(file: Path, t
         assert attempts.get(db, 1).cost == 4_500 and attempts.get(db, 2).state is AttemptState.IN_DOUBT
         used = attempts.account(db)
         assert (used.settled, used.in_doubt) == (4_500, attempts.get(db, 2).reserved)
-        assert [row.key for row in attempts.costs(db, By.SEAT)] == ["agent-01"]
+        assert queries.cost(db, "seat")["rows"][0]["key"] == "agent-01"
         events = db.execute("SELECT kind, data FROM journal").fetchall()
         assert len(events) >= 10 and all(json.loads(event["data"]).keys() <= KINDS[event["kind"]] for event in events)
 
