@@ -65,17 +65,19 @@ def killed(
     team: Path,
     agents: int,
     sandbox: str | None,
-) -> Trial:
+) -> Trial | None:
+    """One trial; None when the run was quicker than the moment of its death."""
     with yard(sandbox) as place:
         run = place.create(project, agents, models={"": f"scripted:{team}"}, budget=50_000_000)
         run.serve()
         began = time.monotonic()
         time.sleep(after_s)
         doing = newest(run)
+        if run.pid is None or doing == "run-ended":
+            return None
         run.kill(tree=tree)
         stopped = time.monotonic()
-        if run.state not in ("ended", "stopped"):
-            run.resume()
+        run.resume()
         resumed = time.monotonic() - stopped
         run.wait()
         whole = time.monotonic() - began
@@ -113,9 +115,12 @@ def compare(
     wanted = undisturbed(project, team, agents, sandbox)
     trials = []
     for number in range(1, runs + 1):
-        after = luck.uniform(0, LATEST * wanted.seconds)
-        trials.append(killed(number, after, number % 2 == 0, wanted, project, team, agents, sandbox))
-        tell(trials[-1])
+        trial = None
+        while trial is None:
+            after = luck.uniform(0, LATEST * wanted.seconds)
+            trial = killed(number, after, number % 2 == 0, wanted, project, team, agents, sandbox)
+        trials.append(trial)
+        tell(trial)
     return wanted, trials
 
 
