@@ -25,7 +25,9 @@ README: Final = ROOT / "README.md"
 PAGES: Final = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE: Final = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE: Final = re.compile(r"# exit (\d+)\s*\Z")
-LINK: Final = re.compile(r"`((?:orchestrator|agents|sandbox|verifiers|projects|tests|docs|setup|logs|benchmarks)/[\w./-]*)`")
+LINK: Final = re.compile(
+    r"`((?:orchestrator|agents|sandbox|verifiers|projects|tests|docs|setup|logs|benchmarks)/[\w./-]*)`"
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ class Block:
 
 def blocks(page: Path) -> list[Block]:
     text = page.read_text()
-    return [Block(one["info"].strip(), one["body"], text.count("\n", 0, one.start()) + 1) for one in FENCE.finditer(text)]
+    return [
+        Block(one["info"].strip(), one["body"], text.count("\n", 0, one.start()) + 1) for one in FENCE.finditer(text)
+    ]
 
 
 def name(page: Path) -> str:
@@ -64,7 +68,10 @@ def copy() -> Iterator[Yard]:
         pytest.skip("nothing here isolates a room: doctor says what is missing")
     with yard(None) as place:
         listed = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
         )
         for file in filter(None, listed.stdout.decode().split("\0")):
             if (ROOT / file).is_file():
@@ -92,7 +99,9 @@ def play(block: Block, place: Yard) -> tuple[int, str]:
 def test_every_command_of_a_page_works_as_written(page: Path, copy: Yard) -> None:
     for block in filter(lambda one: one.runs, blocks(page)):
         code, output = play(block, copy)
-        assert code == block.code, f"{name(page)}:{block.line} ended with {code}, not {block.code}\n{block.body}\n{output}"
+        assert code == block.code, (
+            f"{name(page)}:{block.line} ended with {code}, not {block.code}\n{block.body}\n{output}"
+        )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
