@@ -93,13 +93,13 @@ def test_the_picture_is_well_formed_and_draws_shown_and_heldout(logs: Path, caps
 
 
 def test_a_milestone_is_as_far_as_its_least_advanced_need() -> None:
-    milestone = Milestone("both", 10, (Need("torture", "share", 1.0), Need("unit", "share", 0.5)))
+    milestone = Milestone(name="both", credit=10, needs=(Need("torture", "share", 1.0), Need("unit", "share", 0.5)))
     (earned,) = credit([milestone], card(20, "t", units=4), None)
     assert (earned.credit, earned.heldout) == (5.0, False)
 
 
 def test_heldout_cases_decide_where_there_are_any() -> None:
-    milestone = Milestone("compiles", 10, (Need("torture", "share", 1.0),))
+    milestone = Milestone(name="compiles", credit=10, needs=(Need("torture", "share", 1.0),))
     (earned,) = credit([milestone], card(40, "t"), heldout(5, "t"))
     assert (earned.credit, earned.heldout) == (5.0, True)
 
@@ -110,5 +110,5 @@ def test_a_measured_suite_counts_by_its_geometric_mean(kind: str, value: float, 
         name: Verdict(name, Outcome.PASS, value=number) for name, number in (("speed/a", 2.0), ("speed/b", 8.0))
     }
     shown = Scorecard("t", "full", Build(True, 1.0), verdicts)
-    (earned,) = credit([Milestone("fast", 1, (Need("speed", kind, value),))], shown, None)
+    (earned,) = credit([Milestone(name="fast", credit=1, needs=(Need("speed", kind, value),))], shown, None)
     assert earned.credit == pytest.approx(expected)
