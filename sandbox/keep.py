@@ -133,7 +133,8 @@ def file_digest(path: Path) -> str:
 
 
 def tree_digest(folder: Path, skip: Callable[[Path], bool] = lambda _relative: False) -> str:
-    """`sha256:…` over every path below `folder` but those to `skip`: its kind, whether it may be executed, and its content or target.
+    """`sha256:…` over every path below `folder` but those to `skip`: its kind, whether it may be executed, and its
+    content or target.
 
     Times, owners and the other mode bits are left out, because they differ between machines and users. Empty folders
     count. Raises `ValueError` for anything that is neither file, folder nor link.
