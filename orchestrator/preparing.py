@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import anyio.to_thread
 
 from agents import tools
-from orchestrator.project import Project
 from orchestrator.project.freezing import Frozen, freeze, overlaid, text_digest
 from orchestrator.project.furnishing import Furnished, Progress, furnish
 from orchestrator.project.lock import check_lock, locked_cases, read_lock
 from orchestrator.repository import Repository
 from orchestrator.settings import Settings
-from verifiers.suites import LockedCase
+from verifiers.cases import locate
 
 SECRET: Final = "secret"
 SCRIPTED: Final = "scripted:"
@@ -29,21 +27,15 @@ async def prepare(folder: Path, settings: Settings, home: Path, *, local: bool, 
     Raises `ProjectError`, `LockDiffers` (the folder is not what was locked, unless `unlocked`), `RoomError`.
     """
     with overlaid(Path(settings.project)) as project:
-        return await _prepare(project, folder, settings, home, local=local, progress=progress)
-
-
-async def _prepare(
-    project: Project, folder: Path, settings: Settings, home: Path, *, local: bool, progress: Progress
-) -> Settings:
-    furnished = await furnish(project, home, local=local, progress=progress)
-    lock = None if settings.unlocked else read_lock(project.folder)
-    if lock is not None:
-        for notice in check_lock(project, lock, furnished).notices:
+        furnished = await furnish(project, home, local=local, progress=progress)
+        lock = None if settings.unlocked else read_lock(project.folder)
+        moved = check_lock(project, lock, furnished) if lock else ()
+        for notice in (*project.notices, *moved):
             progress(notice)
-    cases = await locked_cases(project, lock, furnished)
-    settings, scripts = freeze_scripts(folder, settings)
-    texts = {"tools": text_digest(repr([tools.specs(role) for role in project.roles]))}
-    frozen = freeze(project, folder, cases, furnished.digests() | scripts | texts, settings.models)
+        cases = await locked_cases(project, lock, furnished)
+        settings, scripts = freeze_scripts(folder, settings)
+        texts = {"tools": text_digest(repr([tools.specs(role) for role in project.roles]))}
+        frozen = freeze(project, folder, cases, furnished.digests() | scripts | texts, settings.models)
     await anyio.to_thread.run_sync(lay_team_folder, folder, frozen, furnished)
     (folder / SECRET).touch(mode=0o600)
     (folder / SECRET).write_bytes(secrets.token_bytes(32))
@@ -75,29 +67,14 @@ def lay_team_folder(folder: Path, frozen: Frozen, furnished: Furnished) -> None:
     shutil.copyfile(frozen.project.folder / "goal.md", team / "GOAL.md")
     for case in frozen.cases:
         if case.file and not case.heldout:
-            _show(case, frozen, furnished.folders(), team / "cases" / case.suite)
+            into = team / "cases" / case.suite
+            into.mkdir(parents=True, exist_ok=True)
+            for file in (case.file, *case.with_files):
+                source = locate(frozen.project.folder, furnished.folders(), file)
+                shutil.copyfile(source, into / source.name)
 
 
-def _show(case: LockedCase, frozen: Frozen, sources: Mapping[str, Path], into: Path) -> None:
-    into.mkdir(parents=True, exist_ok=True)
-    for file in (case.file, *case.with_files):
-        source = located(file, frozen.project.folder, sources)
-        if source.is_dir():
-            shutil.copytree(source, into / source.name, dirs_exist_ok=True)
-        else:
-            shutil.copyfile(source, into / source.name)
-
-
-def located(file: str, project: Path, sources: Mapping[str, Path]) -> Path:
-    """A case's file on the trusted side: in the frozen project, or in a fetched source."""
-    first, _, rest = file.partition("/")
-    if first == "sources":
-        name, _, inner = rest.partition("/")
-        return sources[name] / inner
-    return project / file
-
-
-def thawed_models(folder: Path, settings: Settings) -> dict[str, Any]:
+def thawed_models(folder: Path, settings: Settings) -> dict[str, str]:
     """Model ids with the paths of frozen scripts made absolute, as `agents.models.choose.make` takes them."""
     return {
         id: f"{SCRIPTED}{folder / id.removeprefix(SCRIPTED)}" if id.startswith(SCRIPTED) else id

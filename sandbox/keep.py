@@ -132,15 +132,17 @@ def file_digest(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def tree_digest(folder: Path) -> str:
-    """`sha256:…` over every path below `folder`: its kind, whether it may be executed, and its content or target.
+def tree_digest(folder: Path, skip: Callable[[Path], bool] = lambda _relative: False) -> str:
+    """`sha256:…` over every path below `folder` but those to `skip`: its kind, whether it may be executed, and its
+    content or target.
 
     Times, owners and the other mode bits are left out, because they differ between machines and users. Empty folders
     count. Raises `ValueError` for anything that is neither file, folder nor link.
     """
     total = hashlib.sha256()
     # os.fsencode keeps names that are no UTF-8 apart; sorting bytes is the same everywhere.
-    for relative in sorted(bytes(path.relative_to(folder)) for path in folder.rglob("*")):
+    inside = (path.relative_to(folder) for path in folder.rglob("*"))
+    for relative in sorted(bytes(path) for path in inside if not skip(path)):
         path = folder / os.fsdecode(relative)
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode):

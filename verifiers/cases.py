@@ -16,14 +16,10 @@ from pathlib import Path, PurePosixPath
 
 import anyio
 
-from verifiers.suites import LockedCase, Suite
+from verifiers.suites import LockedCase, Suite, SuiteError
 
 INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
 LISTING_S = 120  # a listing command runs once, at `project lock`
-
-
-class SuiteError(Exception):
-    """A suite's declaration and the files do not fit; the message says which and what to do."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,6 @@ async def expand(
     """
     found: list[_Found] = []
     for suite in suites:
-        check_supported(suite, folder)
         if suite.cases.startswith("!"):
             found += [_Found(suite, name, "", ()) for name in await _listed(folder, suite)]
         elif suite.cases:
@@ -84,40 +79,15 @@ def share(project: str, lot: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def check_supported(suite: Suite, folder: Path) -> None:
-    """Refuses what judges cannot do (yet) and runners that are not there, before anything runs. Raises `SuiteError`."""
-    if suite.generate or suite.verifier:
-        raise SuiteError(f"suite {suite.name}: `generate` and `verifier` are not built yet; use `run` or `steps`")
-    if suite.results not in ("exit", "libtest"):
-        raise SuiteError(f"suite {suite.name}: results = {suite.results!r} is not built yet; use exit or libtest")
-    if not suite.cases and suite.steps:
-        raise SuiteError(f"suite {suite.name}: `steps` needs `cases`; a whole-suite command is one `run`")
-    if suite.prepare and (not suite.cases or suite.cases.startswith("!")):
-        raise SuiteError(f"suite {suite.name}: `prepare` rewrites files; `cases` must be a pattern of files")
-    if suite.cases and suite.room != "judge":
-        raise SuiteError(f"suite {suite.name}: room = {suite.room!r} is for whole-suite commands; leave out `cases`")
-    for step in suite.steps or (suite.run,):
-        runner = step.split()[0] if step.split() else ""
-        if runner.startswith("$OUT/"):
-            continue
-        if not runner or not os.access(folder / runner, os.X_OK):
-            raise SuiteError(f"suite {suite.name}: {step!r}: no such executable file in the project (chmod +x?)")
-
-
 def _globbed(folder: Path, sources: Mapping[str, Path], suite: Suite) -> list[_Found]:
-    pattern = PurePosixPath(suite.cases)
-    plain = [part for part in pattern.parts if not re.search(r"[*?\[]", part)]
-    skip = 2 if plain[:1] == ["sources"] else 0
-    base = locate(folder, sources, str(PurePosixPath(*pattern.parts[:2]))) if skip else folder
-    prefix = PurePosixPath(*pattern.parts[:skip])
-    files = sorted(path for path in base.glob(str(PurePosixPath(*pattern.parts[skip:]))) if path.is_file())
+    parts = PurePosixPath(suite.cases).parts
+    prefix = parts[:2] if parts[0] == "sources" else ()
+    base = locate(folder, sources, "/".join(prefix)) if prefix else folder
+    files = sorted(path for path in base.glob("/".join(parts[len(prefix) :])) if path.is_file())
     if not files:
         raise SuiteError(f"suite {suite.name}: cases = {suite.cases!r} names no file below {base}")
-    found = []
-    for path in files:
-        file = str(prefix / path.relative_to(base).as_posix())
-        found.append(_Found(suite, path.stem, file, tuple(_companions(path, file))))
-    return found
+    named = ((path, "/".join((*prefix, *path.relative_to(base).parts))) for path in files)
+    return [_Found(suite, path.stem, file, tuple(_companions(path, file))) for path, file in named]
 
 
 def _companions(path: Path, file: str) -> Iterable[str]:

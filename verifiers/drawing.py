@@ -19,12 +19,10 @@ import hashlib
 import hmac
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-
-class PluginError(Exception):
-    """A project's plug-in cannot be loaded or lacks what it must define; the message names the file."""
+from verifiers.suites import SuiteError
 
 
 @dataclass(frozen=True)
@@ -60,34 +58,23 @@ class Plugin:
 
 
 def load_plugin(path: Path) -> Plugin:
-    """Loads a project's trusted Python file. Raises `PluginError`."""
+    """Loads a project's trusted Python file. Raises `SuiteError`."""
     spec = importlib.util.spec_from_file_location(f"project_plugin_{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise PluginError(f"{path}: not a Python file; `prepare` must name one in the project's folder")
+        raise SuiteError(f"{path}: not a Python file; `prepare` must name one in the project's folder")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except (ImportError, SyntaxError, NameError) as error:
-        raise PluginError(f"{path}: cannot be loaded: {error}") from error
+        raise SuiteError(f"{path}: cannot be loaded: {error}") from error
     prepare = getattr(module, "prepare", None)
     if not callable(prepare):
-        raise PluginError(f"{path}: must define prepare(case_text, name, draw)")
-    return Plugin(prepare, getattr(module, "twists", _no_twists))
+        raise SuiteError(f"{path}: must define prepare(case_text, name, draw)")
+    return Plugin(prepare, getattr(module, "twists", lambda _text, _name: {}))
 
 
 def draw_for(secret: bytes, case: str, weights: Mapping[str, int]) -> Draw:
     """The draw of one case, its twist chosen by weight. No weights: no twist."""
-    key = hmac.digest(secret, case.encode(), hashlib.sha256)
-    total = sum(weights.values())
-    if not total:
-        return Draw(key)
-    ticket = Draw(key).number(0, total - 1, "twist")
-    for twist in sorted(weights):
-        ticket -= weights[twist]
-        if ticket < 0:
-            return Draw(key, twist)
-    raise AssertionError("weights do not add up to their sum")
-
-
-def _no_twists(case_text: bytes, name: str) -> Mapping[str, int]:
-    return {}
+    draw = Draw(hmac.digest(secret, case.encode(), hashlib.sha256))
+    tickets = [twist for twist in sorted(weights) for _ in range(weights[twist])]
+    return replace(draw, twist=tickets[draw.number(0, len(tickets) - 1, "twist")]) if tickets else draw

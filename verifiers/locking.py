@@ -7,7 +7,7 @@ with the reason, so that nobody has to wonder where it went.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import anyio
 
@@ -23,22 +23,11 @@ class ReferenceFailed(Exception):
     """The reference solution cannot settle anything: it does not build, or the machine failed."""
 
 
-@dataclass(frozen=True)
-class Dropped:
-    case: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Settled:
-    """What the lock writes down: cases with the rewritings that are left, and what was dropped and why."""
-
-    cases: tuple[LockedCase, ...]
-    dropped: tuple[Dropped, ...]
-
-
-async def settle(judge: RoomJudge, reference: Tree, on_trial: OnTrial | None = None) -> Settled:
-    """Judges every case of the judge's plan, shown and held out, with every rewriting its plug-in offers.
+async def settle(
+    judge: RoomJudge, reference: Tree, on_trial: OnTrial | None = None
+) -> tuple[tuple[LockedCase, ...], dict[str, str]]:
+    """Judges every case of the judge's plan, shown and held out, with every rewriting its plug-in offers. Returns the
+    cases with the rewritings that are left, and why each of the others was dropped.
 
     The judge's plan has what the reference needs added to its images. Raises `ReferenceFailed` when the reference does
     not build or a case cannot be judged at all.
@@ -61,7 +50,7 @@ async def settle(judge: RoomJudge, reference: Tree, on_trial: OnTrial | None = N
     if broken:
         raise ReferenceFailed(f"{len(broken)} cases could not be judged, first {broken[0].case}: {broken[0].reason}")
     kept: list[LockedCase] = []
-    dropped: list[Dropped] = []
+    dropped: dict[str, str] = {}
     for case in judge.plan.cases:
         tried = {twist: verdicts[case.id, twist] for twist in judge.possible_twists(case)}
         passed = tuple(twist for twist, verdict in tried.items() if verdict.outcome is Outcome.PASS)
@@ -69,5 +58,5 @@ async def settle(judge: RoomJudge, reference: Tree, on_trial: OnTrial | None = N
             kept.append(replace(case, twists=tuple(twist for twist in passed if twist)))
         else:
             worst = next(iter(tried.values()))
-            dropped.append(Dropped(case.id, f"{worst.outcome.name.lower()}: {worst.reason}"))
-    return Settled(tuple(kept), tuple(dropped))
+            dropped[case.id] = f"{worst.outcome.name.lower()}: {worst.reason}"
+    return tuple(kept), dropped

@@ -10,6 +10,10 @@ from pathlib import Path
 from sandbox.room import Limits, RootFs
 
 
+class SuiteError(Exception):
+    """What a suite declares and the project's files do not fit; the message says which and what to do."""
+
+
 class When(StrEnum):
     """Which tiers a suite belongs to: `fast` ⊂ `gate`; `main` is judged after landing."""
 
@@ -24,20 +28,15 @@ class Suite:
 
     name: str
     cases: str = ""  # glob, "!command" that prints ids, or "" for a whole-suite command
-    generate: str = ""
-    count: int = 0
     prepare: str = ""
     run: str = ""
     steps: tuple[str, ...] = ()
-    verifier: str = ""
     room: str = "judge"  # or "build": the image and the tree
-    results: str = "exit"  # or libtest, tap, junit:PATH, ctrf:PATH
+    results: str = "exit"  # or libtest
     variants: tuple[str, ...] = ()
     heldout: float = 0.0
     when: When = When.FAST
     time_s: float = 10.0
-    better: str = ""  # "lower" or "higher": a measured suite
-    allow: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,6 @@ class BuildPlan:
     run: str
     artifacts: tuple[str, ...] = ()  # () = the whole tree
     time_s: float = 600.0
-    warm: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,23 +64,9 @@ class LockedCase:
 
 
 @dataclass(frozen=True)
-class Control:
-    """A stored known-good product of one suite's steps: what `$OUT` held after the first step, and how it must end.
-
-    It is judged beside the candidate's cases. When it fails, the machine or the judge is to blame, not the change.
-    """
-
-    suite: str
-    out: Path
-    status: int
-    stdout: bytes | None = None
-
-
-@dataclass(frozen=True)
 class JudgePlan:
     """All that a judge needs to know of a frozen project. Paths are on the trusted side."""
 
-    project: str
     folder: Path  # the run's frozen copy: runners and plug-ins are taken from here, never from the live folder
     sources: Mapping[str, Path]
     build: BuildPlan
@@ -94,5 +78,3 @@ class JudgePlan:
     secret: bytes  # of this run: every draw is keyed by it
     limits: Limits = field(default_factory=Limits)
     cores: int = 1
-    forbid: tuple[str, ...] = ()
-    control: Control | None = None

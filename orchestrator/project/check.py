@@ -4,26 +4,17 @@ are caught by what was meant to catch them, and asking three times gives one ans
 from __future__ import annotations
 
 import secrets
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from orchestrator.project.freezing import overlaid, text_digest
-from orchestrator.project.furnishing import (
-    Furnished,
-    Progress,
-    furnish,
-    furnish_reference,
-    judge_plan,
-    scratch_place,
-)
-from orchestrator.project.layers import Layers
+from orchestrator.project.furnishing import Furnished, Layers, Progress, furnish, furnish_reference, judging
 from orchestrator.project.lock import check_lock, locked_cases, read_lock
 from orchestrator.project.project import Project
 from orchestrator.project.schema import Cheat
-from sandbox.room import Engine, Labels, RoomError
+from sandbox.room import Engine, RoomError
 from verifiers.judge import RoomJudge
 from verifiers.judging import Selection
 from verifiers.scorecard import Outcome, Scorecard
@@ -84,14 +75,14 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
     Raises `ProjectError`, `LockDiffers` when the folder is not what was locked, `RoomError` when the machine or the
     judge failed, so that nothing is proved either way.
     """
-    with overlaid(folder) as project, tempfile.TemporaryDirectory(prefix="check-", dir=scratch_place(home)) as scratch:
+    with overlaid(folder) as project:
         furnished = await furnish(project, home, local=engine.name == "local", progress=progress)
         lock = read_lock(folder)
         drift = check_lock(project, lock, furnished)
         cases = await locked_cases(project, lock, furnished)
         if quick:
             cases = tuple(sorted(cases, key=lambda case: text_digest(case.id))[:QUICK_CASES])
-        proof = _Proof(project, engine, cases, Path(scratch), cores, progress)
+        proof = _Proof(project, engine, cases, home, cores, progress)
         rich = await furnish_reference(project, home, furnished, progress)
         cards = [(await proof.judge("reference", rich, "reference"))[0] for _ in range(1 if quick else ROUNDS)]
         seed, _ = await proof.judge("seed", furnished)
@@ -104,7 +95,7 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
             empty=Empty(seed.build.ok, _passed(seed, cases), len(cases)),
             cheats=Cheats(len(cheats) - len(missed), len(cheats), missed),
             agree=Agree(len(asked) - len(unsteady), len(asked), unsteady),
-            drift=drift.notices,
+            drift=drift,
         )
 
 
@@ -113,23 +104,18 @@ class _Proof:
     project: Project
     engine: Engine
     cases: tuple[LockedCase, ...]
-    scratch: Path
+    home: Path
     cores: int
     progress: Progress
-    secret: bytes = field(
-        default_factory=lambda: secrets.token_bytes(32)
-    )  # one, so that the same tree gets the same draws
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))  # one: the same tree gets the same draws
 
     async def judge(self, what: str, furnished: Furnished, *layers: str) -> tuple[Scorecard, RoomJudge]:
         """All cases, shown and held out, on the seed with `layers` over it."""
         self.progress(f"{what}: {len(self.cases)} cases")
-        plan = judge_plan(
-            self.project, furnished, self.cases, scratch=self.scratch, secret=self.secret, cores=self.cores
-        )
-        judge = RoomJudge(self.engine, plan, Labels("project-check", 0, "judge"))
         tree = Layers(tuple(self.project.folder / layer for layer in ("seed", *layers)))
-        shown, hidden = await judge.judge(tree, Selection.full()), await judge.judge(tree, Selection.heldout())
-        await judge.close()
+        judged = self.project, self.engine, furnished, self.cases, self.home
+        async with judging(*judged, secret=self.secret, cores=self.cores) as judge:
+            shown, hidden = await judge.judge(tree, Selection.full()), await judge.judge(tree, Selection.heldout())
         if void := shown.void or hidden.void:
             raise RoomError(f"{what} could not be judged: {void}")
         card = Scorecard(tree.id, "check", shown.build, {**shown.verdicts, **hidden.verdicts})

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -107,11 +108,15 @@ def digests_of(name: str, frozen: Path) -> dict[str, str]:
 
 def project_digests(folder: Path) -> dict[str, str]:
     """The folder without its lock, as parts whose change means different things: `project` is all but the prompts."""
-    with _clean_copy(folder) as copy:
-        (copy / "project.lock").unlink(missing_ok=True)
-        digests = {name: tree_digest(copy / part) for name, part in PARTS.items() if (copy / part).is_dir()}
-        shutil.rmtree(copy / PARTS["prompts"], ignore_errors=True)
-        return {"project": tree_digest(copy), **digests}
+
+    def unfrozen(path: Path) -> bool:
+        return any(fnmatch(part, pattern) for part in path.parts for pattern in UNFROZEN)
+
+    def no_project(path: Path) -> bool:
+        return unfrozen(path) or path.parts[0] in ("project.lock", PARTS["prompts"])
+
+    digests = {name: tree_digest(folder / part, unfrozen) for name, part in PARTS.items() if (folder / part).is_dir()}
+    return {"project": tree_digest(folder, no_project), **digests}
 
 
 def text_digest(text: str) -> str:
@@ -141,11 +146,3 @@ def _lay(project: Project, target: Path) -> None:
     """Copies the folder and then its overlay; what the overlay holds as well replaces the folder's."""
     for source in filter(None, (project.folder, _overlay(project))):
         shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*UNFROZEN))
-
-
-@contextmanager
-def _clean_copy(folder: Path) -> Iterator[Path]:
-    with TemporaryDirectory(prefix="orchestrator-digest-") as scratch:
-        copy = Path(scratch) / "copy"
-        shutil.copytree(folder, copy, symlinks=True, ignore=shutil.ignore_patterns(*UNFROZEN))
-        yield copy

@@ -1,18 +1,28 @@
-"""What a project needs on this machine before anything is judged: its root file systems and its sources."""
+"""What judging a project needs on this machine: its root file systems and sources, a judge, and trees to judge."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+import io
+import tarfile
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import anyio
 
 from orchestrator.project.project import Project
 from sandbox import image, sources
-from sandbox.image import ImageSpec
-from sandbox.room import RootFs
+from sandbox.keep import plain, tree_digest
+from sandbox.room import Engine, Labels, RootFs
 from sandbox.sources import Fetched
-from verifiers.suites import Control, JudgePlan, LockedCase
+from verifiers.judge import RoomJudge
+from verifiers.suites import JudgePlan, LockedCase
 
+NOT_PRODUCT: Final = "expect.toml"  # says what a layer must reach, and is no part of it
 Progress = Callable[[str], None]
 
 
@@ -27,12 +37,13 @@ class Furnished:
     def folders(self) -> dict[str, Path]:
         return {name: source.folder for name, source in self.sources.items()}
 
+    def images(self) -> dict[str, RootFs]:
+        return {"image": self.image, "judge": self.judge_root} if self.image and self.judge_root else {}
+
     def digests(self) -> dict[str, str]:
         """As `RUN/lock.json` records them."""
         digests = {f"sources.{name}": source.digest for name, source in self.sources.items()}
-        if self.image and self.judge_root:
-            digests |= {"image": self.image.digest, "judge": self.judge_root.digest}
-        return digests
+        return digests | {name: root.digest for name, root in self.images().items()}
 
 
 async def furnish(project: Project, home: Path, *, local: bool, progress: Progress) -> Furnished:
@@ -58,41 +69,49 @@ async def furnish_reference(project: Project, home: Path, furnished: Furnished, 
     extra = project.reference.packages if project.reference else ()
     if not extra or furnished.image is None:
         return furnished
-    if project.judge_image is not None:
-        return replace(
-            furnished, judge_root=await image.build(_with(project.judge_image, extra), home, progress=progress)
-        )
-    both = await image.build(_with(project.image, extra), home, progress=progress)
-    return replace(furnished, image=both, judge_root=both)
+    spec = project.judge_image or project.image
+    root = await image.build(replace(spec, packages=(*spec.packages, *extra)), home, progress=progress)
+    return replace(furnished, judge_root=root, image=furnished.image if project.judge_image else root)
 
 
 def judge_plan(
-    project: Project,
-    furnished: Furnished,
-    cases: tuple[LockedCase, ...],
-    *,
-    scratch: Path,
-    secret: bytes,
-    cores: int,
-    control: Control | None = None,
+    project: Project, furnished: Furnished, cases: Sequence[LockedCase], *, scratch: Path, secret: bytes, cores: int
 ) -> JudgePlan:
     """All that a judge of this project needs. `secret` is the run's: with it every draw could be foreseen."""
     return JudgePlan(
-        project=project.name,
         folder=project.folder,
         sources=furnished.folders(),
         build=project.build,
         suites=project.suites,
-        cases=cases,
+        cases=tuple(cases),
         image=furnished.image,
         judge_root=furnished.judge_root,
         scratch=scratch,
         secret=secret,
         limits=project.limits,
         cores=cores,
-        forbid=project.forbid,
-        control=control,
     )
+
+
+@asynccontextmanager
+async def judging(
+    project: Project,
+    engine: Engine,
+    furnished: Furnished,
+    cases: Sequence[LockedCase],
+    home: Path,
+    *,
+    secret: bytes,
+    cores: int,
+) -> AsyncIterator[RoomJudge]:
+    """A judge outside of any run, which leaves nothing behind."""
+    with TemporaryDirectory(prefix="judge-", dir=scratch_place(home)) as scratch:
+        plan = judge_plan(project, furnished, cases, scratch=Path(scratch), secret=secret, cores=cores)
+        judge = RoomJudge(engine, plan, Labels("project", 0, "judge"))
+        try:
+            yield judge
+        finally:
+            await judge.close()
 
 
 def scratch_place(home: Path) -> Path:
@@ -102,5 +121,31 @@ def scratch_place(home: Path) -> Path:
     return place
 
 
-def _with(spec: ImageSpec, packages: tuple[str, ...]) -> ImageSpec:
-    return replace(spec, packages=(*spec.packages, *packages))
+@dataclass(frozen=True)
+class Layers:
+    """A tree made of folders laid over one another (seed, reference, cheat): later ones replace files of earlier ones.
+
+    `id` says what is in it, like a git tree's.
+    """
+
+    folders: tuple[Path, ...]
+
+    @property
+    def id(self) -> str:
+        total = hashlib.sha256("".join(map(tree_digest, self.folders)).encode())
+        return f"layers-{total.hexdigest()[:32]}"
+
+    async def tar(self) -> AsyncIterator[bytes]:
+        yield await anyio.to_thread.run_sync(self._packed)
+
+    def _packed(self) -> bytes:
+        """A few hundred kilobytes: these folders are written by hand."""
+        files: dict[str, Path] = {}
+        for folder in self.folders:
+            files |= {str(path.relative_to(folder)): path for path in folder.rglob("*") if not path.is_dir()}
+        files.pop(NOT_PRODUCT, None)
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for name, path in sorted(files.items()):
+                tar.add(path, name, recursive=False, filter=plain)
+        return buffer.getvalue()

@@ -7,28 +7,25 @@ Debian's (package versions, image digests), because mirrors move: a start with o
 from __future__ import annotations
 
 import secrets
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.project.freezing import overlaid, project_digests, text_digest
-from orchestrator.project.furnishing import Furnished, Progress, furnish, furnish_reference, judge_plan, scratch_place
-from orchestrator.project.layers import Layers
+from orchestrator.project.furnishing import Furnished, Layers, Progress, furnish, furnish_reference, judging
 from orchestrator.project.problems import LockDiffers, Problem, ProjectError
 from orchestrator.project.project import Project
 from sandbox.image import packages
-from sandbox.room import Engine, Labels
-from verifiers.cases import SuiteError, expand
-from verifiers.drawing import PluginError
-from verifiers.judge import RoomJudge
-from verifiers.locking import Dropped, ReferenceFailed, settle
+from sandbox.room import Engine
+from verifiers.cases import expand
+from verifiers.locking import ReferenceFailed, settle
 from verifiers.scorecard import Verdict
-from verifiers.suites import LockedCase
+from verifiers.suites import LockedCase, SuiteError
 
 FILE: Final = "project.lock"
 TRIALS_A_LINE: Final = 250  # progress is told after so many
@@ -60,13 +57,6 @@ class Lock:
 _LOCK: Final = TypeAdapter(Lock)
 
 
-@dataclass(frozen=True)
-class Drift:
-    """Packages that are not as the lock recorded them: a start goes on, its runs are not compared with others."""
-
-    notices: tuple[str, ...]
-
-
 async def lock(folder: Path, engine: Engine, home: Path, *, cores: int, progress: Progress) -> Lock:
     """Builds, fetches, lets the reference settle the cases, and writes `project.lock` into the folder.
 
@@ -76,14 +66,14 @@ async def lock(folder: Path, engine: Engine, home: Path, *, cores: int, progress
     with _as_problems(folder), overlaid(folder) as project:
         furnished = await furnish(project, home, local=engine.name == "local", progress=progress)
         cases = await expand(project.name, project.folder, furnished.folders(), project.suites)
-        dropped: tuple[Dropped, ...] = ()
+        dropped: dict[str, str] = {}
         if project.reference is not None:
             cases, dropped = await _settle(project, engine, home, furnished, cases, cores, progress)
         made = Lock(
             digests=project_digests(project.folder),
             sources={name: source.pin for name, source in furnished.sources.items()},
             suites={suite.name: _suite_lock(suite.name, cases, dropped) for suite in project.suites if suite.cases},
-            images={name: digest for name, digest in furnished.digests().items() if name in ("image", "judge")},
+            images={name: root.digest for name, root in furnished.images().items()},
             packages=_packages(furnished),
         )
     (folder / FILE).write_bytes(_LOCK.dump_json(made, indent=1) + b"\n")
@@ -102,28 +92,27 @@ def read_lock(folder: Path) -> Lock:
     raise LockDiffers(f"{file} {reason}; make it: python -m orchestrator project lock {folder}")
 
 
-def check_lock(project: Project, lock: Lock, furnished: Furnished) -> Drift:
-    """Compares folder, sources and packages with the lock. `project` is the overlaid one.
+def check_lock(project: Project, lock: Lock, furnished: Furnished) -> tuple[str, ...]:
+    """Compares folder, sources and packages with the lock. `project` is the overlaid one. Returns a line for each
+    package that is not as it was recorded: a start goes on, its runs are not compared with others.
 
     Raises `LockDiffers`, naming the parts, when what is ours or was fetched is not what was locked.
     """
     now = project_digests(project.folder)
-    differs = [name for name in sorted({*now, *lock.digests}) if now.get(name) != lock.digests.get(name)]
-    pins = {name: source.digest for name, source in furnished.sources.items()}
-    for name in sorted({*pins, *lock.sources}):
-        if lock.sources.get(name, "").split(" ")[-1] != pins.get(name):
-            differs.append(f"sources.{name}")
+    now |= {f"sources.{name}": source.digest for name, source in furnished.sources.items()}
+    locked = {**lock.digests, **{f"sources.{name}": pin.split(" ")[-1] for name, pin in lock.sources.items()}}
+    differs = [name for name in sorted({*now, *locked}) if now.get(name) != locked.get(name)]
     if differs:
         remedy = "lock it again (project lock), or start it with --unlocked"
         raise LockDiffers(f"{project.name}: {', '.join(differs)} differ from project.lock; {remedy}")
     notices = []
     for name, versions in _packages(furnished).items():
-        locked = lock.packages.get(name, {})
-        for package in sorted({*versions, *locked}):
-            if versions.get(package) != locked.get(package):
-                was, is_ = locked.get(package, "absent"), versions.get(package, "absent")
+        recorded = lock.packages.get(name, {})
+        for package in sorted({*versions, *recorded}):
+            was, is_ = recorded.get(package, "absent"), versions.get(package, "absent")
+            if was != is_:
                 notices.append(f"{name}: package {package} was {was} when the project was locked and is {is_}")
-    return Drift(tuple(notices))
+    return tuple(notices)
 
 
 async def locked_cases(project: Project, lock: Lock | None, furnished: Furnished) -> tuple[LockedCase, ...]:
@@ -152,7 +141,7 @@ def _as_problems(folder: Path) -> Iterator[None]:
     """What only files, sources and the reference can show is a mistake in the folder like any other."""
     try:
         yield
-    except (SuiteError, PluginError) as error:
+    except SuiteError as error:
         raise ProjectError([Problem(folder / "project.toml", 0, str(error))]) from error
     except ReferenceFailed as error:
         raise ProjectError([Problem(folder / "reference", 0, str(error))]) from error
@@ -166,34 +155,31 @@ async def _settle(
     cases: tuple[LockedCase, ...],
     cores: int,
     progress: Progress,
-) -> tuple[tuple[LockedCase, ...], tuple[Dropped, ...]]:
+) -> tuple[tuple[LockedCase, ...], dict[str, str]]:
     rich = await furnish_reference(project, home, furnished, progress)
-    trials = 0
+    trials = count(1)
 
     async def told(_verdict: Verdict) -> None:
-        nonlocal trials
-        trials += 1
-        if trials % TRIALS_A_LINE == 0:
-            progress(f"reference: {trials} trials of {len(cases)} cases")
+        if (number := next(trials)) % TRIALS_A_LINE == 0:
+            progress(f"reference: {number} trials of {len(cases)} cases")
 
-    with tempfile.TemporaryDirectory(prefix="lock-", dir=scratch_place(home)) as scratch:
-        plan = judge_plan(project, rich, cases, scratch=Path(scratch), secret=secrets.token_bytes(32), cores=cores)
-        judge = RoomJudge(engine, plan, Labels("project-lock", 0, "judge"))
-        progress(f"reference: settling {len(cases)} cases")
-        settled = await settle(judge, Layers((project.folder / "seed", project.folder / "reference")), told)
-        await judge.close()
-    return settled.cases, settled.dropped
+    progress(f"reference: settling {len(cases)} cases")
+    secret = secrets.token_bytes(32)
+    async with judging(project, engine, rich, cases, home, secret=secret, cores=cores) as judge:
+        return await settle(judge, Layers((project.folder / "seed", project.folder / "reference")), told)
 
 
-def _suite_lock(name: str, cases: Sequence[LockedCase], dropped: Sequence[Dropped]) -> SuiteLock:
+def _suite_lock(name: str, cases: Sequence[LockedCase], dropped: Mapping[str, str]) -> SuiteLock:
     kept = [case for case in cases if case.suite == name]
     twists = sorted({twist for case in kept for twist in case.twists})
     return SuiteLock(
         shown=sum(not case.heldout for case in kept),
         heldout=sum(case.heldout for case in kept),
         digest=_digest(kept),
-        twists={twist: _mask([twist in case.twists for case in kept]) for twist in twists},
-        dropped={one.case: one.reason for one in dropped if one.case.split("/", 1)[0] == name},
+        twists={
+            twist: f"{sum((twist in case.twists) << index for index, case in enumerate(kept)):x}" for twist in twists
+        },
+        dropped={case: reason for case, reason in dropped.items() if case.split("/", 1)[0] == name},
     )
 
 
@@ -202,12 +188,8 @@ def _digest(cases: Sequence[LockedCase]) -> str:
     return text_digest("".join(lines))
 
 
-def _mask(bits: Sequence[bool]) -> str:
-    return f"{sum(bit << index for index, bit in enumerate(bits)):x}"
-
-
 def _packages(furnished: Furnished) -> dict[str, dict[str, str]]:
-    roots = {"image": furnished.image}
-    if furnished.judge_root != furnished.image:
-        roots["judge"] = furnished.judge_root
-    return {name: packages(root) for name, root in roots.items() if root}
+    images = furnished.images()
+    if furnished.judge_root == furnished.image:
+        images.pop("judge", None)
+    return {name: packages(root) for name, root in images.items()}

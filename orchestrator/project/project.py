@@ -6,39 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.project.schema import Cheat, Expectation, PlannedTask
+from orchestrator.project.schema import Budget, Cheat, Expectation, Milestone, Need, PlannedTask
 from sandbox.image import ImageSpec
 from sandbox.room import Limits
 from sandbox.sources import Source
 from verifiers.suites import BuildPlan, Suite
 
+__all__ = ["SHIPPED_ROLES", "Budget", "Milestone", "Need", "Project"]
+
 SHIPPED_ROLES = ("builder", "planner")
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Micro-dollars and seconds; None is "no limit", and has to be given elsewhere for `usd`."""
-
-    usd: int | None
-    session: int
-    run_s: float | None
-    idle_s: float | None
-
-
-@dataclass(frozen=True)
-class Need:
-    """What a milestone asks of `cases`, a suite or `suite/pattern`: a share, or a bound on a measured value."""
-
-    cases: str
-    kind: str  # "share", "<=" or ">="
-    value: float
-
-
-@dataclass(frozen=True)
-class Milestone:
-    name: str
-    credit: float
-    needs: tuple[Need, ...]
 
 
 @dataclass(frozen=True)
@@ -58,10 +34,7 @@ class Project:
     build: BuildPlan
     limits: Limits
     command_s: float
-    fast_s: float
     suites: tuple[Suite, ...]
-    forbid: tuple[str, ...]
-    network: str | tuple[str, ...]
     roles: Mapping[str, int]
     budget: Budget
     milestones: tuple[Milestone, ...]
@@ -69,7 +42,7 @@ class Project:
     prompts: Mapping[str, str]
     reference: Expectation | None
     cheats: Mapping[str, Cheat]
-    notices: tuple[str, ...] = ()
+    notices: tuple[str, ...]
 
     @property
     def planned(self) -> bool:

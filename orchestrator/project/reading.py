@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from orchestrator.project.positions import KeyPath, line_at, lines_of
+from orchestrator.project.lines import KeyPath, line_at, lines_of
 from orchestrator.project.problems import Problem, ProjectError, nearest
 
 ModelT = TypeVar("ModelT", bound=BaseModel)

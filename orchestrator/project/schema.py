@@ -7,7 +7,7 @@ money micro-dollars here, at the border.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -52,21 +52,42 @@ def _network(value: object) -> object:
     raise ValueError('must be "none", "open" or a list of "host:port"')
 
 
-def _threshold(value: object) -> tuple[str, float]:
+def _hours(value: object) -> float:
+    """Seconds of a number of hours."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise ValueError("must be a number of hours above 0")
+    return value * 3600.0
+
+
+class Need(NamedTuple):
+    """What a milestone asks of `cases`, a suite or `suite/pattern`: a share, or a bound on a measured value."""
+
+    cases: str
+    kind: str  # "share", "<=" or ">="
+    value: float
+
+
+def _needs(value: object) -> object:
     """`0.99` is a share of cases; `"<= 1.0"` and `">= 2"` bound the geometric mean of a measured suite."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
-        return ("share", float(value))
-    match = _BOUND.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('must be a share above 0 and up to 1, like 0.99; for a measured suite a bound like "<= 1.0"')
-    return (match[1], float(match[2]))
+    needs = []
+    for cases, asked in value.items() if isinstance(value, dict) else ():
+        bound = _BOUND.fullmatch(asked) if isinstance(asked, str) else None
+        if bound:
+            needs.append(Need(cases, bound[1], float(bound[2])))
+        elif isinstance(asked, int | float) and not isinstance(asked, bool) and 0 < asked <= 1:
+            needs.append(Need(cases, "share", float(asked)))
+        else:
+            words = 'must be a share above 0 and up to 1, like 0.99; for a measured suite a bound like "<= 1.0"'
+            raise ValueError(f"of {cases} {words}")
+    return tuple(needs) or value
 
 
 Size = Annotated[int, BeforeValidator(_size)]
 Seconds = Annotated[float, BeforeValidator(_duration)]
 MicroDollars = Annotated[int, BeforeValidator(_money)]
 Network = Annotated[str | tuple[str, ...], BeforeValidator(_network)]
-Threshold = Annotated[tuple[str, float], BeforeValidator(_threshold)]
+Hours = Annotated[float, BeforeValidator(_hours)]
+Needs = Annotated[tuple[Need, ...], BeforeValidator(_needs)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -79,7 +100,7 @@ class Section(BaseModel):
     Lists reach the models as tuples (`reading.py` turns them), so that strict types and frozen values go together.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
 
 
 class Image(Section):
@@ -140,16 +161,18 @@ class Suite(Section):
 
 
 class Budget(Section):
+    """None is "no limit", and has to be given elsewhere for `usd`."""
+
     usd: MicroDollars | None = None
-    hours: Annotated[float, Field(gt=0)] | None = None
+    run_s: Annotated[Hours | None, Field(alias="hours")] = None
     session: MicroDollars = 15_000_000
-    idle: Seconds | None = None
+    idle_s: Annotated[Seconds | None, Field(alias="idle")] = None
 
 
 class Milestone(Section):
     name: Text
     credit: Annotated[float, Field(gt=0, le=100)]
-    needs: Annotated[dict[str, Threshold], Field(min_length=1)]
+    needs: Needs
 
 
 class FollowUp(Section):

@@ -108,6 +108,12 @@ MISTAKES = {
     "glob out of the folder": ("suites/greet/*.txt", "../greet/*.txt", 20, "inside the project's folder"),
     "source not declared": ("suites/greet/*.txt", "sources/text/*.c", 20, "did you mean texts?"),
     "source without a kind": ('{ deb = "miscfiles" }', "{ show = true }", 8, "exactly one of deb, src, url, git"),
+    "source by address": (
+        '{ deb = "miscfiles" }',
+        '{ url = "https://x.example/y", sha256 = "' + "0" * 64 + '" }',
+        8,
+        "not fetched by this version yet; name a Debian package",
+    ),
     "command not there": ("suites/one.sh", "suites/ones.sh", 21, "did you mean suites/one.sh?"),
     "command not executable": ("suites/one.sh", "suites/plain.sh", 21, "chmod +x"),
     "run and steps": (

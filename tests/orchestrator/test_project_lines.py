@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.project.positions import KeyPath, lines_of
+from orchestrator.project.lines import KeyPath, lines_of
 
 KEYS = st.sampled_from(["a", "b-1", "C_d", '"x y"', '"q\\"uote"', "'lit eral'", '"a.b"', '"#"'])
 SCALARS = st.sampled_from(

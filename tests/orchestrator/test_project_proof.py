@@ -172,7 +172,7 @@ def test_packages_that_moved_are_told_and_not_refused(locked_folder: Path, tmp_p
     )
     with overlaid(locked_folder) as project:
         drift = check_lock(project, read_lock(locked_folder), Furnished(image, image, {}))
-    assert drift.notices == ("image: package git was 1:2.39.5 when the project was locked and is 1:2.39.6",)
+    assert drift == ("image: package git was 1:2.39.5 when the project was locked and is 1:2.39.6",)
 
 
 def test_cases_that_are_not_those_of_the_lock_are_refused(locked_folder: Path) -> None:

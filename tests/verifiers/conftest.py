@@ -47,8 +47,17 @@ def engine(rooms_home: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def plan(tmp_path: Path, root: RootFs) -> JudgePlan:
-    """Thirty cases, some of them held out, and a unit suite."""
+    """Fourteen cases, some of them held out, and a unit suite."""
+    return plan_of(14, tmp_path, root)
+
+
+@pytest.fixture
+def large(tmp_path: Path, root: RootFs) -> JudgePlan:
+    """More cases than the fast tier takes."""
+    return plan_of(30, tmp_path, root)
+
+
+def plan_of(cases: int, tmp_path: Path, root: RootFs) -> JudgePlan:
     folder = tmp_path / "project"
-    suites = make_project(folder, 30)
-    cases = anyio.run(expand, "tiny", folder, {}, suites)
-    return make_plan(folder, root, suites, cases)
+    suites = make_project(folder, cases)
+    return make_plan(folder, root, suites, anyio.run(expand, "tiny", folder, {}, suites))

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.project.furnishing import Furnished, furnish, furnish_reference, judge_plan, scratch_place
-from orchestrator.project.layers import Layers
+from orchestrator.project.furnishing import Furnished, Layers, furnish, furnish_reference, judge_plan, scratch_place
 from orchestrator.project.loading import load
 from orchestrator.project.project import Project
 from sandbox import image
@@ -68,8 +67,8 @@ async def test_the_reference_passes_the_empty_solution_scores_nothing_and_no_che
     poor = await furnish(project, state_home(), local=False, progress=lambda _line: None)
     rich = await furnish_reference(project, state_home(), poor, lambda _line: None)
     cases = await expand(project.name, project.folder, poor.folders(), project.suites)
-    settled = await settle(bench.judge(rich, cases[::EVERY]), bench.tree("reference"))
-    ids = {case.id for case in settled.cases}
+    settled, _dropped = await settle(bench.judge(rich, cases[::EVERY]), bench.tree("reference"))
+    ids = {case.id for case in settled}
     assert len(ids) >= 18
 
     shown = Selection.of(frozenset({"torture"}))
@@ -77,7 +76,7 @@ async def test_the_reference_passes_the_empty_solution_scores_nothing_and_no_che
     for name in ("seed", "reference", "wrap-gcc", "exit-zero", "read-status"):
         furnished = rich if name == "reference" else poor
         layers = {"seed": (), "reference": ("reference",)}.get(name, ("reference", f"cheats/{name}"))
-        judge = bench.judge(furnished, settled.cases)
+        judge = bench.judge(furnished, settled)
         card = await judge.judge(bench.tree(*layers), shown)
         assert card.build.ok and not card.void, (name, card.build, card.void)
         passed[name] = card.passed()

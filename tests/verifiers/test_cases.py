@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from verifiers.cases import SuiteError, expand, locate, share
-from verifiers.suites import LockedCase, Suite
+from verifiers.cases import expand, locate, share
+from verifiers.suites import LockedCase, Suite, SuiteError
 
 RUNNER = "#!/bin/sh\nexit 0\n"
 
@@ -105,11 +105,6 @@ def test_ids_that_a_command_lists_are_cases_without_a_file(tmp_path: Path) -> No
         ((suite(cases="sources/lua/*.c"),), r"\[sources\] does not name it \(named: gcc\)"),
         ((suite(cases="*/same.c"),), "two files make one case id"),
         ((suite(cases="!suites/fails.sh"),), "must exit 0 and print one plain id a line"),
-        ((Suite("s", cases="cases/*.c", run="suites/none.sh"),), "no such executable file"),
-        ((Suite("s", cases="cases/*.c", verifier="suites/boot.py"),), "not built yet"),
-        ((Suite("s", run="suites/run.sh", results="tap"),), "results = 'tap' is not built yet"),
-        ((Suite("s", steps=("suites/run.sh", "$OUT/a")),), "`steps` needs `cases`"),
-        ((Suite("s", cases="cases/*.c", run="suites/run.sh", room="build"),), "whole-suite commands"),
     ],
 )
 def test_a_wrong_suite_is_refused_with_what_to_do(tmp_path: Path, wrong: tuple[Suite, ...], message: str) -> None:

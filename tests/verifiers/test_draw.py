@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifiers.drawing import Draw, PluginError, draw_for, load_plugin
+from verifiers.drawing import Draw, draw_for, load_plugin
+from verifiers.suites import SuiteError
 
 DRAW = Path(__file__).parents[2] / "projects/c-compiler/suites/draw.py"
 PLUGIN = load_plugin(DRAW)
@@ -102,5 +103,5 @@ def test_the_source_shows_both_statuses_in_the_same_way_whichever_is_right() -> 
 @pytest.mark.parametrize("source", ["", "def prepare(:", "import nothing_of_that_name"])
 def test_a_plugin_that_cannot_serve_is_refused_by_name(tmp_path: Path, source: str) -> None:
     (tmp_path / "draw.py").write_text(source)
-    with pytest.raises(PluginError, match=r"draw\.py"):
+    with pytest.raises(SuiteError, match=r"draw\.py"):
         load_plugin(tmp_path / "draw.py")

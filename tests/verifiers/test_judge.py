@@ -1,4 +1,4 @@
-"""What a judgement promises, with real rooms and a project of thirty small cases."""
+"""What a judgement promises, with real rooms and a project of small cases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from verifiers.judge import RoomJudge
 from verifiers.judging import Selection
 from verifiers.locking import ReferenceFailed, settle
 from verifiers.scorecard import Outcome, Ratchet, Scorecard, Verdict
-from verifiers.suites import Control, JudgePlan
+from verifiers.suites import JudgePlan
 
 pytestmark = pytest.mark.anyio
 LABELS = Labels("test", 1, "judge")
@@ -185,21 +185,6 @@ async def test_a_room_that_fails_once_is_tried_again_and_one_that_fails_twice_vo
     assert card.void and {verdict.outcome for verdict in card.verdicts.values()} == {Outcome.ERROR}
 
 
-async def test_a_control_case_that_fails_voids_and_a_good_one_does_not(
-    engine: Engine, plan: JudgePlan, tmp_path: Path
-) -> None:
-    (tmp_path / "good").mkdir()
-    (tmp_path / "good/a").write_text("#!/bin/sh\nexit 42\n")
-    (tmp_path / "good/a").chmod(0o755)
-    for status, void in (
-        (42, ""),
-        (43, "the known-good control case failed: run: exit status 42, expected: another end"),
-    ):
-        watched = replace(plan, control=Control("end", tmp_path / "good", status))
-        card = await judge_of(engine, watched).judge(candidate(), Selection.of(frozenset({"end"})))
-        assert card.void == void and len(card.verdicts) == len(end_cases(plan))
-
-
 async def test_held_out_cases_are_never_in_fast_full_or_asked_for_by_name(engine: Engine, plan: JudgePlan) -> None:
     judge, hidden = judge_of(engine, plan), end_cases(plan, heldout=True)
     assert hidden
@@ -212,10 +197,10 @@ async def test_held_out_cases_are_never_in_fast_full_or_asked_for_by_name(engine
 
 
 async def test_the_fast_tier_is_a_sample_of_at_least_twenty_that_its_seed_decides(
-    engine: Engine, plan: JudgePlan
+    engine: Engine, large: JudgePlan
 ) -> None:
-    judge = judge_of(engine, plan)
-    cards = [await judge.judge(candidate(), Selection.fast(seed)) for seed in ("agent-01", "agent-01", "agent-02")]
+    judge, seeds = judge_of(engine, large), ("agent-01", "agent-01", "agent-02")
+    cards = [await judge.judge(candidate("exit 1"), Selection.fast(seed)) for seed in seeds]
     assert [len(card.verdicts) for card in cards] == [20, 20, 20]
     assert set(cards[0].verdicts) == set(cards[1].verdicts) != set(cards[2].verdicts)
 
@@ -268,10 +253,10 @@ async def test_a_tree_is_built_once_unless_cold_and_nothing_is_left_behind(engin
 async def test_settling_keeps_only_what_the_reference_gets_right(engine: Engine, plan: JudgePlan) -> None:
     (plan.folder / "cases/c03.txt").write_text("end nowhere\n")
     cannot_turn = HONEST.replace("exit 1; }", 'exit 1; }\ngrep -q c00 "$1" && grep -q \'end abort\' "$1" && exit 1')
-    settled = await settle(judge_of(engine, plan), candidate(cannot_turn))
-    assert [(drop.case, drop.reason) for drop in settled.dropped] == [("end/c03", "fail: compile: cannot read this")]
-    twists = {case.id: case.twists for case in settled.cases}
-    assert len(twists) == 29
+    kept, dropped = await settle(judge_of(engine, plan), candidate(cannot_turn))
+    assert dropped == {"end/c03": "fail: compile: cannot read this"}
+    twists = {case.id: case.twists for case in kept}
+    assert len(twists) == len(plan.cases) - 1
     assert (twists["end/c00"], twists["end/c01"], twists["end/c02"]) == (
         ("status",),
         ("inverse", "status"),

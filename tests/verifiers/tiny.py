@@ -126,7 +126,6 @@ def make_project(folder: Path, cases: int) -> tuple[Suite, ...]:
 def make_plan(folder: Path, root: RootFs, suites: tuple[Suite, ...], cases: tuple[LockedCase, ...]) -> JudgePlan:
     build = BuildPlan("mkdir out && cp solve.sh out/solve", ("out/solve",), time_s=20)
     return JudgePlan(
-        "tiny",
         folder,
         {},
         build,
