@@ -309,17 +309,20 @@ async def lay_workspace(desk: Desk, session: Session, room: Room) -> str:
     """Makes the workspace unless it is there: from the session's checkpoint if it has one, else at main."""
     if (await room.run(workspace.is_there())).ok:
         return ""
+    origin = workspace.ORIGIN if desk.root else str(desk.folder / "public.git")  # `local` mounts nothing
     saved = await desk.repository.checkpoint(room_name(session))
     if saved is None:
-        command = workspace.fresh(session.seat)
+        command = workspace.fresh(session.seat, origin)
     else:
-        command = workspace.restore(session.seat, saved, desk.repository.checkpoint_pack(saved))
+        command = workspace.restore(session.seat, saved, desk.repository.checkpoint_pack(saved), origin)
     made = await room.run(command)
     if not made.ok:
         raise RoomError(f"no workspace could be made: {made.stderr.decode('utf-8', 'replace')[-300:]}")
     if saved is not None:
         return "The sandbox died and was rebuilt from your last checkpoint: later changes to files, and jobs, are gone."
     begun = await desk.store.read(lambda db: sessions.get(db, session.id).turns)
+    if not begun and desk.root is None:
+        return f"This sandbox isolates nothing: /workspace is your current folder, /team is {desk.folder / 'team'}."
     return "The sandbox died before its first checkpoint: your workspace is a fresh copy of main." if begun else ""
 
 
