@@ -98,7 +98,7 @@ class Run:
         furnished = await furnish(project, home, local=local, progress=lambda line: log.info("furnish", line=line))
         repository = await Repository.open(folder)
         await repository.recover()
-        judge_engine = engine if local else choose("bubblewrap", home)
+        judge_engine = engine if local else choose(None, home, judging=True)
         secret = await anyio.Path(folder / SECRET).read_bytes()
         label = f"{settings.name}-{hashlib.sha256(secret).hexdigest()[:8]}"
         scratch = home / "judges" / label

@@ -44,7 +44,12 @@ def project_lock(screen: Screen, folder: Dir, sandbox: Sandbox = None) -> None:
 
     home = state_home()
     work = partial(
-        locking.lock, folder, choose(sandbox, home), home, cores=_cores(), progress=partial(screen.hint, "project")
+        locking.lock,
+        folder,
+        choose(sandbox, home, judging=True),
+        home,
+        cores=_cores(),
+        progress=partial(screen.hint, "project"),
     )
 
     def words(made: locking.Lock) -> str:
@@ -61,7 +66,7 @@ def project_check(screen: Screen, folder: Dir, quick: Quick = False, sandbox: Sa
     Example: python -m orchestrator project check projects/hello --quick
     """
     home = state_home()
-    engine = choose(sandbox, home)
+    engine = choose(sandbox, home, judging=True)
     work = partial(
         proof.check, folder, engine, home, cores=_cores(), quick=quick, progress=partial(screen.hint, "project")
     )
