@@ -220,11 +220,7 @@ class Rules:
 
     def _milestones(self) -> None:
         for index, milestone in enumerate(self._file.milestone):
-            at: KeyPath = ("milestone", index, "needs")
-            self._found += unknown_suites(self._doc, at, [need.cases for need in milestone.needs], self._doc)
-            for need in milestone.needs:
-                words = f"a bound like {need.kind} is for a measured suite; write a share like 0.99"
-                self._wrong(need.kind != "share", (*at, need.cases), words)
+            self._found += unknown_suites(self._doc, ("milestone", index, "needs"), milestone.needs, self._doc)
         credit = sum(milestone.credit for milestone in self._file.milestone)
         words = f"the milestones' credits add up to {credit:g}; 100 is all there is"
         self._wrong(credit > 100, ("milestone",), words)
