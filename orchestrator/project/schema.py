@@ -83,7 +83,7 @@ class Section(BaseModel):
     Lists reach the models as tuples (`reading.py` turns them), so that strict types and frozen values go together.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Image(Section):

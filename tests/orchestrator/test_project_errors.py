@@ -98,6 +98,7 @@ MISTAKES = {
         42,
         "measured suite, which is not run by this version yet",
     ),
+    "key by our own name": ('idle = "1h"', 'idle_s = "1h"', 37, "did you mean budget.idle?"),
     "money with a sign": ("usd = 5", 'usd = "$5"', 36, "without a currency sign"),
     "text for a number": ("builder = 2", 'builder = "2"', 33, "roles.builder must be a whole number"),
     "no seats": ("builder = 2", "builder = 0", 33, "roles.builder must be greater than or equal to 1"),
