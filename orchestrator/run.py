@@ -509,7 +509,7 @@ def weights_of(frozen: Frozen) -> Mapping[str, float]:
     """What a suite's milestones are worth together."""
     weights: dict[str, float] = {}
     for milestone in frozen.project.milestones:
-        for need in milestone.needs:
-            suite = need.cases.partition("/")[0]
+        for cases in milestone.needs:
+            suite = cases.partition("/")[0]
             weights[suite] = weights.get(suite, 0.0) + milestone.credit
     return weights

@@ -1,4 +1,4 @@
-"""A project's folder: read, checked, frozen, locked and proved. `docs/project-format.md` describes it for people."""
+"""A project's folder: read, checked, frozen, locked and proved."""
 
 from orchestrator.project.loading import load
 from orchestrator.project.problems import LockDiffers, Problem, ProjectError

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -82,62 +82,55 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
         cases = await locked_cases(project, lock, furnished)
         if quick:
             cases = tuple(sorted(cases, key=lambda case: text_digest(case.id))[:QUICK_CASES])
-        proof = _Proof(project, engine, cases, home, cores, progress)
+        secret = secrets.token_bytes(32)  # one, so that the same tree gets the same draws
+
+        async def judged(what: str, using: Furnished, *layers: str) -> tuple[Scorecard, RoomJudge]:
+            """All cases, shown and held out, on the seed with `layers` over it."""
+            progress(f"{what}: {len(cases)} cases")
+            tree = Layers(tuple(project.folder / layer for layer in ("seed", *layers)))
+            async with judging(project, engine, using, cases, home, secret=secret, cores=cores) as judge:
+                shown, hidden = await judge.judge(tree, Selection.full()), await judge.judge(tree, Selection.heldout())
+            if void := shown.void or hidden.void:
+                raise RoomError(f"{what} could not be judged: {void}")
+            card = Scorecard(tree.id, "check", shown.build, {**shown.verdicts, **hidden.verdicts})
+            counts = ", ".join(f"{name} {passed}/{total}" for name, (passed, total) in card.counts().items())
+            progress(f"{what}: {counts or card.build.reason}")
+            return card, judge
+
         rich = await furnish_reference(project, home, furnished, progress)
-        cards = [(await proof.judge("reference", rich, "reference"))[0] for _ in range(1 if quick else ROUNDS)]
-        seed, _ = await proof.judge("seed", furnished)
-        cheats = [await proof.missed(name, cheat, furnished) for name, cheat in project.cheats.items()]
-        missed = tuple(filter(None, cheats))
+        cards = [(await judged("reference", rich, "reference"))[0] for _ in range(1 if quick else ROUNDS)]
+        seed, _ = await judged("seed", furnished)
+        missed = []
+        for name, cheat in project.cheats.items():
+            card, judge = await judged(name, furnished, "reference", f"cheats/{name}")
+            if why := _missed(cheat, card, judge):
+                missed.append(f"{name}: {why}")
         asked = sorted({case for card in cards for case in card.verdicts})
         unsteady = tuple(case for case in asked if len({_outcome(card, case) for card in cards}) > 1)
         return Report(
             reference=Reference(cards[0].counts(), tuple(_below(project, cards[0]))),
             empty=Empty(seed.build.ok, _passed(seed, cases), len(cases)),
-            cheats=Cheats(len(cheats) - len(missed), len(cheats), missed),
+            cheats=Cheats(len(project.cheats) - len(missed), len(project.cheats), tuple(missed)),
             agree=Agree(len(asked) - len(unsteady), len(asked), unsteady),
             drift=drift,
         )
 
 
-@dataclass(frozen=True)
-class _Proof:
-    project: Project
-    engine: Engine
-    cases: tuple[LockedCase, ...]
-    home: Path
-    cores: int
-    progress: Progress
-    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))  # one: the same tree gets the same draws
-
-    async def judge(self, what: str, furnished: Furnished, *layers: str) -> tuple[Scorecard, RoomJudge]:
-        """All cases, shown and held out, on the seed with `layers` over it."""
-        self.progress(f"{what}: {len(self.cases)} cases")
-        tree = Layers(tuple(self.project.folder / layer for layer in ("seed", *layers)))
-        judged = self.project, self.engine, furnished, self.cases, self.home
-        async with judging(*judged, secret=self.secret, cores=self.cores) as judge:
-            shown, hidden = await judge.judge(tree, Selection.full()), await judge.judge(tree, Selection.heldout())
-        if void := shown.void or hidden.void:
-            raise RoomError(f"{what} could not be judged: {void}")
-        card = Scorecard(tree.id, "check", shown.build, {**shown.verdicts, **hidden.verdicts})
-        counts = ", ".join(f"{name} {passed}/{total}" for name, (passed, total) in card.counts().items())
-        self.progress(f"{what}: {counts or card.build.reason}")
-        return card, judge
-
-    async def missed(self, name: str, cheat: Cheat, furnished: Furnished) -> str:
-        """Why the cheat does not count as caught, or "" when it was."""
-        card, judge = await self.judge(name, furnished, "reference", f"cheats/{name}")
-        if not card.build.ok:
-            return f"{name}: does not build, which proves nothing: {card.build.reason}"
-        passed = _passed(card, self.cases)
-        lost = [card.verdicts[case.id] for case in self.cases if case.id not in passed]
-        twisted = [case for case in passed if cheat.loses and judge.twist(case) == cheat.loses]
-        if len(passed) > cheat.passes * len(self.cases):
-            return f"{name}: passes {len(passed)} of {len(self.cases)} cases, first {passed[0]}"
-        if twisted:
-            return f"{name}: passes {len(twisted)} cases drawn as {cheat.loses}, first {twisted[0]}"
-        if 2 * sum(cheat.reason in verdict.reason for verdict in lost) < len(lost):
-            return f"{name}: was not stopped by {cheat.caught}; first {lost[0].case}: {lost[0].reason}"
-        return ""
+def _missed(cheat: Cheat, card: Scorecard, judge: RoomJudge) -> str:
+    """Why the cheat does not count as caught, or "" when it was."""
+    if not card.build.ok:
+        return f"does not build, which proves nothing: {card.build.reason}"
+    cases = judge.plan.cases
+    passed = _passed(card, cases)
+    lost = [card.verdicts[case.id] for case in cases if case.id not in passed]
+    twisted = [case for case in passed if cheat.loses and judge.twist(case) == cheat.loses]
+    if len(passed) > cheat.passes * len(cases):
+        return f"passes {len(passed)} of {len(cases)} cases, first {passed[0]}"
+    if twisted:
+        return f"passes {len(twisted)} cases drawn as {cheat.loses}, first {twisted[0]}"
+    if 2 * sum(cheat.reason in verdict.reason for verdict in lost) < len(lost):
+        return f"was not stopped by {cheat.caught}; first {lost[0].case}: {lost[0].reason}"
+    return ""
 
 
 def _below(project: Project, card: Scorecard) -> Iterator[str]:

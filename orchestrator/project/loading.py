@@ -10,7 +10,7 @@ from orchestrator.project.problems import Problem, ProjectError
 from orchestrator.project.project import Project
 from orchestrator.project.reading import Document, ModelT, read_toml
 from orchestrator.project.rules import LATER, Rules, plan_problems, unknown_suites
-from orchestrator.project.schema import Cheat, Expectation, Milestone, Need, PlanFile, ProjectFile
+from orchestrator.project.schema import Cheat, Expectation, Milestone, PlanFile, ProjectFile
 from orchestrator.project.schema import Suite as SuiteSection
 from sandbox.image import ImageSpec
 from sandbox.room import Limits
@@ -61,9 +61,7 @@ def load(folder: Path, name: str = "") -> Project:
     file = doc.model
     image, build, limits = file.image, file.build, file.limits
     setup, files = folder / "image/setup.sh", folder / "image/files"
-    all_suites = Milestone(
-        name="all", credit=100.0, needs=tuple(Need(suite.name, "share", 1.0) for suite in file.suite)
-    )
+    all_suites = Milestone(name="all", credit=100.0, needs={suite.name: 1.0 for suite in file.suite})
     return Project(
         name=name or folder.resolve().name,
         folder=folder,

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.project.schema import Budget, Cheat, Expectation, Milestone, Need, PlannedTask
+from orchestrator.project.schema import Budget, Cheat, Expectation, Milestone, PlannedTask
 from sandbox.image import ImageSpec
 from sandbox.room import Limits
 from sandbox.sources import Source
 from verifiers.suites import BuildPlan, Suite
-
-__all__ = ["SHIPPED_ROLES", "Budget", "Milestone", "Need", "Project"]
 
 SHIPPED_ROLES = ("builder", "planner")
 

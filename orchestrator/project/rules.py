@@ -9,18 +9,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 from orchestrator.project.lines import KeyPath
 from orchestrator.project.problems import Problem, nearest
 from orchestrator.project.project import SHIPPED_ROLES
 from orchestrator.project.reading import Document
-from orchestrator.project.schema import PlanFile, ProjectFile, Suite
+from orchestrator.project.schema import PlanFile, ProjectFile, Source, Suite
 
 LATER_ROLES: Final = ("reviewer", "deduplicator", "documenter", "performance")
 LATER: Final = "is not run by this version yet"
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?(=[^\s]+)?")
+_PROGRAM = re.compile(r"[^/ ]+")
+_INSIDE = re.compile(r"(?!/|(.*/)?\.\.(/|$)).*")
 
 Doc = Document[ProjectFile]
 
@@ -61,7 +63,6 @@ class Rules:
         self._later()
         self._needed_files()
         self._names()
-        self._sources()
         self._roles()
         for index, suite in enumerate(self._file.suite):
             self._suite(("suite", index), suite)
@@ -82,6 +83,7 @@ class Rules:
         self._wrong(file.image.dockerfile, ("image", "dockerfile"), f"image.dockerfile {LATER}; use image.packages")
         self._wrong(file.build.warm, ("build", "warm"), f"build.warm {LATER}; leave it out, every build is cold")
         for name, source in file.sources.items():
+            self._one_of(("sources", name), f"sources.{name}", source, "deb", "src", "url", "git")
             words = "a source by url or git is not fetched by this version yet; name a Debian package: deb or src"
             self._wrong(source.url or source.git, ("sources", name), words)
         for index, suite in enumerate(file.suite):
@@ -114,22 +116,20 @@ class Rules:
         self._wrong(not image.packages and not image.dockerfile, ("image",), words)
         words = f'image.base must be a Debian release like "debian:bookworm" (got {image.base!r})'
         self._wrong(not re.fullmatch(r"debian:[a-z]+", image.base), ("image", "base"), words)
-        for key, packages in (("packages", image.packages), ("judge", image.judge or ())):
-            for index, package in enumerate(packages):
-                words = f"{package!r} is no Debian package's name; one name a string"
-                self._wrong(not _PACKAGE.fullmatch(package), ("image", key, index), words)
-        for index, path in enumerate(self._file.build.artifacts):
-            words = f"{path!r} must be a path inside the repository"
-            self._wrong(not _inside(path), ("build", "artifacts", index), words)
-        for index, program in enumerate(self._file.forbid):
-            words = f"{program!r} must be a program's name without path or arguments"
-            self._wrong("/" in program or " " in program, ("forbid", index), words)
+        package = "is no Debian package's name; one name a string"
+        for at, values, form, words in (
+            (("image", "packages"), image.packages, _PACKAGE, package),
+            (("image", "judge"), image.judge or (), _PACKAGE, package),
+            (("build", "artifacts"), self._file.build.artifacts, _INSIDE, "must be a path inside the repository"),
+            (("forbid",), self._file.forbid, _PROGRAM, "must be a program's name without path or arguments"),
+        ):
+            for index, value in enumerate(values):
+                self._wrong(not form.fullmatch(value), (*at, index), f"{value!r} {words}")
 
-    def _sources(self) -> None:
-        for name, source in self._file.sources.items():
-            kinds = [kind for kind in ("deb", "src", "url", "git") if getattr(source, kind)]
-            words = f"sources.{name} needs exactly one of deb, src, url, git (got {', '.join(kinds) or 'none'})"
-            self._wrong(len(kinds) != 1, ("sources", name), words)
+    def _one_of(self, at: KeyPath, what: str, section: Suite | Source, *keys: str) -> None:
+        given = [key for key in keys if getattr(section, key)]
+        words = f"{what} needs exactly one of {', '.join(keys)} (got {', '.join(given) or 'none'})"
+        self._wrong(len(given) != 1, at, words)
 
     def _roles(self) -> None:
         roles = self._file.roles
@@ -148,9 +148,7 @@ class Rules:
             self._found.append(Problem(self._folder / "prompts" / f"{role}.md", 0, words))
 
     def _suite(self, at: KeyPath, suite: Suite) -> None:
-        ways = [key for key in ("run", "steps", "verifier") if getattr(suite, key)]
-        words = f"suite {suite.name} needs exactly one of run, steps, verifier (got {', '.join(ways) or 'none'})"
-        self._wrong(len(ways) != 1, at, words)
+        self._one_of(at, f"suite {suite.name}", suite, "run", "steps", "verifier")
         words = "count goes with generate; cases from files are counted by themselves"
         self._wrong(suite.count and not suite.generate, (*at, "count"), words)
         for number, program in enumerate(suite.allow):
@@ -183,7 +181,7 @@ class Rules:
         elif pattern.startswith("sources/"):
             source = pattern.split("/")[1]
             self._wrong(source not in sources, at, f"sources.{source} is not declared{nearest(source, sources)}")
-        elif not _inside(pattern):
+        elif not _INSIDE.fullmatch(pattern):
             self._wrong(pattern, at, f"{pattern!r} must be a path inside the project's folder")
         elif pattern and not any(self._folder.glob(pattern)):
             self._wrong(pattern, at, f"{pattern} matches no file in {self._folder}")
@@ -209,7 +207,7 @@ class Rules:
             self._wrong(suite.name in names, ("suite", index, "name"), words)
             names.add(suite.name)
             # What a source holds is known at `project lock`, which asks this again; here its pattern stands for it.
-            in_folder = suite.cases and _inside(suite.cases) and not suite.cases.startswith(("!", "sources/"))
+            in_folder = suite.cases and _INSIDE.fullmatch(suite.cases) and not suite.cases.startswith(("!", "sources/"))
             for case in self._folder.glob(suite.cases) if in_folder else filter(None, [suite.cases]):
                 share, other = shares.setdefault(str(case), (suite.heldout, suite.name))
                 if share != suite.heldout:
@@ -220,15 +218,7 @@ class Rules:
 
     def _milestones(self) -> None:
         for index, milestone in enumerate(self._file.milestone):
-            at: KeyPath = ("milestone", index, "needs")
-            self._found += unknown_suites(self._doc, at, [need.cases for need in milestone.needs], self._doc)
-            for need in milestone.needs:
-                words = f"a bound like {need.kind} is for a measured suite; write a share like 0.99"
-                self._wrong(need.kind != "share", (*at, need.cases), words)
+            self._found += unknown_suites(self._doc, ("milestone", index, "needs"), milestone.needs, self._doc)
         credit = sum(milestone.credit for milestone in self._file.milestone)
         words = f"the milestones' credits add up to {credit:g}; 100 is all there is"
         self._wrong(credit > 100, ("milestone",), words)
-
-
-def _inside(path: str) -> bool:
-    return not PurePosixPath(path).is_absolute() and ".." not in PurePosixPath(path).parts

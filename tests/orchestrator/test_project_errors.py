@@ -92,6 +92,13 @@ MISTAKES = {
     "duration without unit": ('time = "10m"', 'time = "10"', 13, 'like "10s"'),
     "share in percent": ("heldout = 0.2", "heldout = 20", 22, "suite.heldout must be less than or equal to 1 (got 20)"),
     "needs in percent": ("greet = 0.99", "greet = 99", 42, "a share above 0 and up to 1"),
+    "needs with a bound": (
+        "greet = 0.99",
+        'greet = "<= 1"',
+        42,
+        "measured suite, which is not run by this version yet",
+    ),
+    "key by our own name": ('idle = "1h"', 'idle_s = "1h"', 37, "did you mean budget.idle?"),
     "money with a sign": ("usd = 5", 'usd = "$5"', 36, "without a currency sign"),
     "text for a number": ("builder = 2", 'builder = "2"', 33, "roles.builder must be a whole number"),
     "no seats": ("builder = 2", "builder = 0", 33, "roles.builder must be greater than or equal to 1"),
