@@ -188,8 +188,12 @@ class Run:
             self._open_seats = OpenSeats(desk, [seat for seat in desk.seats if seat.model == OPEN], tasks_of_run)
             async with control.listening(desk.folder, self.answer):
                 await self.gate.judge_main()
-                for keep in (self.gate.keep, self.heldout.keep, scribe.keep, self._keep_lock_files, self._watch):
+                for keep in (self.gate.keep, scribe.keep, self._keep_lock_files, self._watch):
                     tasks_of_run.start_soon(keep)
+                if any(case.heldout for case in self.frozen.cases):
+                    tasks_of_run.start_soon(self.heldout.keep)
+                else:
+                    self.heldout.idle.set()
                 await self._open_seats.recover()
                 for seat in desk.seats:
                     if seat.model != OPEN:
