@@ -39,7 +39,8 @@ try cases touch /team/cases/x
 try loopback python3 -c 'import socket; socket.create_connection(("127.0.0.1", PORT), 2)'
 try outside python3 -c 'import socket; socket.create_connection(("10.255.255.1", 80), 2)'
 try supervisor sh -c 'cat /proc/[0-9]*/cmdline | tr "\\0" " " | grep -a "[_]serve"'
-find / -type f -not -path '/proc/*' -not -path '/tmp/output*' -exec grep -l CANARY {} + 2>/dev/null | sed 's/^/FOUND /'
+cd /; places="team workspace tmp var etc home root opt srv mnt cases out artifacts sources run"
+find $places -type f -not -path 'tmp/output*' -exec grep -l CANARY {} + 2>/dev/null | sed 's/^/FOUND /'
 true
 """
 
@@ -58,7 +59,8 @@ def finished() -> object:
         probe = probe.replace("JUDGES", str(place.home / "judges")).replace("PORT", "9")
         probe = probe.replace("CANARY", CANARY)
         parts = [case.stem.removeprefix("a-") for case in (project / "suites/parts").glob("*.txt")]
-        team = small_team(place.folder / "team.toml", parts, lambda part: [shell(probe), made(part), SUBMIT])
+        look = {"red": [shell(probe)]}  # one shown part's session does the looking
+        team = small_team(place.folder / "team.toml", parts, lambda part: [*look.get(part, ()), made(part), SUBMIT])
         place.start(project, team, 2).finish()
         yield run
 
