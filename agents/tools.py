@@ -31,7 +31,10 @@ class Arguments(BaseModel):
 
 
 class Shell(Arguments):
-    """Run a command in your sandbox, in /workspace, without network. Over 120 s: use background and `wait`."""
+    """Run a command in your sandbox, in /workspace, without network. Over 120 s: use background and `wait`.
+
+    Of more than 36 lines you see the first and the last, and where all of them are kept.
+    """
 
     command: Word
     timeout_s: float | None = Field(None, gt=0, description="seconds; 120 unless in the background")

@@ -17,9 +17,9 @@ _PANIC = re.compile(
     r"thread '[^']*'(?: \(\d+\))? panicked at (?:'(?P<message>.*)', )?(?P<place>[\w./-]+\.rs):\d+(?::\d+)?:?"
 )
 _PLACE = re.compile(r"(?<![\w/])(src/[\w/.-]+?\.\w+):\d+(?::\d+)?")
+_QUOTED = re.compile(r"`[^`]*`|'[^']*'|\"[^\"]*\"|\u2018[^\u2019]*\u2019|\u201c[^\u201d]*\u201d")
 # In this order: an address in a quoted name is part of the name, a number in a path is part of the path.
 _PARTICULARS = (
-    (re.compile(r"`[^`]*`|'[^']*'|\"[^\"]*\"|\u2018[^\u2019]*\u2019|\u201c[^\u201d]*\u201d"), "<name>"),
     (re.compile(r"(?:\.{0,2}/)[\w.+@~-]+(?:/[\w.+@~-]+)*/?(?::\d+)*|\b[\w+-]+(?:/[\w.+-]+)+(?::\d+)*"), "<path>"),
     (re.compile(r"\b[\w.+-]+\.(?:c|h|s|o|rs|toml)\b(?::\d+)*"), "<path>"),
     (re.compile(r"\b0[xX][0-9a-fA-F]+\b|\b(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{6,}\b"), "<hex>"),
@@ -49,9 +49,15 @@ def normalized(reason: str, name: str = "") -> tuple[str, str]:
         line = f"{line[: panic.start()]}panicked: {panic['message'] or ''}{line[panic.end() :]}"
     elif found := _PLACE.search(line):
         place = found[1]
+    line = _QUOTED.sub(_named, line)
     for pattern, word in _PARTICULARS[:-1]:
         line = pattern.sub(word, line)
     if name:
         line = re.sub(rf"(?<![\w.<-]){re.escape(name)}(?![\w>-])", "<case>", line)
     line = _PARTICULARS[-1][0].sub(_PARTICULARS[-1][1], line)
     return " ".join(line.split())[:LONGEST], place
+
+
+def _named(quoted: re.Match[str]) -> str:
+    """A quoted name is particular; a quoted sign, such as ';', says what was expected."""
+    return "<name>" if re.search(r"\w", quoted[0]) else quoted[0]

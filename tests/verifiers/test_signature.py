@@ -50,6 +50,7 @@ def test_a_panic_is_known_by_its_message_and_file_not_its_line(m: int, n: int) -
         ("run: SIGSEGV, expected: ended well", "run: SIGABRT, expected: ended well"),
         ("run: ended well, expected: called abort", "run: called abort, expected: ended well"),
         ("compile: error: expected expression", "compile: error: expected declaration"),
+        ("error: 3: expected ';' before 'size_t'", "error: 3: expected ';' before '{'"),
     ],
 )
 def test_different_words_are_different_failures(one: str, other: str) -> None:
