@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ from verifiers.suites import SuiteError
 
 DRAW = Path(__file__).parents[2] / "projects/c-compiler/suites/draw.py"
 PLUGIN = load_plugin(DRAW)
-GCC = shutil.which("gcc")
 CASE = b"int f (int x) { return x * 2; }\nmain ()\n{\n  if (f (21) != 42)\n    abort ();\n  exit (0);\n}\n"
 
 
@@ -70,25 +67,6 @@ def test_only_a_comparison_that_guards_an_abort_is_turned(guard: bytes, turned: 
     assert found is (turned is not None)
     if turned:
         assert turned in PLUGIN.prepare(guard, "a.c", Draw(b"k", "inverse")).files["a.c"]
-
-
-@pytest.mark.skipif(GCC is None, reason="needs a C compiler on this machine; the judge's own proof is `project check`")
-@pytest.mark.parametrize(
-    "text",
-    [
-        CASE,
-        b"#include <stdlib.h>\nint main (int argc, char **argv)\n{\n  if (argc < 1) abort ();\n  return 0;\n}\n",
-        b"int main (void)\n{\n  if (1 != 1) __builtin_abort ();\n}\n",
-        b"void main ()\n{\n  if (1 != 1) abort ();\n}\n",
-    ],
-    ids=["exit undeclared", "arguments and headers", "no return", "void"],
-)
-def test_a_right_compiler_gives_the_drawn_answer_either_way(text: bytes, tmp_path: Path) -> None:
-    for twist in ("status", "inverse"):
-        prepared = PLUGIN.prepare(text, "a.c", Draw(b"k", twist))
-        (tmp_path / "a.c").write_bytes(prepared.files["a.c"])
-        subprocess.run([str(GCC), "-w", "a.c", "-o", "a"], cwd=tmp_path, check=True)
-        assert subprocess.run([tmp_path / "a"], check=False).returncode == prepared.expected_status
 
 
 def test_the_source_shows_both_statuses_in_the_same_way_whichever_is_right() -> None:
