@@ -217,7 +217,7 @@ async def unit_card(engine: Engine, plan: JudgePlan, unit: str, status: int, ask
 
 
 async def test_a_unit_test_that_vanishes_is_lost_by_the_ratchet(engine: Engine, plan: JudgePlan) -> None:
-    floor = Ratchet().raised((await unit_card(engine, plan, UNIT_OK, 0)).passed())
+    floor = Ratchet((await unit_card(engine, plan, UNIT_OK, 0)).passed())
     fewer = "running 1 test\ntest parser::sums ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0\n"
     assert floor.lost(await unit_card(engine, plan, fewer, 0)) == ("unit/parser::calls",)
     card = await unit_card(engine, plan, "error[E0425]: no x\n", 101)
