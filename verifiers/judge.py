@@ -36,7 +36,7 @@ CASE: Final = (
     "/case"  # `files/` is the case with its companions, `step/` the project's runners, `ids` what is asked for
 )
 FAST_SHARE, FAST_LEAST = 0.1, 20
-SKIPPED, JUDGE_BROKE = 77, 99  # automake's convention
+OUTCOMES: Final = {0: Outcome.PASS, 77: Outcome.SKIP, 99: Outcome.ERROR}  # automake's convention; others fail
 OUT_DISK = 256 * MIB  # what one case may write
 CPU_EXCEEDED = 128 + signal.SIGXCPU
 PRODUCT_ENV: Final = {"PATH": BUILD_ENV["PATH"], "LANG": BUILD_ENV["LANG"]}
@@ -120,26 +120,27 @@ class RoomJudge:
 
     def _select(self, selection: Selection) -> tuple[list[LockedCase], dict[str, list[str]], list[str]]:
         """Cases to run, whole-suite commands with the ids asked of them (none = all), and ids that nobody knows."""
-        shown = {case.id: case for case in self.plan.cases if not case.heldout}
-        whole = {suite.name: suite for suite in self.plan.suites if not suite.cases}
+        hidden = selection.tier is Tier.HELDOUT
+        pool = {case.id: case for case in self.plan.cases if case.heldout is hidden}
+        whole = [suite for suite in self.plan.suites if not suite.cases]
         asked: dict[str, list[str]] = {}
-        unknown: list[str] = []
-        if selection.tier is Tier.HELDOUT:
-            cases = [case for case in self.plan.cases if case.heldout]
-        elif selection.tier is Tier.CASES:
-            chosen = set(selection.cases & shown.keys())
-            for pattern in sorted(selection.cases - shown.keys()):
-                found = {id_ for id_ in shown if _matches(id_, pattern)}
+        chosen, unknown = set(pool), list[str]()
+        if selection.tier is Tier.CASES:
+            asked = {suite.name: [] for suite in whole}
+            chosen &= selection.cases
+            for pattern in sorted(selection.cases - chosen):
+                found = {id_ for id_ in pool if _matches(id_, pattern)}
                 chosen |= found
-                if (name := pattern.split("/", 1)[0]) in whole:
-                    asked.setdefault(name, []).append(pattern)
+                if (name := pattern.split("/", 1)[0]) in asked:
+                    asked[name].append(pattern)
                 elif not found:
                     unknown.append(pattern)
-            cases = [shown[id_] for id_ in chosen]
-        else:
+            asked = {name: patterns for name, patterns in asked.items() if patterns}
+        elif not hidden:
             tiers = (When.FAST,) if selection.tier is Tier.FAST else (When.FAST, When.GATE)
-            cases = [case for case in shown.values() if self._suites[case.suite].when in tiers]
-            asked = {suite.name: [] for suite in whole.values() if suite.when in tiers}
+            chosen = {case.id for case in pool.values() if self._suites[case.suite].when in tiers}
+            asked = {suite.name: [] for suite in whole if suite.when in tiers}
+        cases = [pool[id_] for id_ in chosen]
         if selection.tier is Tier.FAST:
             # The same cases for the same seed, so that several seats cover the whole.
             cases.sort(key=lambda case: hashlib.sha256(f"{selection.seed}\0{case.id}".encode()).digest())
@@ -258,17 +259,15 @@ def reported(case: str, result: Result) -> Verdict:
     """What a runner of the project said of a case: its exit status and its last `ERROR ` and `VALUE ` lines."""
     lines = result.stdout.decode("utf-8", "replace").split("\n")[::-1]
     said = one_line(next((line.removeprefix("ERROR ") for line in lines if line.startswith("ERROR ")), ""))
-    verdict = Verdict(case, Outcome.PASS, result.seconds, said)
-    if measured := next(filter(None, map(_VALUE.match, lines)), None):
-        verdict = replace(verdict, value=float(measured[1]), unit=measured[2] or "")
+    measured = next(filter(None, map(_VALUE.match, lines)), None)
+    value, unit = (float(measured[1]), measured[2] or "") if measured else (None, "")
+    outcome = OUTCOMES.get(result.exit_code, Outcome.FAIL)
+    reason = f"{_ending(result)}: {last_line(result.stderr)}" if result.exit_code else ""
     if over(result):
-        return replace(verdict, outcome=Outcome.TIMEOUT, reason=said or "over its time limit")
-    if result.ended is Ended.KILLED:
-        return replace(verdict, outcome=Outcome.FAIL, reason=said or KILLED)
-    if result.exit_code == 0:
-        return verdict
-    outcome = {SKIPPED: Outcome.SKIP, JUDGE_BROKE: Outcome.ERROR}.get(result.exit_code, Outcome.FAIL)
-    return replace(verdict, outcome=outcome, reason=said or f"{_ending(result)}: {last_line(result.stderr)}")
+        outcome, reason = Outcome.TIMEOUT, "over its time limit"
+    elif result.ended is Ended.KILLED:
+        outcome, reason = Outcome.FAIL, KILLED
+    return Verdict(case, outcome, result.seconds, said or reason, value, unit)
 
 
 def compared(case: str, result: Result, answer: Prepared) -> Verdict:
