@@ -61,56 +61,45 @@ async def ask(
     Raises `ModelFailure` (the last one) and what `Meter.reserve` raises. `limiter` is the account's: held only while a
     request is in flight, so that waiting seats do not starve the others.
     """
+    failure: ModelFailure
     seen: Counter[Fault] = Counter()  # by fault: others in between do not use up one's tries
     doubling = wait_exponential(first_wait_s, LONGEST_WAIT_S)
 
     def enough(state: RetryCallState) -> bool:
-        fault = _failure(state).fault
-        seen[fault] += 1
-        return fault.tries is not None and seen[fault] >= fault.tries
+        seen[failure.fault] += 1
+        return failure.fault.tries is not None and seen[failure.fault] >= failure.fault.tries
 
     def pause(state: RetryCallState) -> float:
         """Seconds until the next attempt: what the vendor asked for and up to a tenth more, else doubling, half of it
         drawn, so that a whole team does not come back in the same second."""
-        asked = _failure(state).retry_after
+        asked = failure.retry_after
         return doubling(state) * (0.5 + 0.5 * jitter()) if asked is None else asked + max(1.0, asked * 0.1) * jitter()
 
-    async def announce(state: RetryCallState) -> None:
-        await on_wait(Wait(str(_failure(state)), state.upcoming_sleep))
-
     async def sleep(seconds: float) -> None:
+        await on_wait(Wait(str(failure), seconds))
         await anyio.sleep(seconds)
         await on_wait(None)
 
+    async def attempt() -> Reply:
+        nonlocal failure
+        if queued := limiter.available_tokens < 1:
+            await on_wait(Wait("all requests this account may have at once are in flight", None))
+        async with limiter:
+            if queued:
+                await on_wait(None)
+            number = await meter.reserve(request)
+            try:
+                reply = await model.reply(request)
+            except BaseException as error:
+                # A request that we end ourselves, the vendor may have worked on: it may be billed too.
+                ours = ModelFailure(Fault.CUT, "we ended the request ourselves", began=True)
+                failure = error if isinstance(error, ModelFailure) else ours
+                with anyio.CancelScope(shield=True):
+                    await (meter.doubt if failure.billed else meter.free)(number, failure)
+                raise
+            with anyio.CancelScope(shield=True):  # paid for, so written down before anything else can happen
+                await meter.settle(number, reply)
+            return reply
+
     again = retry_if_exception_type(ModelFailure)
-    retrying = AsyncRetrying(retry=again, stop=enough, wait=pause, before_sleep=announce, sleep=sleep, reraise=True)
-    return await retrying(_attempt, model, request, meter, limiter, on_wait)
-
-
-def _failure(state: RetryCallState) -> ModelFailure:
-    error = state.outcome.exception() if state.outcome else None
-    assert isinstance(error, ModelFailure)  # nothing else is retried
-    return error
-
-
-async def _attempt(
-    model: Model, request: Request, meter: Meter, limiter: anyio.CapacityLimiter, on_wait: OnWait
-) -> Reply:
-    if queued := limiter.available_tokens < 1:
-        await on_wait(Wait("all requests this account may have at once are in flight", None))
-    async with limiter:
-        if queued:
-            await on_wait(None)
-        attempt = await meter.reserve(request)
-        try:
-            reply = await model.reply(request)
-        except BaseException as error:
-            # A request that we end ourselves, the vendor may have worked on: it may be billed too.
-            ours = ModelFailure(Fault.CUT, "we ended the request ourselves", began=True)
-            failure = error if isinstance(error, ModelFailure) else ours
-            with anyio.CancelScope(shield=True):
-                await (meter.doubt if failure.billed else meter.free)(attempt, failure)
-            raise
-        with anyio.CancelScope(shield=True):  # paid for, so written down before anything else can happen
-            await meter.settle(attempt, reply)
-        return reply
+    return await AsyncRetrying(retry=again, stop=enough, wait=pause, sleep=sleep, reraise=True)(attempt)

@@ -10,7 +10,7 @@ from typing import Protocol
 from agents.attempts import OutOfMoney
 from agents.context import Transcript, fitted, for_summary
 from agents.hands import Hands
-from agents.models.base import Message, Reply, Request, Stop, Text, ToolCall, ToolSpec
+from agents.models.base import Reply, Request, Stop, Text, ToolCall, ToolSpec
 from agents.models.failures import Fault, ModelFailure
 from agents.team import Answer, End, Team
 from agents.tools import SHELL_TOOLS, BadArguments, Edit, Shell, check
@@ -69,11 +69,9 @@ class Outcome:
     reason: str = ""
 
 
-class Allowance(Protocol):
-    """What the session may still use."""
-
-    def over(self, turns: int) -> Outcome | None:
-        """Asked at each stored turn: why there must be no further request (turns, time, money, a drain)."""
+# What the session may still use. Asked at each stored turn, with their number: why there must be no further request
+# (turns, time, money, a drain), or None.
+Allowance = Callable[[int], Outcome | None]
 
 
 @dataclass(frozen=True)
@@ -115,13 +113,11 @@ def over(transcript: Transcript, allowance: Allowance) -> Outcome | None:
     """Why the session ends at this stored turn, or None."""
     last = transcript.turns[-1] if transcript.turns else None
     if last and not last.reply.calls and not last.said and last.reply.stop not in CUT:
-        if last.reply.stop is Stop.REFUSAL:
-            return Outcome(End.FINISHED, "the vendor's model refused to go on")
-        words = [block.text for block in last.reply.blocks if isinstance(block, Text)] or ["nothing left to do"]
-        return Outcome(End.FINISHED, words[-1].strip().partition("\n")[0])
+        words = "the vendor's model refused to go on" if last.reply.stop is Stop.REFUSAL else _words(last.reply)
+        return Outcome(End.FINISHED, words.partition("\n")[0] or "nothing left to do")
     if failure := same_failure(transcript):
         return Outcome(End.REPEATED_FAILURE, failure)
-    return allowance.over(len(transcript.turns))
+    return allowance(len(transcript.turns))
 
 
 def same_failure(transcript: Transcript) -> str | None:
@@ -143,30 +139,27 @@ async def query(log: SessionLog, mind: Mind) -> Outcome | None:
     if turns and turns[-1].reply.stop in CUT and not turns[-1].reply.calls and not turns[-1].said:
         await log.say("[run] Your reply was cut off at its length limit. Go on in smaller steps.")
     conversation, full = fitted(log.transcript(), mind.window)
-    if not full:
-        if reply := await _fitting(mind, conversation):
+    for squeezed in (False, True):  # the vendor may find the window smaller than we thought
+        summing = full or squeezed
+        messages = for_summary(log.transcript(), mind.window, squeezed) if summing else conversation
+        try:
+            reply = await mind.ask(Request(mind.system, mind.tools, messages))
+        except ModelFailure as failure:
+            if failure.fault is not Fault.CONTEXT_FULL:
+                raise
+            continue
+        if not summing:
             await log.store_reply(reply)
-            return None
-        if any(summary.turns == len(turns) for summary in log.transcript().summaries):
-            return Outcome(End.CONTEXT, "the context window is too small for this session, even after a summary")
-    for squeezed in (False, True) if full else (True,):
-        if reply := await _fitting(mind, for_summary(log.transcript(), mind.window, squeezed)):
-            text = "\n".join(block.text for block in reply.blocks if isinstance(block, Text)).strip()
-            if not text:
-                return Outcome(End.CONTEXT, "the context window is full, and the model wrote no summary")
+        elif text := _words(reply):
             await log.store_summary(reply, text)
-            return None
+        else:
+            return Outcome(End.CONTEXT, "the context window is full, and the model wrote no summary")
+        return None
     return Outcome(End.CONTEXT, "the context window is full, even for a summary")
 
 
-async def _fitting(mind: Mind, conversation: tuple[Message, ...]) -> Reply | None:
-    """The reply, or None if the vendor finds the conversation too long."""
-    try:
-        return await mind.ask(Request(mind.system, mind.tools, conversation))
-    except ModelFailure as failure:
-        if failure.fault is not Fault.CONTEXT_FULL:
-            raise
-        return None
+def _words(reply: Reply) -> str:
+    return "\n".join(block.text for block in reply.blocks if isinstance(block, Text)).strip()
 
 
 async def act(pending: Pending, log: SessionLog, mind: Mind, hands: Hands, team: Team) -> None:

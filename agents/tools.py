@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from agents.models.base import ToolSpec
 
@@ -24,10 +24,8 @@ Word = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[str], BeforeValidator(_as_list)]
 
 
-class Arguments(BaseModel):
+class Arguments(BaseModel, extra="forbid"):
     """What a tool takes. The docstring of each class below is its tool's description, as the model reads it."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class Shell(Arguments):

@@ -87,7 +87,7 @@ class Gate:
         if known is not None:
             return known
         tree = self._repository.tree(await self._repository.tree_of(main))
-        card = await self._judge.judge(tree, Selection.full())
+        card = await self._judge.judge(tree, Selection())
         if card.void:
             raise SeedNotJudged(f"main at {main[:10]} could not be judged: {card.void}")
         if not card.build.ok:
@@ -259,7 +259,7 @@ class HeldoutLane:
 
     async def judge(self, commit: str) -> None:
         tree = self._repository.tree(await self._repository.tree_of(commit))
-        card = await self._judge.judge(tree, Selection.heldout())
+        card = await self._judge.judge(tree, Selection(Tier.HELDOUT))
         if card.void:
             await anyio.sleep(VOID_WAIT_S)
             return

@@ -16,9 +16,10 @@ from typing import Final
 from genai_prices import Usage as Counts
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelPrice
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from agents.models.base import Usage
+from agents.models.scripted import Price
 
 MICRO: Final = 1_000_000
 UNMETERED: Final = ("open", "recorded")
@@ -31,19 +32,8 @@ class Unpriced(Exception):
     """A money budget was asked for, and a model has no known price."""
 
 
-class Declared(BaseModel):
-    """A price that the user or a script states, in USD per million tokens.
-
-    A kind of cached input that is left out costs what `input` costs.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    input: Decimal = Field(ge=0)
-    output: Decimal = Field(ge=0)
-    cache_read: Decimal | None = Field(default=None, ge=0)
-    cache_write_5m: Decimal | None = Field(default=None, ge=0)
-    cache_write_1h: Decimal | None = Field(default=None, ge=0)
+class Declared(Price):
+    """A price that the user or a script states."""
 
     def price(self) -> ModelPrice:
         writes = {"cache_write_mtok": self.cache_write_5m, "cache_write_1h_mtok": self.cache_write_1h}

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from orchestrator.records import Change
-from verifiers.judging import Judge, OnVerdict, Selection, Tree
+from verifiers.judging import Judge, OnVerdict, Selection, Tier, Tree
 from verifiers.scorecard import Outcome, Ratchet, Scorecard
 
 SHOWN: Final = 5  # files or cases named in a reason
@@ -75,7 +75,7 @@ async def rule(
     if isinstance(stacked, Clash):
         reason = f"conflicts with main in {_some(stacked.files)}"
         return Ruling(Fate.BOUNCE, reason, detail=stacked.hunks)
-    card = await judge.judge(stacked.tree, Selection.full(), on_verdict)
+    card = await judge.judge(stacked.tree, Selection(), on_verdict)
     if card.void:
         return Ruling(Fate.VOID, card.void)
     if not card.build.ok:
@@ -84,7 +84,7 @@ async def rule(
         )
     lost = tuple(case for case in ratchet.lost(card) if case not in held)
     if lost:
-        again = await judge.judge(stacked.tree, Selection.of(frozenset(lost), cold=True))
+        again = await judge.judge(stacked.tree, Selection(Tier.CASES, frozenset(lost), cold=True))
         if again.void:
             return Ruling(Fate.VOID, again.void)
         lost = tuple(case for case in lost if not _recovered(case, card, again))

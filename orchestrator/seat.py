@@ -179,7 +179,7 @@ async def live(seat: Seat, desk: Desk, session: Session) -> bool:
     log = await StoredLog.load(desk.store, session)
     await desk.journal("session-continued", seat.name, session=session.id, doing=f"turn {log.turn}")
     mind = await mind_of(seat, desk, session, log)
-    allowance = SessionAllowance(desk, session)
+    allowance = SessionAllowance(desk, session).over
     for lives in range(DEAD_ROOMS):
         try:
             async with room_of(seat, desk, session) as (room, news), checkpoints(desk, session, room):

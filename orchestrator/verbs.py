@@ -19,7 +19,7 @@ from orchestrator.store.rows import update
 from orchestrator.tasklist import Show, render_tasks
 from orchestrator.workspace import Kind
 from sandbox.room import Room
-from verifiers.judging import Selection
+from verifiers.judging import Selection, Tier
 from verifiers.scorecard import Outcome, Scorecard
 
 ERRORS_SHOWN: Final = 10
@@ -191,25 +191,25 @@ class Verbs:
         return Answer("\n".join([text, *shown]))
 
     def _selections(self, what: str, task: Task | None) -> dict[str, Selection]:
-        fast = Selection.fast(self._session.seat)
+        fast = Selection(Tier.FAST, seed=self._session.seat)
         if what == "fast":
             return {"fast": fast}
         if what == "touched":
             wanted = {"fast": fast}
-            return {"task": Selection.of(frozenset(task.cases)), **wanted} if task and task.cases else wanted
+            return {"task": Selection(Tier.CASES, frozenset(task.cases)), **wanted} if task and task.cases else wanted
         if what == "task":
             if task is None:
                 raise No(NO_CLAIM)
             if not task.cases:
                 raise No(f"{task.id} names no cases: use verify fast, or case ids")
-            return {"task": Selection.of(frozenset(task.cases))}
+            return {"task": Selection(Tier.CASES, frozenset(task.cases))}
         cases = frozenset(what.replace(",", " ").split())
         unknown = sorted(case for case in cases if case not in self._desk.shown_cases)
         if unknown:
             raise No(
                 f"no such case: {', '.join(unknown[:3])}; what is `fast`, `task` or case ids as `tasks` prints them"
             )
-        return {"cases": Selection.of(cases)}
+        return {"cases": Selection(Tier.CASES, cases)}
 
     async def _submit(self, call_id: str, summary: str, fixes: Sequence[str] = ()) -> Answer:
         desk = self._desk

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from secrets import token_hex
@@ -28,12 +28,9 @@ LOG_TAIL = 4000  # characters
 WALL_FACTOR = 5  # wall clock for a CPU second: the machine may be busy with other judgements
 UNPACK_S = 300.0
 OUTPUT = 8 * MIB
-BUILD_ENV: Final = {
-    "PATH": "/usr/local/bin:/usr/bin:/bin",
-    "HOME": "/tmp",
-    "LANG": "C.UTF-8",
-    "CARGO_TERM_COLOR": "never",
-}
+PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+BUILD_ENV: Final = {"PATH": PATH, "HOME": "/tmp", "LANG": "C.UTF-8", "CARGO_TERM_COLOR": "never"}
+KILLED: Final = "killed: out of memory or processes"
 
 COPY = """
 from=$1 to=$2
@@ -47,8 +44,9 @@ done
 
 @dataclass(frozen=True)
 class Built:
-    """A build's outcome and, when it went well, the host folder of its artifacts."""
+    """A tree's build and, when it went well, the host folder of its artifacts."""
 
+    tree: Tree
     build: Build
     artifacts: Path
 
@@ -104,10 +102,9 @@ class Workshop:
         async with self._one_build:
             built = None if cold else self._kept.pop(tree.id, None)
             if built is None:
-                try:
+                with suppress(RoomError):
                     built = await self._make(tree)
-                except RoomError:
-                    built = await self._make(tree)
+            built = built or await self._make(tree)
             if built.build.ok and not cold:
                 self._kept[tree.id] = built
             self._used.append(built)
@@ -141,7 +138,7 @@ class Workshop:
                     done = await self.run(Command(copy, time_s=UNPACK_S), workspace=artifacts, mounts=mounts)
                     if not done.ok:
                         build = replace(build, ok=False, reason=last_line(done.stdout or done.stderr))
-            return Built(build, artifacts)
+            return Built(tree, build, artifacts)
         except BaseException:
             await self._discard(artifacts)
             raise
@@ -172,9 +169,8 @@ def _on_host(spec: RoomSpec, command: Command) -> tuple[RoomSpec, Command]:
 
 def one_line(text: bytes | str, limit: int = 300) -> str:
     """Untrusted text as one short line without control characters."""
-    if isinstance(text, bytes):
-        text = text.decode("utf-8", "replace")
-    line = "".join(char if char.isprintable() else " " for char in text).strip()
+    words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    line = "".join(char if char.isprintable() else " " for char in words).strip()
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -184,14 +180,12 @@ def last_line(text: bytes) -> str:
 
 
 def _build(done: Result, time_s: float) -> Build:
-    log = done.stdout.decode("utf-8", "replace")
-    errors = [line for line in log.splitlines() if line.startswith("error")]
+    log, reason = done.stdout.decode("utf-8", "replace"), ""
     if done.ended is Ended.TIMEOUT:
         reason = f"not done after {time_s:g} s"
     elif done.ended is Ended.KILLED:
-        reason = "killed: out of memory or processes"
+        reason = KILLED
     elif done.exit_code:
-        reason = one_line(errors[0]) if errors else last_line(done.stdout)
-    else:
-        reason = ""
+        errors = (line for line in log.splitlines() if line.startswith("error"))
+        reason = one_line(next(errors, "")) or last_line(done.stdout)
     return Build(not reason, done.seconds, reason, log[-LOG_TAIL:])

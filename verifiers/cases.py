@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import anyio
@@ -20,16 +19,6 @@ from verifiers.suites import LockedCase, Suite, SuiteError
 
 INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
 LISTING_S = 120  # a listing command runs once, at `project lock`
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A case before it is known whether it is held out. `file` is "" for an id that a command listed."""
-
-    suite: Suite
-    name: str
-    file: str
-    with_files: tuple[str, ...]
 
 
 def locate(folder: Path, sources: Mapping[str, Path], file: str) -> Path:
@@ -52,25 +41,27 @@ async def expand(
 
     Whole-suite commands have no cases here: their ids come from results. Raises `SuiteError`.
     """
-    found: list[_Found] = []
+    found: list[LockedCase] = []
     for suite in suites:
         if suite.cases.startswith("!"):
-            found += [_Found(suite, name, "", ()) for name in await _listed(folder, suite)]
+            found += [
+                LockedCase(f"{suite.name}/{name}", suite.name, "", False) for name in await _listed(folder, suite)
+            ]
         elif suite.cases:
             found += await anyio.to_thread.run_sync(_globbed, folder, sources, suite)
-    _refuse_torn(found)
+    named = {suite.name: suite for suite in suites}
+    _refuse_torn(found, named)
     groups = _groups(found)
-    cases: list[LockedCase] = []
+    cases: dict[str, LockedCase] = {}
     for case in found:
-        lot = groups[case.file] if case.file else f"{case.suite.name}/{case.name}"
-        hidden = share(project, lot) < case.suite.heldout
-        for variant in case.suite.variants or ("",):
-            id_ = f"{case.suite.name}/{case.name}" + (f"@{variant}" if variant else "")
-            cases.append(LockedCase(id_, case.suite.name, case.file, hidden, (), case.with_files))
-    doubles = sorted(id_ for id_, times in Counter(case.id for case in cases).items() if times > 1)
-    if doubles:
-        raise SuiteError(f"{doubles[0]}: two files make one case id; rename one of them")
-    return tuple(sorted(cases, key=lambda case: case.id))
+        suite = named[case.suite]
+        hidden = share(project, groups.get(case.file, case.id)) < suite.heldout
+        for variant in suite.variants or ("",):
+            id_ = f"{case.id}@{variant}" if variant else case.id
+            if id_ in cases:
+                raise SuiteError(f"{id_}: two files make one case id; rename one of them")
+            cases[id_] = replace(case, id=id_, heldout=hidden)
+    return tuple(cases[id_] for id_ in sorted(cases))
 
 
 def share(project: str, lot: str) -> float:
@@ -79,15 +70,19 @@ def share(project: str, lot: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _globbed(folder: Path, sources: Mapping[str, Path], suite: Suite) -> list[_Found]:
+def _globbed(folder: Path, sources: Mapping[str, Path], suite: Suite) -> list[LockedCase]:
     parts = PurePosixPath(suite.cases).parts
     prefix = parts[:2] if parts[0] == "sources" else ()
     base = locate(folder, sources, "/".join(prefix)) if prefix else folder
-    files = sorted(path for path in base.glob("/".join(parts[len(prefix) :])) if path.is_file())
-    if not files:
+    paths = sorted(path for path in base.glob("/".join(parts[len(prefix) :])) if path.is_file())
+    if not paths:
         raise SuiteError(f"suite {suite.name}: cases = {suite.cases!r} names no file below {base}")
-    named = ((path, "/".join((*prefix, *path.relative_to(base).parts))) for path in files)
-    return [_Found(suite, path.stem, file, tuple(_companions(path, file))) for path, file in named]
+    found = []
+    for path in paths:
+        file = "/".join((*prefix, *path.relative_to(base).parts))
+        id_, with_files = f"{suite.name}/{path.stem}", tuple(_companions(path, file))
+        found.append(LockedCase(id_, suite.name, file, False, with_files=with_files))
+    return found
 
 
 def _companions(path: Path, file: str) -> Iterable[str]:
@@ -114,30 +109,24 @@ async def _listed(folder: Path, suite: Suite) -> list[str]:
     return names
 
 
-def _refuse_torn(found: Sequence[_Found]) -> None:
+def _refuse_torn(found: Sequence[LockedCase], suites: Mapping[str, Suite]) -> None:
     """A file may not be hidden in one suite and shown in another: all that share it declare one `heldout`."""
     declared: dict[str, Suite] = {}
-    for case in found:
+    for case in (case for case in found if case.file):
         for file in (case.file, *case.with_files):
-            other = declared.setdefault(file, case.suite) if file else case.suite
-            if other.heldout != case.suite.heldout:
+            one, other = suites[case.suite], declared.setdefault(file, suites[case.suite])
+            if other.heldout != one.heldout:
                 raise SuiteError(
-                    f"{file}: suite {other.name} holds out {other.heldout:g} and suite {case.suite.name}"
-                    f" {case.suite.heldout:g} of the same files; give both the same `heldout`"
+                    f"{file}: suite {other.name} holds out {other.heldout:g} and suite {one.name}"
+                    f" {one.heldout:g} of the same files; give both the same `heldout`"
                 )
 
 
-def _groups(found: Sequence[_Found]) -> dict[str, str]:
+def _groups(found: Sequence[LockedCase]) -> dict[str, str]:
     """For each file, the first name among all files tied to it by inclusion: what the split is drawn from."""
-    parent: dict[str, str] = {}
-
-    def root(file: str) -> str:
-        while parent.setdefault(file, file) != file:
-            file = parent[file]
-        return file
-
+    tied: dict[str, frozenset[str]] = {}
     for case in (case for case in found if case.file):
-        for file in (case.file, *case.with_files):
-            first, second = sorted((root(case.file), root(file)))
-            parent[second] = first
-    return {file: root(file) for file in parent}
+        files = frozenset((case.file, *case.with_files))
+        together = files.union(*(tied.get(file, files) for file in files))
+        tied |= dict.fromkeys(together, together)
+    return {file: min(together) for file, together in tied.items()}

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import importlib.util
+import runpy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,18 +59,13 @@ class Plugin:
 
 def load_plugin(path: Path) -> Plugin:
     """Loads a project's trusted Python file. Raises `SuiteError`."""
-    spec = importlib.util.spec_from_file_location(f"project_plugin_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise SuiteError(f"{path}: not a Python file; `prepare` must name one in the project's folder")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except (ImportError, SyntaxError, NameError) as error:
+        defined = runpy.run_path(str(path))
+    except (OSError, ImportError, SyntaxError, NameError) as error:
         raise SuiteError(f"{path}: cannot be loaded: {error}") from error
-    prepare = getattr(module, "prepare", None)
-    if not callable(prepare):
+    if not callable(defined.get("prepare")):
         raise SuiteError(f"{path}: must define prepare(case_text, name, draw)")
-    return Plugin(prepare, getattr(module, "twists", lambda _text, _name: {}))
+    return Plugin(defined["prepare"], defined.get("twists", lambda _text, _name: {}))
 
 
 def draw_for(secret: bytes, case: str, weights: Mapping[str, int]) -> Draw:

@@ -23,26 +23,10 @@ class Tier(StrEnum):
 class Selection:
     """`seed` draws the fast sample (a seat's own) and every drawn status; `cold` bypasses every cache."""
 
-    tier: Tier
+    tier: Tier = Tier.FULL
     cases: frozenset[str] = frozenset()
     seed: str = ""
     cold: bool = False
-
-    @classmethod
-    def full(cls, *, cold: bool = False) -> Selection:
-        return cls(Tier.FULL, cold=cold)
-
-    @classmethod
-    def fast(cls, seed: str) -> Selection:
-        return cls(Tier.FAST, seed=seed)
-
-    @classmethod
-    def of(cls, cases: frozenset[str], *, cold: bool = False) -> Selection:
-        return cls(Tier.CASES, cases=cases, cold=cold)
-
-    @classmethod
-    def heldout(cls) -> Selection:
-        return cls(Tier.HELDOUT)
 
 
 class Tree(Protocol):

@@ -32,12 +32,12 @@ async def settle(
     The judge's plan has what the reference needs added to its images. Raises `ReferenceFailed` when the reference does
     not build or a case cannot be judged at all.
     """
-    verdicts: dict[tuple[str, str], Verdict] = {}
+    trials: dict[str, dict[str, Verdict]] = {case.id: {} for case in judge.plan.cases}
 
     async def one(case: LockedCase, twist: str) -> None:
-        verdicts[case.id, twist] = await judge.try_case(case, built, twist)
+        trials[case.id][twist] = await judge.try_case(case, built, twist)
         if on_trial:
-            await on_trial(verdicts[case.id, twist])
+            await on_trial(trials[case.id][twist])
 
     async with judge.built(reference, cold=True) as built:
         if not built.build.ok:
@@ -46,17 +46,16 @@ async def settle(
             for case in judge.plan.cases:
                 for twist in judge.possible_twists(case):
                     tasks.start_soon(one, case, twist)
-    broken = [verdict for verdict in verdicts.values() if verdict.outcome is Outcome.ERROR]
-    if broken:
+    verdicts = [verdict for tried in trials.values() for verdict in tried.values()]
+    if broken := [verdict for verdict in verdicts if verdict.outcome is Outcome.ERROR]:
         raise ReferenceFailed(f"{len(broken)} cases could not be judged, first {broken[0].case}: {broken[0].reason}")
     kept: list[LockedCase] = []
     dropped: dict[str, str] = {}
     for case in judge.plan.cases:
-        tried = {twist: verdicts[case.id, twist] for twist in judge.possible_twists(case)}
-        passed = tuple(twist for twist, verdict in tried.items() if verdict.outcome is Outcome.PASS)
+        tried = sorted(trials[case.id].items())
+        passed = [twist for twist, verdict in tried if verdict.outcome is Outcome.PASS]
         if passed:
-            kept.append(replace(case, twists=tuple(twist for twist in passed if twist)))
+            kept.append(replace(case, twists=tuple(filter(None, passed))))
         else:
-            worst = next(iter(tried.values()))
-            dropped[case.id] = f"{worst.outcome.name.lower()}: {worst.reason}"
+            dropped[case.id] = f"{tried[0][1].outcome.name.lower()}: {tried[0][1].reason}"
     return tuple(kept), dropped

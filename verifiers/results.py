@@ -32,35 +32,32 @@ def libtest(output: str) -> Mapping[str, Outcome]:
     A program that died before its summary keeps the results it printed; the rest is missing. Raises `ResultsError`.
     """
     outcomes: dict[str, Outcome] = {}
-    program, announced, block, details = "", 0, dict[str, Outcome](), False
-    open_block = False
+    root, announced = "", 0
+    block: dict[str, Outcome] | None = None  # of the harness that runs; None between two
+    details = False  # what follows is what failing tests printed, up to the summary
     for line in output.split("\n"):
         if started := _STARTED.match(line):
-            program, open_block, details = _crate_root(started[1]), False, False
+            root = "" if started[1] == "src/lib.rs" else f"{PurePosixPath(started[1]).stem}::"
+            block, details = None, False
         elif not details and (count := _COUNT.match(line)):
-            if open_block:
+            if block is not None:
                 raise ResultsError("a second 'running N tests' before the first was summed up")
-            announced, block, open_block = int(count[1]), {}, True
-        elif open_block and (summary := _SUMMARY.match(line)):
-            _check_sum(block, announced, [int(number) for number in summary.groups()])
-            open_block = details = False
-        elif open_block and line == "failures:":
-            details = True  # what follows is what failing tests printed, up to the summary
-        elif open_block and not details and (result := _RESULT.match(line)):
-            name = program + result[1]
+            announced, block = int(count[1]), {}
+        elif block is None:
+            continue
+        elif summary := _SUMMARY.match(line):
+            told = [int(number) for number in summary.groups()]
+            read = [sum(outcome is kind for outcome in block.values()) for kind in _OUTCOMES.values()]
+            if read != told or sum(told) > announced:
+                raise ResultsError(f"its summary says {told} passed, failed, ignored of {announced}; its lines {read}")
+            block, details = None, False
+        elif line == "failures:":
+            details = True
+        elif not details and (result := _RESULT.match(line)):
+            name = root + result[1]
             if name in outcomes:
                 raise ResultsError(f"{name} is reported twice")
             block[name] = outcomes[name] = _OUTCOMES[result[2]]
             if len(outcomes) > MAX_TESTS:
                 raise ResultsError(f"more than {MAX_TESTS} tests")
     return outcomes
-
-
-def _crate_root(path: str) -> str:
-    return "" if path == "src/lib.rs" else f"{PurePosixPath(path).stem}::"
-
-
-def _check_sum(block: Mapping[str, Outcome], announced: int, summary: list[int]) -> None:
-    read = [sum(outcome is kind for outcome in block.values()) for kind in _OUTCOMES.values()]
-    if read != summary or sum(summary) > announced:
-        raise ResultsError(f"its summary says {summary} passed, failed, ignored of {announced}; its lines say {read}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -75,10 +75,7 @@ class Ratchet:
         A case that the card was not asked about is lost as well: absence proves nothing. `Outcome.ERROR` is not lost
         here, because it voids the judgement before this question is asked (`Scorecard.void`).
         """
-        return tuple(sorted(case for case in self.floor if case not in card.passed()))
+        return tuple(sorted(self.floor - card.passed()))
 
     def gained(self, card: Scorecard) -> tuple[str, ...]:
         return tuple(sorted(card.passed() - self.floor))
-
-    def raised(self, cases: Iterable[str]) -> Ratchet:
-        return Ratchet(self.floor | frozenset(cases))

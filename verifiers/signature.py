@@ -18,12 +18,12 @@ _PANIC = re.compile(
 )
 _PLACE = re.compile(r"(?<![\w/])(src/[\w/.-]+?\.\w+):\d+(?::\d+)?")
 _QUOTED = re.compile(r"`[^`]*`|'[^']*'|\"[^\"]*\"|\u2018[^\u2019]*\u2019|\u201c[^\u201d]*\u201d")
+_NUMBER = re.compile(r"-?\b\d+(?:\.\d+)?(?:e[+-]?\d+)?(?=[a-zA-Z]{0,2}\b)")
 # In this order: an address in a quoted name is part of the name, a number in a path is part of the path.
 _PARTICULARS = (
     (re.compile(r"(?:\.{0,2}/)[\w.+@~-]+(?:/[\w.+@~-]+)*/?(?::\d+)*|\b[\w+-]+(?:/[\w.+-]+)+(?::\d+)*"), "<path>"),
     (re.compile(r"\b[\w.+-]+\.(?:c|h|s|o|rs|toml)\b(?::\d+)*"), "<path>"),
     (re.compile(r"\b0[xX][0-9a-fA-F]+\b|\b(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{6,}\b"), "<hex>"),
-    (re.compile(r"-?\b\d+(?:\.\d+)?(?:e[+-]?\d+)?(?=[a-zA-Z]{0,2}\b)"), "<n>"),
 )
 
 
@@ -35,29 +35,18 @@ def signature(verdict: Verdict) -> str:
     if verdict.outcome in (Outcome.PASS, Outcome.SKIP):
         return ""
     suite, _, name = verdict.case.partition("/")
-    name = name.split("@", 1)[0]
-    reason, place = normalized(verdict.reason, name)
-    return f"{suite} | {verdict.outcome.name.lower()} | {reason} | {place}"
-
-
-def normalized(reason: str, name: str = "") -> tuple[str, str]:
-    """The reason's first line without particulars, and the file of the candidate that it blames ("" = none)."""
-    line = next((line for line in reason.splitlines() if line.strip()), "")
-    place = ""
+    line = next((line for line in verdict.reason.splitlines() if line.strip()), "")
+    place = ""  # the file of the candidate that the reason blames
     if panic := _PANIC.search(line):
         place = panic["place"]
         line = f"{line[: panic.start()]}panicked: {panic['message'] or ''}{line[panic.end() :]}"
     elif found := _PLACE.search(line):
         place = found[1]
-    line = _QUOTED.sub(_named, line)
-    for pattern, word in _PARTICULARS[:-1]:
+    # A quoted name is particular; a quoted sign, such as ';', says what was expected.
+    line = _QUOTED.sub(lambda quoted: "<name>" if re.search(r"\w", quoted[0]) else quoted[0], line)
+    for pattern, word in _PARTICULARS:
         line = pattern.sub(word, line)
-    if name:
+    if name := name.split("@", 1)[0]:
         line = re.sub(rf"(?<![\w.<-]){re.escape(name)}(?![\w>-])", "<case>", line)
-    line = _PARTICULARS[-1][0].sub(_PARTICULARS[-1][1], line)
-    return " ".join(line.split())[:LONGEST], place
-
-
-def _named(quoted: re.Match[str]) -> str:
-    """A quoted name is particular; a quoted sign, such as ';', says what was expected."""
-    return "<name>" if re.search(r"\w", quoted[0]) else quoted[0]
+    reason = " ".join(_NUMBER.sub("<n>", line).split())[:LONGEST]
+    return f"{suite} | {verdict.outcome.name.lower()} | {reason} | {place}"

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import anthropic
 
 from agents.models.base import Block, Opaque, Reply, Request, Role, Stop, Text, ToolCall, ToolResult, Usage
 from agents.models.failures import Fault, ModelFailure
-from agents.models.wire import Event, stream, tool_call
+from agents.models.wire import Event, Vendor, tool_call
 
 VENDOR: Final = "anthropic"
 BREAKPOINT: Final = {"cache_control": {"type": "ephemeral", "ttl": "5m"}}  # 1 h costs twice the input price to write
 
-STOPS: Final = {
-    "end_turn": Stop.END,
-    "stop_sequence": Stop.END,
-    "pause_turn": Stop.END,
+STOPS: Final = {  # any other is a plain end
     "tool_use": Stop.TOOLS,
     "max_tokens": Stop.LENGTH,
     "refusal": Stop.REFUSAL,
@@ -31,38 +29,26 @@ STOPS: Final = {
 }
 
 
-class Anthropic:
+def connect(name: str, key: str, url: str | None, window: int, idle_s: float, *, compatible: bool) -> Vendor:
     """One model of one account."""
+    client = anthropic.AsyncAnthropic(api_key=key, base_url=url, max_retries=0, timeout=None)
+    return Vendor(f"{VENDOR}/{name}", window, client, client.messages.create, partial(_body, name), _read, idle_s)
 
-    def __init__(self, name: str, key: str, base_url: str | None, window: int, idle_s: float) -> None:
-        self.id = f"{VENDOR}/{name}"
-        self.window = window
-        self._name = name
-        self._idle_s = idle_s
-        self._client = anthropic.AsyncAnthropic(api_key=key, base_url=base_url, max_retries=0, timeout=None)
 
-    async def reply(self, request: Request) -> Reply:
-        return await stream(self._client.messages.create, self._body(request), _read, self._idle_s)
-
-    async def close(self) -> None:
-        await self._client.close()
-
-    def _body(self, request: Request) -> dict[str, Any]:
-        contents = [(message.role, [_block(block) for block in message.blocks]) for message in request.messages]
-        for content in [content for role, content in contents if role is Role.USER][-2:]:
-            content[-1] |= BREAKPOINT
-        return {
-            "model": self._name,
-            "max_tokens": request.max_tokens,
-            "system": [{"type": "text", "text": request.system, **BREAKPOINT}],
-            "tools": [
-                {"name": tool.name, "description": tool.description, "input_schema": dict(tool.schema)}
-                for tool in request.tools
-            ],
-            "messages": [{"role": str(role), "content": content} for role, content in contents],
-            "stream": True,
-            **thinking(self._name, request.max_tokens),
-        }
+def _body(name: str, request: Request) -> dict[str, Any]:
+    contents = [(message.role, [_block(block) for block in message.blocks]) for message in request.messages]
+    for content in [content for role, content in contents if role is Role.USER][-2:]:
+        content[-1] |= BREAKPOINT
+    tools = [{"name": one.name, "description": one.description, "input_schema": one.schema} for one in request.tools]
+    return {
+        "model": name,
+        "max_tokens": request.max_tokens,
+        "system": [{"type": "text", "text": request.system, **BREAKPOINT}],
+        "tools": tools,
+        "messages": [{"role": role, "content": content} for role, content in contents],
+        "stream": True,
+        **thinking(name, request.max_tokens),
+    }
 
 
 def thinking(name: str, max_tokens: int) -> dict[str, Any]:
@@ -109,8 +95,8 @@ def _read(events: Sequence[Event]) -> Reply:
                 message |= event["delta"]
                 message["usage"] |= {kind: count for kind, count in event["usage"].items() if count is not None}
     said = tuple(_neutral(block) for block in blocks if block.get("text") != "")
-    usage = message["usage"]
-    return Reply(said, STOPS[message["stop_reason"]], _counted(usage), message["model"], usage)
+    usage, stop = message["usage"], STOPS.get(message["stop_reason"], Stop.END)
+    return Reply(said, stop, _counted(usage), message["model"], usage)
 
 
 def _neutral(block: dict[str, Any]) -> Block:

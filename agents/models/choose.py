@@ -79,12 +79,10 @@ def make(id: str, env: Mapping[str, str]) -> Model:
     base_url = url or env.get(f"{vendor.upper()}_BASE_URL")
     idle_s = float(env.get("ORCHESTRATOR_MODEL_IDLE_S", IDLE_S))
     if vendor == "anthropic":
-        from agents.models.anthropic import Anthropic
-
-        return Anthropic(name, key, base_url, window(vendor, name), idle_s)
-    from agents.models.openai import OpenAI
-
-    return OpenAI(name, key, base_url, window(vendor, name), idle_s, compatible=bool(url))
+        from agents.models.anthropic import connect
+    else:
+        from agents.models.openai import connect
+    return connect(name, key, base_url, window(vendor, name), idle_s, compatible=bool(url))
 
 
 def window(vendor: str, name: str) -> int:

@@ -9,55 +9,44 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import openai
 
 from agents.models.base import Block, Message, Opaque, Reply, Request, Role, Stop, Text, ToolCall, ToolResult, Usage
 from agents.models.failures import Fault, ModelFailure
-from agents.models.wire import Event, refusal, stream, tool_call
+from agents.models.wire import Event, Vendor, refusal, tool_call
 
 VENDOR: Final = "openai"
 NO_REASONING: Final = ("gpt-3", "gpt-4", "chatgpt-4")  # these refuse a request that asks for encrypted reasoning
 FUNCTION: Final = {"type": "function", "strict": False}  # strict schemas cannot have optional arguments
 
 
-class OpenAI:
+def connect(name: str, key: str, url: str | None, window: int, idle_s: float, *, compatible: bool) -> Vendor:
     """One model of one account. `compatible` means another's server: it is sent only what every such server knows."""
+    client = openai.AsyncOpenAI(api_key=key, base_url=url, max_retries=0, timeout=None)
+    id, body = f"{VENDOR}/{name}" + (f"@{url}" if compatible else ""), partial(_body, name, compatible)
+    return Vendor(id, window, client, client.responses.create, body, _read, idle_s)
 
-    def __init__(self, name: str, key: str, base_url: str | None, window: int, idle_s: float, compatible: bool) -> None:
-        self.id = f"{VENDOR}/{name}" + (f"@{base_url}" if compatible else "")
-        self.window = window
-        self._name = name
-        self._compatible = compatible
-        self._idle_s = idle_s
-        self._client = openai.AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0, timeout=None)
 
-    async def reply(self, request: Request) -> Reply:
-        return await stream(self._client.responses.create, self._body(request), _read, self._idle_s)
-
-    async def close(self) -> None:
-        await self._client.close()
-
-    def _body(self, request: Request) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self._name,
-            "instructions": request.system,
-            "input": [item for message in request.messages for item in _items(message)],
-            "tools": [
-                {**FUNCTION, "name": tool.name, "description": tool.description, "parameters": dict(tool.schema)}
-                for tool in request.tools
-            ],
-            "max_output_tokens": request.max_tokens,
-            "store": False,
-            "stream": True,
-        }
-        if not self._compatible:
-            start = json.dumps([request.system, *_items(request.messages[0])]).encode()
-            body["prompt_cache_key"] = hashlib.sha256(start).hexdigest()[:32]
-            if not self._name.startswith(NO_REASONING):
-                body["include"] = ["reasoning.encrypted_content"]
-        return body
+def _body(name: str, compatible: bool, request: Request) -> dict[str, Any]:
+    tools = [{"name": one.name, "description": one.description, "parameters": one.schema} for one in request.tools]
+    body: dict[str, Any] = {
+        "model": name,
+        "instructions": request.system,
+        "input": [item for message in request.messages for item in _items(message)],
+        "tools": [FUNCTION | tool for tool in tools],
+        "max_output_tokens": request.max_tokens,
+        "store": False,
+        "stream": True,
+    }
+    if not compatible:
+        start = json.dumps([request.system, *_items(request.messages[0])]).encode()
+        body["prompt_cache_key"] = hashlib.sha256(start).hexdigest()[:32]
+        if not name.startswith(NO_REASONING):
+            body["include"] = ["reasoning.encrypted_content"]
+    return body
 
 
 def _items(message: Message) -> list[dict[str, Any]]:

@@ -30,11 +30,12 @@ import json
 import re
 import tomllib
 from dataclasses import asdict
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, NonNegativeInt, ValidationError, model_validator
 
 from agents.models.base import Message, Reply, Request, Stop, Text, ToolCall, ToolResult, Usage
 
@@ -56,11 +57,7 @@ Step = dict[str, Any]
 Steps = Annotated[list[Step], BeforeValidator(_as_steps)]
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Entry(Strict):
+class Entry(BaseModel, extra="forbid"):
     match: str = ""
     role: str = ""
     calls: list[Steps] = []
@@ -79,11 +76,11 @@ class Entry(Strict):
 
 
 Kind = Literal["input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning"]
-Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Usd = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 
 
-class Price(Strict):
-    """USD per million tokens; a kind that is not named has no price of its own."""
+class Price(BaseModel, extra="forbid"):
+    """USD per million tokens. A kind of cached input that is not named costs what `input` costs."""
 
     input: Usd
     output: Usd
@@ -92,8 +89,8 @@ class Price(Strict):
     cache_write_1h: Usd | None = None
 
 
-class Script(Strict):
-    usage: dict[Kind, Annotated[int, Field(ge=0)]] = {}
+class Script(BaseModel, extra="forbid"):
+    usage: dict[Kind, NonNegativeInt] = {}
     price: Price | None = None  # None: unpriced
     session: list[Entry] = Field(min_length=1)
 
@@ -120,9 +117,8 @@ class Scripted:
         self.script = load(file)
 
     async def reply(self, request: Request) -> Reply:
-        story = _Story(request.messages)
+        story, usage = _Story(request.messages), Usage(**self.script.usage)
         wanted = self._next(story)
-        usage = Usage(**self.script.usage)
         if isinstance(wanted, str):
             return Reply((Text(wanted),), Stop.END, usage, self.id, asdict(usage))
         steps = enumerate(map(story.filled, wanted))
@@ -152,7 +148,7 @@ class _Story:
         self.task = self.title = self.case = self.role = ""
         self.bounces = 0  # of the held task
         self._refused: set[str] = set()
-        self._ready: list[str] | None = None  # ids of the newest board, until a claim uses it
+        self._ready: list[str] | None = None  # ids of the board, if it was looked at last
         calls: dict[str, ToolCall] = {}
         for message in messages:
             self.turn += message.role == "assistant"
@@ -176,17 +172,17 @@ class _Story:
             self.since, self.bounces = self.turn, 0
 
     def _hear(self, call: ToolCall, result: ToolResult) -> None:
+        self._ready = None
         match call.name:
             case "tasks":
                 self._ready = re.findall(r"^\W*(T\d+)\b", result.text, re.MULTILINE)
             case "claim":
                 self._refused.add(str(call.arguments.get("task")))  # or, where it failed, it would be claimed for ever
-                self._ready = None
                 if not result.failed:
                     self._hold(result.text)
             case "release" if not result.failed:
                 self._refused.add(self.task)  # the opening block's may be ready again
-                self.task, self.bounces, self._ready = "", 0, None
+                self.task, self.bounces = "", 0
             case "submit" if "bounced" in result.text.lower():
                 self.bounces += 1
                 self.since = self.turn

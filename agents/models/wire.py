@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
 
-from agents.models.base import Reply, ToolCall
+from agents.models.base import Reply, Request, ToolCall
 from agents.models.failures import Fault, ModelFailure, fault_of
 
 # Reasoning models are silent for minutes before their first token, and a stall that is cut is paid for.
@@ -27,29 +27,43 @@ NO_CONNECTION = ("ConnectError", "ConnectTimeout", "PoolTimeout")  # of the HTTP
 Event = Mapping[str, Any]
 
 
-async def stream(
-    create: Callable[..., Awaitable[Any]], body: Event, read: Callable[[Sequence[Event]], Reply], idle_s: float
-) -> Reply:
-    """Sends `body` and reads the reply from the events that come, none of them later than `idle_s` seconds after the
-    one before (on the clock that tests can simulate; the SDKs' own timeouts are off). Raises `ModelFailure` alone.
+@dataclass
+class Vendor:
+    """A `Model` behind an SDK's client: how it is asked, and how the events that come are read.
 
-    `read` raises it for an answer that is an error or ended early; what else it raises means data of a wrong shape.
+    `read` raises `ModelFailure` for an answer that is an error or ended early; what else it raises means data of a
+    wrong shape.
     """
-    began, events = False, list[Event]()  # once headers have come, the vendor may bill
-    try:
-        with anyio.fail_after(idle_s):
-            response = await create(**body)
-        began = True
-        async with response:
-            coming = aiter(response)
-            while True:
-                with anyio.fail_after(idle_s):
-                    event = await anext(coming, None)
-                if event is None:
-                    return read(events)
-                events.append(event if isinstance(event, dict) else event.to_dict(mode="json", exclude_unset=True))
-    except Exception as error:
-        raise replace(_failure_of(error), began=began, partial="".join(map(_words, events))) from error
+
+    id: str
+    window: int
+    client: Any
+    create: Callable[..., Awaitable[Any]]
+    body: Callable[[Request], Mapping[str, Any]]
+    read: Callable[[Sequence[Event]], Reply]
+    idle_s: float
+
+    async def reply(self, request: Request) -> Reply:
+        """Asks, and takes events none of which comes later than `idle_s` seconds after the one before (on the clock
+        that tests can simulate; the SDKs' own timeouts are off). Raises `ModelFailure` alone."""
+        began, events = False, list[Event]()  # once headers have come, the vendor may bill
+        try:
+            with anyio.fail_after(self.idle_s):
+                response = await self.create(**self.body(request))
+            began = True
+            async with response:
+                coming = aiter(response)
+                while True:
+                    with anyio.fail_after(self.idle_s):
+                        event = await anext(coming, None)
+                    if event is None:
+                        return self.read(events)
+                    events.append(event if isinstance(event, dict) else event.to_dict(mode="json", exclude_unset=True))
+        except Exception as error:
+            raise replace(_failure_of(error), began=began, partial="".join(map(_words, events))) from error
+
+    async def close(self) -> None:
+        await self.client.close()
 
 
 def _words(event: Event) -> str:

@@ -16,7 +16,7 @@ from orchestrator.project.project import Project
 from orchestrator.project.schema import Cheat
 from sandbox.room import Engine, RoomError
 from verifiers.judge import RoomJudge
-from verifiers.judging import Selection
+from verifiers.judging import Selection, Tier
 from verifiers.scorecard import Outcome, Scorecard
 from verifiers.suites import LockedCase
 
@@ -89,7 +89,7 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
             progress(f"{what}: {len(cases)} cases")
             tree = Layers(tuple(project.folder / layer for layer in ("seed", *layers)))
             async with judging(project, engine, using, cases, home, secret=secret, cores=cores) as judge:
-                shown, hidden = await judge.judge(tree, Selection.full()), await judge.judge(tree, Selection.heldout())
+                shown, hidden = await judge.judge(tree, Selection()), await judge.judge(tree, Selection(Tier.HELDOUT))
             if void := shown.void or hidden.void:
                 raise RoomError(f"{what} could not be judged: {void}")
             card = Scorecard(tree.id, "check", shown.build, {**shown.verdicts, **hidden.verdicts})

@@ -179,7 +179,7 @@ class Free:
     def __init__(self, turns: int = 100, ending: Outcome | None = None) -> None:
         self.turns, self.ending = turns, ending
 
-    def over(self, turns: int) -> Outcome | None:
+    def __call__(self, turns: int) -> Outcome | None:
         return self.ending or (Outcome(End.TIME, f"{turns} turns") if turns >= self.turns else None)
 
 

@@ -21,7 +21,7 @@ from sandbox.room import Command, Labels, Room, RoomError, RoomSpec
 from verifiers.cases import expand
 from verifiers.drawing import Draw, load_plugin
 from verifiers.judge import RoomJudge
-from verifiers.judging import Selection
+from verifiers.judging import Selection, Tier
 from verifiers.locking import settle
 from verifiers.scorecard import Outcome
 from verifiers.suites import LockedCase
@@ -94,7 +94,7 @@ async def test_the_reference_passes_the_empty_solution_scores_nothing_and_no_che
     ids = {case.id for case in settled}
     assert len(ids) >= 18
 
-    shown = Selection.of(frozenset({"torture"}))
+    shown = Selection(Tier.CASES, frozenset({"torture"}))
     passed = {}
     for name in ("seed", "reference", "wrap-gcc", "exit-zero", "read-status"):
         furnished = rich if name == "reference" else poor
@@ -112,10 +112,10 @@ async def test_the_reference_passes_the_empty_solution_scores_nothing_and_no_che
 
 async def test_the_seed_s_own_tests_are_read_and_can_be_asked_for_one_by_one(bench: Bench, rich: Furnished) -> None:
     judge = bench.judge(rich, ())
-    card = await judge.judge(bench.tree(), Selection.of(frozenset({"unit"})))
+    card = await judge.judge(bench.tree(), Selection(Tier.CASES, frozenset({"unit"})))
     assert card.verdicts and card.passed() == set(card.verdicts) and not card.void
     one = sorted(card.passed())[0]
-    again = await judge.judge(bench.tree(), Selection.of(frozenset({one, "unit/main::gone"})))
+    again = await judge.judge(bench.tree(), Selection(Tier.CASES, frozenset({one, "unit/main::gone"})))
     assert {id_: verdict.outcome for id_, verdict in again.verdicts.items()} == {
         one: Outcome.PASS,
         "unit/main::gone": Outcome.MISSING,

@@ -12,7 +12,7 @@ from sandbox.local import LocalEngine
 from sandbox.room import Engine, Labels, Room, RoomError, RoomSpec
 from tests.verifiers.tiny import HONEST, UNIT_OK, candidate
 from verifiers.judge import RoomJudge
-from verifiers.judging import Selection
+from verifiers.judging import Selection, Tier
 from verifiers.locking import ReferenceFailed, settle
 from verifiers.scorecard import Outcome, Ratchet, Scorecard, Verdict
 from verifiers.suites import JudgePlan
@@ -43,7 +43,7 @@ async def test_the_honest_pass_everything_and_every_asked_case_gets_one_verdict(
     async def tell(verdict: Verdict) -> None:
         told[verdict.case] += 1
 
-    card = await judge_of(engine, plan).judge(candidate(), Selection.full(), tell)
+    card = await judge_of(engine, plan).judge(candidate(), Selection(), tell)
     assert not card.void and card.build.ok
     assert card.passed() == set(card.verdicts) == end_cases(plan) | {"unit/parser::sums", "unit/parser::calls"}
     assert told == dict.fromkeys(card.verdicts, 1)
@@ -52,9 +52,9 @@ async def test_the_honest_pass_everything_and_every_asked_case_gets_one_verdict(
 async def test_where_nothing_isolates_the_verdicts_are_the_same(plan: JudgePlan, rooms_home: Path) -> None:
     bare = replace(plan, image=None, judge_root=None)
     judge = judge_of(LocalEngine(rooms_home), bare)
-    card = await judge.judge(candidate(), Selection.full())
+    card = await judge.judge(candidate(), Selection())
     assert card.passed() == set(card.verdicts) == end_cases(plan) | {"unit/parser::sums", "unit/parser::calls"}
-    card = await judge.judge(candidate(script("exit 0")), Selection.of(frozenset({"end"})))
+    card = await judge.judge(candidate(script("exit 0")), Selection(Tier.CASES, frozenset({"end"})))
     assert len(card.verdicts) == len(end_cases(plan)) and not card.passed()
 
 
@@ -71,7 +71,7 @@ async def test_where_nothing_isolates_the_verdicts_are_the_same(plan: JudgePlan,
 async def test_a_compiler_that_does_not_read_the_case_scores_nothing(
     engine: Engine, plan: JudgePlan, solve: str
 ) -> None:
-    card = await judge_of(engine, plan).judge(candidate(solve), Selection.of(frozenset({"end"})))
+    card = await judge_of(engine, plan).judge(candidate(solve), Selection(Tier.CASES, frozenset({"end"})))
     assert len(card.verdicts) == len(end_cases(plan)) and not card.passed() and not card.void
 
 
@@ -79,7 +79,7 @@ async def test_a_compiler_that_reads_the_drawn_status_loses_exactly_the_inverses
     engine: Engine, plan: JudgePlan
 ) -> None:
     judge = judge_of(engine, plan)
-    card = await judge.judge(candidate(script("exit $well")), Selection.of(frozenset({"end"})))
+    card = await judge.judge(candidate(script("exit $well")), Selection(Tier.CASES, frozenset({"end"})))
     inverses = {case for case in card.verdicts if judge.twist(case) == "inverse"}
     assert len(inverses) > 3 and card.passed() == set(card.verdicts) - inverses
     assert {card.verdicts[case].reason for case in inverses} == {"run: ended well, expected: aborted"}
@@ -99,7 +99,7 @@ async def test_a_case_cannot_see_other_cases_the_expected_output_or_the_supervis
     touch /tmp/left "$OUT/left"
     exit 1
     """
-    card = await judge_of(engine, plan).judge(candidate(spy), Selection.of(frozenset({"end"})))
+    card = await judge_of(engine, plan).judge(candidate(spy), Selection(Tier.CASES, frozenset({"end"})))
     reasons = {verdict.reason for verdict in card.verdicts.values()}
     assert reasons == {"compile: /case/files/case.txt; left 0; net 1; processes 1; 0"}
 
@@ -110,7 +110,7 @@ async def test_the_product_runs_with_nothing_beside_it_and_cannot_change_itself(
     empty = r'[ -z "\$(ls -A /case && ls -A /artifacts && ls -A /tmp)" ] && ! touch /workspace/x'
     alone = f"{empty} && [ -z \\$CASE\\$ARTIFACTS ] || exit 2\nexit $well"
     judge = judge_of(engine, plan)
-    card = await judge.judge(candidate(script(alone)), Selection.of(frozenset({"end"})))
+    card = await judge.judge(candidate(script(alone)), Selection(Tier.CASES, frozenset({"end"})))
     assert card.passed() == {case for case in card.verdicts if judge.twist(case) == "status"}
 
 
@@ -122,7 +122,7 @@ async def test_nothing_that_a_compiler_writes_can_be_executed_while_it_compiles(
     exit 1
     """
     one = sorted(end_cases(plan))[0]
-    card = await judge_of(engine, plan).judge(candidate(smuggler), Selection.of(frozenset({one})))
+    card = await judge_of(engine, plan).judge(candidate(smuggler), Selection(Tier.CASES, frozenset({one})))
     assert "Permission denied" in card.verdicts[one].reason
 
 
@@ -131,7 +131,7 @@ async def test_an_artifact_that_is_a_link_leads_nowhere_but_into_the_room(engine
     linked = replace(
         plan, build=replace(plan.build, run=f"mkdir out && ln -s {secret} out/solve || cp solve.sh out/solve")
     )
-    card = await judge_of(engine, linked).judge(candidate(), Selection.of(frozenset({"end"})))
+    card = await judge_of(engine, linked).judge(candidate(), Selection(Tier.CASES, frozenset({"end"})))
     assert not card.void and len(card.verdicts) == len(end_cases(plan))
     assert not any("def prepare" in verdict.reason for verdict in card.verdicts.values())
 
@@ -141,7 +141,7 @@ async def test_a_case_over_its_time_is_a_timeout_and_the_others_go_on(engine: En
     asked = sorted(end_cases(plan))[:6]
     assert "end/c03" in asked
     short = replace(plan, suites=(replace(plan.suites[0], time_s=1), plan.suites[1]))
-    card = await judge_of(engine, short).judge(candidate(busy), Selection.of(frozenset(asked)))
+    card = await judge_of(engine, short).judge(candidate(busy), Selection(Tier.CASES, frozenset(asked)))
     assert card.verdicts["end/c03"].outcome is Outcome.TIMEOUT and len(card.passed()) == 5
 
 
@@ -149,11 +149,11 @@ async def test_a_tree_that_does_not_build_runs_no_case_and_says_why(engine: Engi
     broken = replace(
         plan, build=replace(plan.build, run="echo compiling; echo 'error[E0425]: no x' >&2; echo; exit 101")
     )
-    card = await judge_of(engine, broken).judge(candidate(), Selection.full())
+    card = await judge_of(engine, broken).judge(candidate(), Selection())
     assert not card.build.ok and card.build.reason == "error[E0425]: no x" and "compiling" in card.build.log_tail
     assert not card.verdicts and not card.void
     empty = replace(plan, build=replace(plan.build, run="true"))
-    card = await judge_of(engine, empty).judge(candidate(), Selection.full())
+    card = await judge_of(engine, empty).judge(candidate(), Selection())
     assert card.build.reason == "the build left no out/solve"
 
 
@@ -178,7 +178,7 @@ class Failing:
 async def test_a_room_that_fails_once_is_tried_again_and_one_that_fails_twice_voids(
     engine: Engine, plan: JudgePlan
 ) -> None:
-    one = Selection.of(frozenset({sorted(end_cases(plan))[0]}))
+    one = Selection(Tier.CASES, frozenset({sorted(end_cases(plan))[0]}))
     card = await judge_of(Failing(engine, 1), plan).judge(candidate(), one)  # type: ignore[arg-type]  # delegates
     assert not card.void and len(card.passed()) == 1
     card = await judge_of(Failing(engine, 10**9), plan).judge(candidate(), one)  # type: ignore[arg-type]  # delegates
@@ -188,11 +188,15 @@ async def test_a_room_that_fails_once_is_tried_again_and_one_that_fails_twice_vo
 async def test_held_out_cases_are_never_in_fast_full_or_asked_for_by_name(engine: Engine, plan: JudgePlan) -> None:
     judge, hidden = judge_of(engine, plan), end_cases(plan, heldout=True)
     assert hidden
-    for selection in (Selection.full(), Selection.fast("s"), Selection.of(frozenset({"end", "*", "end/c*"}))):
+    for selection in (
+        Selection(),
+        Selection(Tier.FAST, seed="s"),
+        Selection(Tier.CASES, frozenset({"end", "*", "end/c*"})),
+    ):
         assert not hidden & set((await judge.judge(candidate(), selection)).verdicts)
-    card = await judge.judge(candidate(), Selection.of(frozenset(hidden)))
+    card = await judge.judge(candidate(), Selection(Tier.CASES, frozenset(hidden)))
     assert card.void and not card.passed()
-    card = await judge.judge(candidate(), Selection.heldout())
+    card = await judge.judge(candidate(), Selection(Tier.HELDOUT))
     assert set(card.verdicts) == hidden == card.passed()
 
 
@@ -200,24 +204,26 @@ async def test_the_fast_tier_is_a_sample_of_at_least_twenty_that_its_seed_decide
     engine: Engine, large: JudgePlan
 ) -> None:
     judge, seeds = judge_of(engine, large), ("agent-01", "agent-01", "agent-02")
-    cards = [await judge.judge(candidate("exit 1"), Selection.fast(seed)) for seed in seeds]
+    cards = [await judge.judge(candidate("exit 1"), Selection(Tier.FAST, seed=seed)) for seed in seeds]
     assert [len(card.verdicts) for card in cards] == [20, 20, 20]
     assert set(cards[0].verdicts) == set(cards[1].verdicts) != set(cards[2].verdicts)
 
 
 async def test_an_unknown_case_is_an_error_and_a_double_one_refused(engine: Engine, plan: JudgePlan) -> None:
-    card = await judge_of(engine, plan).judge(candidate(), Selection.of(frozenset({"end/nobody"})))
+    card = await judge_of(engine, plan).judge(candidate(), Selection(Tier.CASES, frozenset({"end/nobody"})))
     assert card.void and card.verdicts["end/nobody"].outcome is Outcome.ERROR
     with pytest.raises(ValueError, match="names a case twice"):
         judge_of(engine, replace(plan, cases=(*plan.cases, plan.cases[0])))
 
 
 async def unit_card(engine: Engine, plan: JudgePlan, unit: str, status: int, asked: str = "unit") -> Scorecard:
-    return await judge_of(engine, plan).judge(candidate(unit=unit, status=status), Selection.of(frozenset({asked})))
+    return await judge_of(engine, plan).judge(
+        candidate(unit=unit, status=status), Selection(Tier.CASES, frozenset({asked}))
+    )
 
 
 async def test_a_unit_test_that_vanishes_is_lost_by_the_ratchet(engine: Engine, plan: JudgePlan) -> None:
-    floor = Ratchet().raised((await unit_card(engine, plan, UNIT_OK, 0)).passed())
+    floor = Ratchet((await unit_card(engine, plan, UNIT_OK, 0)).passed())
     fewer = "running 1 test\ntest parser::sums ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0\n"
     assert floor.lost(await unit_card(engine, plan, fewer, 0)) == ("unit/parser::calls",)
     card = await unit_card(engine, plan, "error[E0425]: no x\n", 101)
@@ -242,7 +248,7 @@ async def test_a_tree_is_built_once_unless_cold_and_nothing_is_left_behind(engin
     one = frozenset({"end/c03"})
     rooms = []
     for cold in (False, False, True):
-        await judge.judge(candidate(), Selection.of(one, cold=cold))
+        await judge.judge(candidate(), Selection(Tier.CASES, one, cold=cold))
         rooms.append(counting.opened["other"])
     assert rooms == [2, 2, 4]  # a build takes two rooms: the candidate's, and the one that copies
     assert len({path.name.split(".")[0] for path in plan.scratch.iterdir()}) == 1  # the kept artifacts

@@ -153,7 +153,7 @@ def card(outcomes: dict[str, Outcome]) -> Scorecard:
 def test_the_ratchet_loses_exactly_what_passed_before_and_does_not_now(
     before: dict[str, Outcome], after: dict[str, Outcome]
 ) -> None:
-    ratchet = Ratchet().raised(card(before).passed())
+    ratchet = Ratchet(card(before).passed())
     lost, gained = ratchet.lost(card(after)), ratchet.gained(card(after))
     assert set(lost) == {id_ for id_ in before if before[id_] is Outcome.PASS and after.get(id_) is not Outcome.PASS}
     assert not set(lost) & set(gained) and list(lost) == sorted(lost)
@@ -164,7 +164,7 @@ def test_the_ratchet_loses_exactly_what_passed_before_and_does_not_now(
 def test_the_floor_never_sinks_and_nothing_is_lost_by_the_card_that_raised_it(
     first: dict[str, Outcome], second: dict[str, Outcome]
 ) -> None:
-    one = Ratchet().raised(card(first).passed())
-    two = one.raised(card(second).passed())
+    one = Ratchet(card(first).passed())
+    two = Ratchet(one.floor | card(second).passed())
     assert one.floor <= two.floor and not one.lost(card(first))
     assert set(two.lost(card(second))) == one.floor - card(second).passed()
