@@ -95,7 +95,7 @@ class Run:
         engine = choose(settings.sandbox, home)
         local = engine.name == "local"
         furnished = await furnish(project, home, local=local, progress=lambda line: log.info("furnish", line=line))
-        repository = await Repository.open(folder)
+        repository = Repository(folder)
         await repository.recover()
         judge_engine = engine if local else choose(None, home, judging=True)
         secret = await anyio.Path(folder / SECRET).read_bytes()
