@@ -34,7 +34,7 @@ ITSELF: Final = "orchestrator"
 UNTOUCHED: Final = "* -text -ident -filter !working-tree-encoding\n"  # goes before every attribute of a seed
 SEED_TIME: Final = 946684800  # 2000-01-01: the same seed gives the same first commit in every run
 LOOSE_LIMIT: Final = 30  # objects: fewer become loose ones, synced one by one; packs by the thousand would be slow
-CONFLICT_TEXT: Final = 6000  # characters shown of a conflict
+CONFLICT_FILES, CONFLICT_TEXT = 20, 6000  # files, and characters, shown of a conflict
 _KEPT: Final = re.compile(r"refs/(changes|drafts|checkpoints)(/[A-Za-z0-9][A-Za-z0-9_-]*)+")
 
 
@@ -56,7 +56,7 @@ class Received:
 
 @dataclass(frozen=True)
 class Conflict:
-    """`hunks` is what git says and both sides of each conflicting place, clipped, for the agent to read."""
+    """`hunks` is what git says, and main's difference to the files with both sides in them, clipped, for the agent."""
 
     files: tuple[str, ...]
     hunks: str
@@ -151,12 +151,9 @@ class Repository:
         ref = _checked(f"refs/checkpoints/{name}")
         return await self.git.text("rev-parse", "--verify", "--quiet", ref, accept=(0, 1)) or None
 
-    async def checkpoint_pack(self, commit: str) -> AsyncGenerator[bytes, None]:
+    def checkpoint_pack(self, commit: str) -> AsyncGenerator[bytes, None]:
         """A checkpoint for `workspace.restore`: a thin pack over main."""
-        packed = _packed(self.git, commit, await self.main(), "--thin", "--delta-base-offset")
-        async with aclosing(packed) as pieces:
-            async for piece in pieces:
-                yield piece
+        return _packed(self.git, commit, MAIN, "--thin", "--delta-base-offset")
 
     async def _keep(self, source: Git, commit: str, base: str, ref: str) -> None:
         await _copy(source, self.git, commit, base)
@@ -176,11 +173,9 @@ class Repository:
         paths = list(dict.fromkeys(rest[:end]))
         # Behind the paths: a count, so many paths, a kind, and a message, again and again.
         messages = b"".join(line for line in rest[end:] if re.match(rb"CONFLICT \([^)]*\): ", line))
-        text = messages.decode(errors="backslashreplace")
-        for path in paths:
-            if len(text) <= CONFLICT_TEXT:
-                text += await _conflict_hunks(self._confined, tree.decode(), path)
-        text = text.replace(onto, "main").replace(change, "yours")
+        diff = ("--literal-pathspecs", "diff-tree", "-p", "--no-ext-diff", "--no-textconv", onto, tree.decode(), "--")
+        _, hunks = await self._confined.run(*diff, *map(os.fsdecode, paths[:CONFLICT_FILES]))
+        text = (messages + hunks).decode(errors="backslashreplace").replace(onto, "main").replace(change, "yours")
         clipped = text if len(text) <= CONFLICT_TEXT else f"{text[:CONFLICT_TEXT]}\n… (clipped)"
         return Conflict(tuple(path.decode(errors="backslashreplace") for path in paths), clipped)
 
@@ -253,21 +248,6 @@ async def _copy(source: Git, target: Git, commit: str, without: str) -> None:
         await pack.seek(0)
         unpack = ("unpack-objects", "-q", "--strict") if few else ("index-pack", "--stdin", "--strict")
         await target.run(*unpack, stdin=pack.wrapped)
-
-
-async def _conflict_hunks(git: Git, tree: str, path: bytes) -> str:
-    """The places of a file between conflict markers, each under the file's name and line. None when it was deleted on
-    one side, or is not a file any more: git's message has said so."""
-    _, blob = await git.run("cat-file", "blob", f"{tree}:{os.fsdecode(path)}", accept=(0, 128))
-    hunks, inside = [], False
-    for number, line in enumerate(blob.decode(errors="backslashreplace").split("\n"), 1):
-        if line.startswith("<<<<<<< "):
-            inside = True
-            hunks.append(f"\n{path.decode(errors='backslashreplace')}:{number}")
-        if inside:
-            hunks.append(line[:300])
-        inside = inside and not line.startswith(">>>>>>> ")
-    return "\n".join(hunks)
 
 
 def _checked(ref: str) -> str:

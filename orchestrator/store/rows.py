@@ -27,7 +27,10 @@ _FIELDS: Final[dict[Any, dict[str, Any]]] = {
 
 def find(db: sqlite3.Connection, kind: type[R], clauses: str = "", *values: Any) -> list[R]:
     """Records of a kind; `clauses` is the SQL behind the table's name."""
-    return [record(kind, row) for row in db.execute(f"SELECT * FROM {kind.__name__.lower()} {clauses}", values)]
+    return [
+        kind(**{name: _decode(hint, row[COLUMNS.get(name, name)]) for name, hint in _FIELDS[kind].items()})
+        for row in db.execute(f"SELECT * FROM {kind.__name__.lower()} {clauses}", values)
+    ]
 
 
 def first(db: sqlite3.Connection, kind: type[R], clauses: str, *values: Any) -> R | None:
@@ -40,10 +43,6 @@ def get(db: sqlite3.Connection, kind: type[R], id: str | int) -> R:
     if found is None:
         raise KeyError(f"no {kind.__name__.lower()} {id}")
     return found
-
-
-def record(kind: type[R], row: sqlite3.Row) -> R:
-    return kind(**{name: _decode(hint, row[COLUMNS.get(name, name)]) for name, hint in _FIELDS[kind].items()})
 
 
 def insert(tx: Tx, table: str, item: Any, **extra: Any) -> int:

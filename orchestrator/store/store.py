@@ -13,8 +13,8 @@ import sqlite3
 import tomllib
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -23,6 +23,7 @@ import anyio
 import anyio.to_thread
 
 T = TypeVar("T")
+_Job = tuple[Callable[["Tx"], Any], Future[Any]]  # work that waits to be written, and what comes of it
 
 BUSY_MS: Final = 30_000
 HERE: Final = Path(__file__).parent
@@ -57,10 +58,8 @@ sqlite3.register_adapter(tuple, json.dumps)
 class Tx:
     """One transaction of the writer, handed to a job. Its methods are synchronous: they run in the writer's thread."""
 
-    def __init__(self, connection: sqlite3.Connection, epoch: int, now: datetime) -> None:
-        self.db = connection
-        self.epoch = epoch
-        self.now = now
+    def __init__(self, db: sqlite3.Connection, epoch: int, now: datetime) -> None:
+        self.db, self.epoch, self.now = db, epoch, now
 
     def journal(self, kind: str, seat: str = "", /, **data: Any) -> None:
         """Appends a typed event. Its fields must be those that `events.toml` declares for the kind."""
@@ -128,16 +127,6 @@ def migrate(db: sqlite3.Connection) -> None:
         db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
 
 
-@dataclass(eq=False)
-class _Job:
-    """Work that waits to be written, and what came of it."""
-
-    work: Callable[[Tx], Any]
-    done: bool = False
-    value: Any = None
-    error: Exception | None = None
-
-
 class Store:
     """The run's state. `write` for changes, `read` for short read transactions; both leave the event loop free."""
 
@@ -191,39 +180,37 @@ class Store:
 
     async def _submit(self, work: Callable[[Tx], T]) -> T:
         """Who gets the lock commits for all who wait by then, in a thread; they find it done when their turn comes."""
-        job = _Job(work)
-        self._waiting.append(job)
+        answer: Future[T] = Future()
+        self._waiting.append((work, answer))
         with anyio.CancelScope(shield=True):
             async with self._writer:
-                if not job.done:
+                if not answer.done():
                     batch, self._waiting = self._waiting, []
                     await anyio.to_thread.run_sync(self._commit, batch)
-        if job.error is not None:
-            raise job.error
-        result: T = job.value
-        return result
+        return answer.result()
 
     def _commit(self, batch: list[_Job]) -> None:
         """One commit for the batch; nobody hears of a result before it is durable."""
+        outcomes: list[tuple[Callable[[Future[Any], Any], None], Any]] = []
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            for job in batch:
+            for work, _ in batch:
                 self._db.execute("SAVEPOINT job")
                 try:
-                    job.value = job.work(Tx(self._db, self.epoch, self._utc_now()))
+                    outcomes.append((Future.set_result, work(Tx(self._db, self.epoch, self._utc_now()))))
                 except Exception as raised:  # noqa: BLE001 - handed to the caller of write(), who raises it
                     self._db.execute("ROLLBACK TO job")
-                    job.error = raised
+                    outcomes.append((Future.set_exception, raised))
                 self._db.execute("RELEASE job")
             self._db.execute("COMMIT")
         except sqlite3.Error as failure:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            for job in batch:
-                job.error = StoreError(f"the state could not be written: {failure}")
-                job.error.__cause__ = failure
-        for job in batch:
-            job.done = True
+            error = StoreError(f"the state could not be written: {failure}")
+            error.__cause__ = failure
+            outcomes = [(Future.set_exception, error)] * len(batch)
+        for (_, answer), (settle, outcome) in zip(batch, outcomes, strict=True):
+            settle(answer, outcome)
 
 
 @contextmanager

@@ -163,8 +163,8 @@ async def test_a_conflict_names_files_and_shows_both_sides(repository: Repositor
     found = await conflict(repository, await two.submit(2))
     assert set(found.files) == {"README.md", "src/main.txt"}
     for expected in (
-        "src/main.txt:4",
-        "<<<<<<< main\nmine\n=======\ntheirs\n>>>>>>> yours",
+        "+++ b/src/main.txt\n@@ -1,7 +1,11 @@\n",
+        "+<<<<<<< main\n mine\n+=======\n+theirs\n+>>>>>>> yours",
         "README.md deleted in main",
     ):
         assert expected in found.hunks
