@@ -47,20 +47,12 @@ SUBMISSION: Final = StreamLimits()
 CHECKPOINT: Final = StreamLimits(packed=256 * MIB, blob=256 * MIB, unpacked=2048 * MIB)
 
 
-@dataclass(frozen=True)
-class Incoming:
-    """What a quarantine holds once the stream was found sound. `base` is the newest commit of main it stands on."""
-
-    git: Git
-    commit: str
-    base: str
-
-
 @asynccontextmanager
 async def quarantined(
     stream: bytes, kind: Kind, public: Git, within: Path, limits: StreamLimits
-) -> AsyncIterator[Incoming]:
-    """Takes a stream in and yields what is in it; on leaving, the quarantine is gone.
+) -> AsyncIterator[tuple[Git, str, str]]:
+    """Takes a stream in and yields where it is, its commit, and the newest commit of main that this stands on; on
+    leaving, the quarantine is gone.
 
     Raises `Refused`, or `GitError` for trouble of this machine (its disk is full).
     """
@@ -78,7 +70,7 @@ async def quarantined(
             await anyio.to_thread.run_sync(shutil.rmtree, folder, True)
 
 
-async def _take(stream: bytes, kind: Kind, public: Git, folder: Path, limits: StreamLimits) -> Incoming:
+async def _take(stream: bytes, kind: Kind, public: Git, folder: Path, limits: StreamLimits) -> tuple[Git, str, str]:
     if len(stream) > limits.packed:
         packed = f"packs to more than {limits.packed // MIB} MiB"
         raise Refused(f"your workspace {packed}: keep built and downloaded files out of it (.gitignore)")
@@ -90,16 +82,14 @@ async def _take(stream: bytes, kind: Kind, public: Git, folder: Path, limits: St
     commit = header[2].decode()
     git = await create_bare(Git(folder / "q.git", CONFINED, durable=False))
     await anyio.Path(git.folder / "objects/info/alternates").write_text(f"{public.folder / 'objects'}\n")
-    async with await anyio.open_file(folder / "stream", "w+b", buffering=0) as spool:
-        await spool.write(stream)
+    await anyio.Path(folder / "stream").write_bytes(stream)
+    async with await anyio.open_file(folder / "stream", "rb", buffering=0) as spool:
         await spool.seek(header.end(2) + 1)
-        size = f"--max-input-size={limits.packed}"
-        await git.run("index-pack", "--stdin", "--fix-thin", "--strict", size, stdin=spool.wrapped)
+        await git.run("index-pack", "--stdin", "--fix-thin", "--strict", stdin=spool.wrapped)
     if await git.text("cat-file", "-t", commit) != "commit":
         raise Refused(f"{commit} is not a commit")
     await _count(GitTree(git, commit), limits)
-    base = await _connect(git, commit, await public.text("rev-parse", "refs/heads/main"), limits)
-    return Incoming(git, commit, base)
+    return git, commit, await _connect(git, commit, await public.text("rev-parse", "refs/heads/main"), limits)
 
 
 async def _count(tree: GitTree, limits: StreamLimits) -> None:
@@ -138,14 +128,14 @@ async def check_policy(git: Git, entries: Sequence[Entry]) -> None:
     links = [entry.id for entry in entries if entry.mode == SYMLINK]
     targets = dict(zip(links, [target async for target in blobs(git, links)], strict=True))
     for entry in entries:
-        reason = _path_trouble(entry.path) or ("is a submodule or a nested repository" if entry.mode == GITLINK else "")
-        if reason:
-            raise Refused(f"{_shown(entry.path)} {reason}: take it out of your change")
-        if entry.mode == SYMLINK and not _stays_inside(entry.path, targets[entry.id]):
-            raise Refused(
-                f"{_shown(entry.path)} is a symbolic link to {_shown(targets[entry.id][:200])}: a link must be"
-                " relative, stay in the repository, and have '..' at its start only"
-            )
+        trouble = _path_trouble(entry.path)
+        if entry.mode == GITLINK:
+            trouble = "is a submodule or a nested repository"
+        elif entry.mode == SYMLINK and not _stays_inside(entry.path, targets[entry.id]):
+            link = f"is a symbolic link to {_shown(targets[entry.id][:200])}"
+            trouble = f"{link} (one must be relative, stay in the repository, and have '..' at its start only)"
+        if trouble:
+            raise Refused(f"{_shown(entry.path)} {trouble}: take it out of your change")
 
 
 def _path_trouble(path: bytes) -> str:

@@ -123,13 +123,12 @@ class Repository:
         Raises `Refused`.
         """
         _checked(ref)
-        async with quarantined(stream, Kind.SUBMISSION, self.public, self._quarantine, limits) as incoming:
-            git, base = incoming.git, incoming.base
-            entries, files, added, removed = await difference(git, base, incoming.commit)
+        async with quarantined(stream, Kind.SUBMISSION, self.public, self._quarantine, limits) as (git, found, base):
+            entries, files, added, removed = await difference(git, base, found)
             if not files:
                 raise Refused(f"nothing to submit: your workspace is the same as main at {base[:10]}")
             await check_policy(git, entries)
-            facts = await git.text("log", "--no-walk=unsorted", "--format=%T %ct", incoming.commit, base)
+            facts = await git.text("log", "--no-walk=unsorted", "--format=%T %ct", found, base)
             tree, _, _, when = facts.split()
             commit = await _commit(git, tree, base, f"{ref}\n", int(when), ITSELF)
             await self._keep(git, commit, base, ref)
@@ -142,9 +141,9 @@ class Repository:
         their commit, for a row that names one. Raises `Refused`.
         """
         ref = _checked(f"refs/checkpoints/{name}")
-        async with quarantined(stream, Kind.CHECKPOINT, self.public, self._quarantine, limits) as incoming:
-            await self._keep(incoming.git, incoming.commit, incoming.base, ref)
-        return incoming.commit
+        async with quarantined(stream, Kind.CHECKPOINT, self.public, self._quarantine, limits) as (git, commit, base):
+            await self._keep(git, commit, base, ref)
+        return commit
 
     async def checkpoint(self, name: str) -> str | None:
         """The newest checkpoint's commit."""
@@ -174,7 +173,8 @@ class Repository:
         # Behind the paths: a count, so many paths, a kind, and a message, again and again.
         messages = b"".join(line for line in rest[end:] if re.match(rb"CONFLICT \([^)]*\): ", line))
         diff = ("--literal-pathspecs", "diff-tree", "-p", "--no-ext-diff", "--no-textconv", onto, tree.decode(), "--")
-        _, hunks = await self._confined.run(*diff, *map(os.fsdecode, paths[:CONFLICT_FILES]))
+        shown = map(os.fsdecode, paths[:CONFLICT_FILES])
+        _, hunks = await self._confined.run(*diff, *shown, accept=range(-64, 256))  # as far as it came
         text = (messages + hunks).decode(errors="backslashreplace").replace(onto, "main").replace(change, "yours")
         clipped = text if len(text) <= CONFLICT_TEXT else f"{text[:CONFLICT_TEXT]}\n… (clipped)"
         return Conflict(tuple(path.decode(errors="backslashreplace") for path in paths), clipped)

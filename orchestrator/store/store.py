@@ -113,9 +113,7 @@ def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
             "use the orchestrator that wrote it, or a newer one"
         )
     if write:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA foreign_keys = ON")
+        db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")
         migrate(db)
     return db
 
