@@ -41,7 +41,7 @@ class MergedTrees:
         merged = await self.repository.merge(main, change.commit)
         if isinstance(merged, Conflict):
             return Clash(merged.files, merged.hunks)
-        return Stacked(self.repository.tree(merged.tree), main)
+        return Stacked(self.repository.tree(merged), main)
 
 
 class Gate:

@@ -1,8 +1,8 @@
 """The one way git is run on the host: plumbing, by argument vector, on a bare repository of the run.
 
-Nothing but what stands here configures it: no system, user or attribute file, no hook, no replace ref, no lazy fetch,
-no transport. Agents' bytes reach it only as objects, and every process is bounded in memory, CPU, file size and time,
-because a pack of a kilobyte can ask for terabytes.
+Nothing but what stands here and in `git.config` configures it: no system, user or attribute file, no hook, no replace
+ref, no lazy fetch, no transport. Agents' bytes reach it only as objects, and every process is bounded in memory, CPU,
+file size and time, because a pack of a kilobyte can ask for terabytes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import subprocess
 from collections.abc import AsyncGenerator, Container, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
@@ -21,38 +21,17 @@ MIB: Final = 1 << 20
 CHUNK: Final = 64 * 1024
 EMPTY_TREE: Final = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
-SETTINGS: Final[Mapping[str, str]] = {
-    "core.fsync": "all",  # first: see `Git.durable`
-    "core.hooksPath": "/dev/null",
-    "core.attributesFile": "/dev/null",
-    "core.fsmonitor": "false",
-    "core.bigFileThreshold": "32m",  # larger blobs are streamed, never deltified, diffed or merged as text
-    "core.packedGitWindowSize": "32m",  # mapped packs count against the address space
-    "core.packedGitLimit": "256m",
-    "pack.threads": "1",  # each thread's arena counts against it too
-    "pack.windowMemory": "256m",
-    "gc.auto": "0",
-    "maintenance.auto": "false",
-    "protocol.allow": "never",
-    "log.mailmap": "false",
-    "merge.conflictStyle": "merge",
-    "merge.directoryRenames": "false",  # a symlink's target was checked for the folder it was submitted in
-}
-
 ENVIRONMENT: Final[Mapping[str, str]] = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/nonexistent",
     "LC_ALL": "C.UTF-8",
     "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_GLOBAL": str(Path(__file__).with_name("git.config")),
     "GIT_ATTR_NOSYSTEM": "1",
     "GIT_ATTR_SOURCE": EMPTY_TREE,  # git from 2.43 on would read attributes from a bare repository's HEAD
     "GIT_NO_REPLACE_OBJECTS": "1",
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_TERMINAL_PROMPT": "0",
-    "GIT_CONFIG_COUNT": str(len(SETTINGS)),
-    **{f"GIT_CONFIG_KEY_{n}": key for n, key in enumerate(SETTINGS)},
-    **{f"GIT_CONFIG_VALUE_{n}": value for n, value in enumerate(SETTINGS.values())},
 }
 
 
@@ -68,10 +47,6 @@ class GitError(Exception):
     def full(self) -> bool:
         """The machine's fault, not the bytes': the disk has no room left."""
         return "No space left on device" in self.stderr or "Disk quota exceeded" in self.stderr
-
-
-class GitTimeout(GitError, TimeoutError):
-    """A git command did not end in time and was killed."""
 
 
 @dataclass(frozen=True)
@@ -95,36 +70,35 @@ class Git:
     folder: Path
     bounds: Bounds = OURS
     durable: bool = True  # False only for what is thrown away
+    env: Mapping[str, str] = field(default_factory=dict)
 
-    async def stream(
-        self, *argv: str, stdin: bytes | IO[bytes] = b"", env: Mapping[str, str] | None = None
-    ) -> AsyncGenerator[bytes, None]:
+    async def stream(self, *argv: str, stdin: bytes | IO[bytes] = b"") -> AsyncGenerator[bytes, None]:
         """Standard output in pieces, as git makes them; close the iterator early to kill the process.
 
         Input comes from a file or from memory, never through a pipe: git may stop reading. The time bound is for each
         piece, because a slow reader is not git's fault. Raises `GitError`.
         """
-        b, sync = self.bounds, {} if self.durable else {"GIT_CONFIG_VALUE_0": "none"}
+        b, sync = self.bounds, () if self.durable else ("-c", "core.fsync=none")
         limits = (f"--as={b.memory}", f"--fsize={b.file}", f"--cpu={b.cpu_s}", "--core=0")
         with _as_file(stdin) as source, _as_file(b"") as errors:
             process = await anyio.open_process(
-                ["prlimit", *limits, "git", *argv],
+                ["prlimit", *limits, "git", *sync, *argv],
                 stdin=source,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=self.folder,
-                env={**ENVIRONMENT, **sync, "GIT_DIR": str(self.folder), **(env or {})},
+                env={**ENVIRONMENT, "GIT_DIR": str(self.folder), **self.env},
             )
             assert process.stdout is not None
             try:
                 while True:
-                    with anyio.move_on_after(b.time_s) as scope:
-                        try:
+                    try:
+                        with anyio.fail_after(b.time_s):
                             piece = await process.stdout.receive(CHUNK)
-                        except anyio.EndOfStream:
-                            break
-                    if scope.cancelled_caught:
-                        raise GitTimeout(self.folder, argv, -9, f"not done after {b.time_s:g} s, killed")
+                    except anyio.EndOfStream:
+                        break
+                    except TimeoutError as late:
+                        raise GitError(self.folder, argv, -9, f"not done after {b.time_s:g} s, killed") from late
                     yield piece
                 if code := await process.wait():
                     errors.seek(0)
@@ -135,30 +109,22 @@ class Git:
                         process.kill()
                     await process.aclose()
 
-    async def run(
-        self,
-        *argv: str,
-        stdin: bytes | IO[bytes] = b"",
-        accept: Container[int] = (0,),
-        env: Mapping[str, str] | None = None,
-    ) -> tuple[int, bytes]:
-        """Exit code and standard output. Raises `GitError` for a code outside `accept`, and `GitTimeout`."""
-        made: list[bytes] = []
+    async def run(self, *argv: str, stdin: bytes | IO[bytes] = b"", accept: Container[int] = (0,)) -> tuple[int, bytes]:
+        """Exit code and standard output. Raises `GitError` for a code outside `accept`."""
+        made, code = bytearray(), 0
         try:
-            async with aclosing(self.stream(*argv, stdin=stdin, env=env)) as pieces:
+            async with aclosing(self.stream(*argv, stdin=stdin)) as pieces:
                 async for piece in pieces:
-                    made.append(piece)
+                    made += piece
         except GitError as error:
-            if error.code not in accept:
+            code = error.code
+            if code not in accept:
                 raise
-            return error.code, b"".join(made)
-        return 0, b"".join(made)
+        return code, bytes(made)
 
-    async def text(
-        self, *argv: str, stdin: bytes = b"", accept: Container[int] = (0,), env: Mapping[str, str] | None = None
-    ) -> str:
+    async def text(self, *argv: str, stdin: bytes = b"", accept: Container[int] = (0,)) -> str:
         """Standard output without the spaces around it."""
-        _, made = await self.run(*argv, stdin=stdin, accept=accept, env=env)
+        _, made = await self.run(*argv, stdin=stdin, accept=accept)
         return made.decode(errors="surrogateescape").strip()
 
     async def records(self, *argv: str) -> AsyncGenerator[bytes, None]:

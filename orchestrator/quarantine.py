@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,7 @@ from orchestrator.git import CONFINED, EMPTY_TREE, MIB, Git, GitError, create_ba
 from orchestrator.trees import FOLDER, GITLINK, SYMLINK, Entry, GitTree, blobs
 from orchestrator.workspace import Kind
 
-_HEADER: Final = re.compile(rb"(submission|checkpoint) ([0-9a-f]{40})\n")
-_HEADER_SIZE: Final = 64
-# Code points that HFS+ ignores in names, so that ".g\u200cit" opens ".git".
-_IGNORED_BY_HFS: Final = dict.fromkeys(
-    [*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF], None
-)
+_HEADER: Final = re.compile(rb"(submission|checkpoint) ([0-9a-f]{40})\nPACK.{4}(.{4})", re.DOTALL)
 
 
 class Refused(Exception):
@@ -46,38 +41,25 @@ class StreamLimits:
     commits: int = 2000
     blob: int = 32 * MIB
     unpacked: int = 512 * MIB  # all new objects together
-    time_s: float = 300.0
 
 
 SUBMISSION: Final = StreamLimits()
 CHECKPOINT: Final = StreamLimits(packed=256 * MIB, blob=256 * MIB, unpacked=2048 * MIB)
 
 
-@dataclass(frozen=True)
-class Incoming:
-    """What a quarantine holds once the stream was found sound. `base` is the newest commit of main it stands on."""
-
-    git: Git
-    commit: str
-    base: str
-
-
 @asynccontextmanager
 async def quarantined(
-    stream: bytes | AsyncIterable[bytes], kind: Kind, public: Git, within: Path, limits: StreamLimits
-) -> AsyncIterator[Incoming]:
-    """Takes a stream in and yields what is in it; on leaving, the quarantine is gone.
+    stream: bytes, kind: Kind, public: Git, within: Path, limits: StreamLimits
+) -> AsyncIterator[tuple[Git, str, str]]:
+    """Takes a stream in and yields where it is, its commit, and the newest commit of main that this stands on; on
+    leaving, the quarantine is gone.
 
     Raises `Refused`, or `GitError` for trouble of this machine (its disk is full).
     """
     await anyio.Path(within).mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = Path(await anyio.to_thread.run_sync(tempfile.mkdtemp, "", "q-", within))
     try:
-        with anyio.move_on_after(limits.time_s) as scope:
-            incoming = await _take(stream, kind, public, folder, limits)
-        if scope.cancelled_caught:
-            raise Refused(f"your workspace was not received within {limits.time_s:g} s")
-        yield incoming
+        yield await _take(stream, kind, public, folder, limits)
     except GitError as error:  # what makes git fail in a quarantine is in the agent's bytes, unless the disk is full
         if not error.folder.is_relative_to(folder) or error.full:
             raise
@@ -88,48 +70,26 @@ async def quarantined(
             await anyio.to_thread.run_sync(shutil.rmtree, folder, True)
 
 
-async def _take(
-    stream: bytes | AsyncIterable[bytes], kind: Kind, public: Git, folder: Path, limits: StreamLimits
-) -> Incoming:
-    async with await anyio.open_file(folder / "stream", "w+b", buffering=0) as spool:
-        left = limits.packed + _HEADER_SIZE
-        async for piece in _once(stream) if isinstance(stream, bytes) else stream:
-            left -= len(piece)
-            if left < 0:
-                raise Refused(
-                    f"your workspace packs to more than {limits.packed // MIB} MiB: keep built and downloaded files out"
-                    " of it (.gitignore)"
-                )
-            await spool.write(piece)
-        await spool.seek(0)
-        commit, start = _header(await spool.read(_HEADER_SIZE), kind, limits)
-        git = await create_bare(Git(folder / "q.git", CONFINED, durable=False))
-        await anyio.Path(git.folder / "objects/info/alternates").write_text(f"{public.folder / 'objects'}\n")
-        await spool.seek(start)
-        size = f"--max-input-size={limits.packed}"
-        await git.run("index-pack", "--stdin", "--fix-thin", "--strict", size, stdin=spool.wrapped)
+async def _take(stream: bytes, kind: Kind, public: Git, folder: Path, limits: StreamLimits) -> tuple[Git, str, str]:
+    if len(stream) > limits.packed:
+        packed = f"packs to more than {limits.packed // MIB} MiB"
+        raise Refused(f"your workspace {packed}: keep built and downloaded files out of it (.gitignore)")
+    header = _HEADER.match(stream)
+    if header is None or header[1].decode() != kind:
+        raise Refused(f"what came out of the room is not a {kind} header and a pack: git did not pack your workspace")
+    if (objects := int.from_bytes(header[3], "big")) > limits.objects:
+        raise Refused(f"the pack holds {objects} objects, at most {limits.objects} are taken")
+    commit = header[2].decode()
+    git = await create_bare(Git(folder / "q.git", CONFINED, durable=False))
+    await anyio.Path(git.folder / "objects/info/alternates").write_text(f"{public.folder / 'objects'}\n")
+    await anyio.Path(folder / "stream").write_bytes(stream)
+    async with await anyio.open_file(folder / "stream", "rb", buffering=0) as spool:
+        await spool.seek(header.end(2) + 1)
+        await git.run("index-pack", "--stdin", "--fix-thin", "--strict", stdin=spool.wrapped)
     if await git.text("cat-file", "-t", commit) != "commit":
         raise Refused(f"{commit} is not a commit")
     await _count(GitTree(git, commit), limits)
-    base = await _connect(git, commit, await public.text("rev-parse", "refs/heads/main"), limits)
-    return Incoming(git, commit, base)
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
-def _header(start: bytes, kind: Kind, limits: StreamLimits) -> tuple[str, int]:
-    """The commit's id and where the pack begins."""
-    found = _HEADER.match(start)
-    if found is None or found[1].decode() != kind:
-        raise Refused(f"what came out of the room does not begin with a {kind} header: git did not pack your workspace")
-    pack = start[found.end() :]
-    if pack[:8] != b"PACK\0\0\0\2" or len(pack) < 12:
-        raise Refused("what came out of the room is not a pack of git objects")
-    if (objects := int.from_bytes(pack[8:12], "big")) > limits.objects:
-        raise Refused(f"the pack holds {objects} objects, at most {limits.objects} are taken")
-    return found[2].decode(), found.end()
+    return git, commit, await _connect(git, commit, await public.text("rev-parse", "refs/heads/main"), limits)
 
 
 async def _count(tree: GitTree, limits: StreamLimits) -> None:
@@ -168,32 +128,27 @@ async def check_policy(git: Git, entries: Sequence[Entry]) -> None:
     links = [entry.id for entry in entries if entry.mode == SYMLINK]
     targets = dict(zip(links, [target async for target in blobs(git, links)], strict=True))
     for entry in entries:
-        reason = _path_trouble(entry.path) or ("is a submodule or a nested repository" if entry.mode == GITLINK else "")
-        if reason:
-            raise Refused(f"{_shown(entry.path)} {reason}: take it out of your change")
-        if entry.mode == SYMLINK and not _stays_inside(entry.path, targets[entry.id]):
-            raise Refused(
-                f"{_shown(entry.path)} is a symbolic link to {_shown(targets[entry.id][:200])}: a link must be"
-                " relative, stay in the repository, and have '..' at its start only"
-            )
+        trouble = _path_trouble(entry.path)
+        if entry.mode == GITLINK:
+            trouble = "is a submodule or a nested repository"
+        elif entry.mode == SYMLINK and not _stays_inside(entry.path, targets[entry.id]):
+            link = f"is a symbolic link to {_shown(targets[entry.id][:200])}"
+            trouble = f"{link} (one must be relative, stay in the repository, and have '..' at its start only)"
+        if trouble:
+            raise Refused(f"{_shown(entry.path)} {trouble}: take it out of your change")
 
 
 def _path_trouble(path: bytes) -> str:
-    """Why a path may not be on main, or nothing."""
+    """Why a path may not be on main, or nothing. Strict indexing refused what leaves the tree or is git's own folder,
+    also as Windows and macOS would read it."""
     try:
         text = path.decode()
     except UnicodeDecodeError:
         return "is not UTF-8"
     if not text.isprintable():
         return "has control or invisible characters in its name"
-    parts = text.split("/")
-    if any(part in ("", ".", "..") for part in parts):
-        return "is not a plain relative path"
-    # As case-folding file systems, NTFS and HFS+ would read it, wherever the tree is checked out one day.
-    folded = [re.split(r"[\\:]", part.translate(_IGNORED_BY_HFS).casefold())[0].rstrip(". ") for part in parts]
-    if any(part in (".git", "git~1") for part in folded):
-        return "would be git's own folder"
-    return "belongs to the task board, which is never a commit" if folded[0] == "current_tasks" else ""
+    board = text.split("/")[0].casefold() == "current_tasks"
+    return "belongs to the task board, which is never a commit" if board else ""
 
 
 def _stays_inside(path: bytes, target: bytes) -> bool:

@@ -198,14 +198,3 @@ class Note:
     session: str
     at: datetime
     text: str
-
-
-@dataclass(frozen=True)
-class Event:
-    """One line of the journal. `kind` is one of orchestrator/store/events.py; `data` is its typed content."""
-
-    seq: int
-    at: datetime
-    epoch: int
-    kind: str
-    data: dict[str, object]

@@ -13,14 +13,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import stat
-import tempfile
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import anyio
 import psutil
@@ -33,11 +31,11 @@ from orchestrator.workspace import MAIL_DOMAIN, Kind
 
 MAIN: Final = "refs/heads/main"
 ITSELF: Final = "orchestrator"
+UNTOUCHED: Final = "* -text -ident -filter !working-tree-encoding\n"  # goes before every attribute of a seed
 SEED_TIME: Final = 946684800  # 2000-01-01: the same seed gives the same first commit in every run
 LOOSE_LIMIT: Final = 30  # objects: fewer become loose ones, synced one by one; packs by the thousand would be slow
-CONFLICT_TEXT: Final = 6000  # characters shown of a conflict
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-_KEPT: Final = re.compile(rf"refs/(changes|drafts|checkpoints)/{_NAME.pattern}(/{_NAME.pattern})?")
+CONFLICT_FILES, CONFLICT_TEXT = 20, 6000  # files, and characters, shown of a conflict
+_KEPT: Final = re.compile(r"refs/(changes|drafts|checkpoints)(/[A-Za-z0-9][A-Za-z0-9_-]*)+")
 
 
 class ForeignMain(Exception):
@@ -57,13 +55,8 @@ class Received:
 
 
 @dataclass(frozen=True)
-class Merged:
-    tree: str
-
-
-@dataclass(frozen=True)
 class Conflict:
-    """`hunks` is what git says and both sides of each conflicting place, clipped, for the agent to read."""
+    """`hunks` is what git says, and main's difference to the files with both sides in them, clipped, for the agent."""
 
     files: tuple[str, ...]
     hunks: str
@@ -88,19 +81,15 @@ class Repository:
         repository = cls(folder, durable=durable)
         await create_bare(repository.git)
         await create_bare(repository.public, readable=True)
-        with tempfile.TemporaryFile(buffering=0) as commands:
-            await anyio.to_thread.run_sync(_fast_import_commands, seed, commands)
-            await repository.git.run("fast-import", "--quiet", "--date-format=raw", stdin=commands)
+        async with anyio.TemporaryDirectory(dir=str(folder)) as scratch:
+            git = await create_bare(Git(Path(scratch) / "seed.git", durable=False))
+            await anyio.Path(git.folder / "info").mkdir()
+            await anyio.Path(git.folder / "info/attributes").write_text(UNTOUCHED)
+            git = replace(git, env={"GIT_WORK_TREE": str(await anyio.Path(seed).absolute())})
+            await git.run("add", "--all", "--force")
+            commit = await _commit(git, await git.text("write-tree"), "", "Seed\n", SEED_TIME, ITSELF)
+            await repository._keep(git, commit, "", MAIN)
         await repository._publish()
-        return repository
-
-    @classmethod
-    async def open(cls, folder: Path) -> Repository:
-        """The repositories of an existing run. Raises `FileNotFoundError`."""
-        repository = cls(folder)
-        for git in (repository.git, repository.public):
-            if not await anyio.Path(git.folder / "HEAD").is_file():
-                raise FileNotFoundError(f"{git.folder} is not a repository of a run")
         return repository
 
     async def recover(self) -> None:
@@ -127,51 +116,43 @@ class Repository:
 
     # From a room
 
-    async def receive(
-        self, stream: bytes | AsyncIterable[bytes], ref: str, limits: StreamLimits = SUBMISSION
-    ) -> Received:
+    async def receive(self, stream: bytes, ref: str, limits: StreamLimits = SUBMISSION) -> Received:
         """Takes a submission in, as one commit of ours kept at `refs/changes/<number>` or `refs/drafts/<session>`.
 
         A second call for the same ref replaces the first: a change's ref is taken once a row names its commit.
         Raises `Refused`.
         """
-        _checked(_KEPT, ref)
-        async with quarantined(stream, Kind.SUBMISSION, self.public, self._quarantine, limits) as incoming:
-            git, base = incoming.git, incoming.base
-            made = await difference(git, base, incoming.commit)
-            if not made.files:
+        _checked(ref)
+        async with quarantined(stream, Kind.SUBMISSION, self.public, self._quarantine, limits) as (git, found, base):
+            entries, files, added, removed = await difference(git, base, found)
+            if not files:
                 raise Refused(f"nothing to submit: your workspace is the same as main at {base[:10]}")
-            await check_policy(git, made.entries)
-            facts = await git.text("log", "--no-walk=unsorted", "--format=%T %ct", incoming.commit, base)
+            await check_policy(git, entries)
+            facts = await git.text("log", "--no-walk=unsorted", "--format=%T %ct", found, base)
             tree, _, _, when = facts.split()
             commit = await _commit(git, tree, base, f"{ref}\n", int(when), ITSELF)
             await self._keep(git, commit, base, ref)
-        return Received(commit, base, tree, made.files, made.added, made.removed)
+        return Received(commit, base, tree, files, added, removed)
 
-    async def receive_checkpoint(
-        self, stream: bytes | AsyncIterable[bytes], name: str, limits: StreamLimits = CHECKPOINT
-    ) -> str:
+    async def receive_checkpoint(self, stream: bytes, name: str, limits: StreamLimits = CHECKPOINT) -> str:
         """Keeps a workspace at `refs/checkpoints/<name>` (a session or a task) and returns its commit.
 
         It only ever goes back into a room, so what may not be on main may be in it. Older checkpoints stay readable by
         their commit, for a row that names one. Raises `Refused`.
         """
-        ref = _checked(_KEPT, f"refs/checkpoints/{name}")
-        async with quarantined(stream, Kind.CHECKPOINT, self.public, self._quarantine, limits) as incoming:
-            await self._keep(incoming.git, incoming.commit, incoming.base, ref)
-        return incoming.commit
+        ref = _checked(f"refs/checkpoints/{name}")
+        async with quarantined(stream, Kind.CHECKPOINT, self.public, self._quarantine, limits) as (git, commit, base):
+            await self._keep(git, commit, base, ref)
+        return commit
 
     async def checkpoint(self, name: str) -> str | None:
         """The newest checkpoint's commit."""
-        ref = _checked(_KEPT, f"refs/checkpoints/{name}")
+        ref = _checked(f"refs/checkpoints/{name}")
         return await self.git.text("rev-parse", "--verify", "--quiet", ref, accept=(0, 1)) or None
 
-    async def checkpoint_pack(self, commit: str) -> AsyncGenerator[bytes, None]:
+    def checkpoint_pack(self, commit: str) -> AsyncGenerator[bytes, None]:
         """A checkpoint for `workspace.restore`: a thin pack over main."""
-        packed = _packed(self.git, commit, await self.main(), "--thin", "--delta-base-offset")
-        async with aclosing(packed) as pieces:
-            async for piece in pieces:
-                yield piece
+        return _packed(self.git, commit, MAIN, "--thin", "--delta-base-offset")
 
     async def _keep(self, source: Git, commit: str, base: str, ref: str) -> None:
         await _copy(source, self.git, commit, base)
@@ -179,22 +160,22 @@ class Repository:
 
     # To main
 
-    async def merge(self, onto: str, change: str) -> Merged | Conflict:
-        """Merges a change onto a commit, without a work tree; no attribute or driver of theirs has a say."""
+    async def merge(self, onto: str, change: str) -> str | Conflict:
+        """Merges a change onto a commit and returns the tree. Without a work tree: no attribute or driver of theirs has
+        a say."""
         merge = ("merge-tree", "--write-tree", "--messages", "--name-only", "-z", onto, change)
         code, said = await self._confined.run(*merge, accept=(0, 1))
         tree, *rest = said.split(b"\0")
         if code == 0:
-            return Merged(tree.decode())
+            return tree.decode()
         end = rest.index(b"")
         paths = list(dict.fromkeys(rest[:end]))
         # Behind the paths: a count, so many paths, a kind, and a message, again and again.
         messages = b"".join(line for line in rest[end:] if re.match(rb"CONFLICT \([^)]*\): ", line))
-        text = messages.decode(errors="backslashreplace")
-        for path in paths:
-            if len(text) <= CONFLICT_TEXT:
-                text += await _conflict_hunks(self._confined, tree.decode(), path)
-        text = text.replace(onto, "main").replace(change, "yours")
+        diff = ("--literal-pathspecs", "diff-tree", "-p", "--no-ext-diff", "--no-textconv", onto, tree.decode(), "--")
+        shown = map(os.fsdecode, paths[:CONFLICT_FILES])
+        _, hunks = await self._confined.run(*diff, *shown, accept=range(-64, 256))  # as far as it came
+        text = (messages + hunks).decode(errors="backslashreplace").replace(onto, "main").replace(change, "yours")
         clipped = text if len(text) <= CONFLICT_TEXT else f"{text[:CONFLICT_TEXT]}\n… (clipped)"
         return Conflict(tuple(path.decode(errors="backslashreplace") for path in paths), clipped)
 
@@ -203,12 +184,9 @@ class Repository:
     ) -> str:
         """One commit for main: the same arguments give the same id. `author` is the seat; the committer is the run.
 
-        Raises `ValueError` for an author or trailer that is not a plain id, or a time without a zone.
+        Raises `ValueError` for a trailer that is not a plain id.
         """
-        if at.tzinfo is None:
-            raise ValueError("a commit's time needs a zone")
-        text = message(summary, trailers)
-        return await _commit(self.git, tree, parent, text, int(at.timestamp()), _checked(_NAME, author))
+        return await _commit(self.git, tree, parent, message(summary, trailers), int(at.timestamp()), author)
 
     async def land(self, old: str, new: str) -> None:
         """Moves main from `old` to `new`, which must be built on it, and publishes it. Raises `ForeignMain`.
@@ -249,7 +227,8 @@ async def _commit(git: Git, tree: str, parent: str, text: str, at: int, author: 
     env = {"GIT_AUTHOR_DATE": f"{at} +0000", "GIT_COMMITTER_DATE": f"{at} +0000"}
     for role, name in (("AUTHOR", author), ("COMMITTER", ITSELF)):
         env |= {f"GIT_{role}_NAME": name, f"GIT_{role}_EMAIL": f"{name}@{MAIL_DOMAIN}"}
-    return await git.text("commit-tree", tree, "-p", parent, stdin=text.encode(errors="replace"), env=env)
+    parents = ("-p", parent) if parent else ()
+    return await replace(git, env=env).text("commit-tree", tree, *parents, stdin=text.encode(errors="replace"))
 
 
 def _packed(git: Git, commit: str, without: str, *options: str) -> AsyncGenerator[bytes, None]:
@@ -271,52 +250,21 @@ async def _copy(source: Git, target: Git, commit: str, without: str) -> None:
         await target.run(*unpack, stdin=pack.wrapped)
 
 
-async def _conflict_hunks(git: Git, tree: str, path: bytes) -> str:
-    """The places of a file between conflict markers, each under the file's name and line. None when it was deleted on
-    one side, or is not a file any more: git's message has said so."""
-    _, blob = await git.run("cat-file", "blob", f"{tree}:{os.fsdecode(path)}", accept=(0, 128))
-    hunks, inside = [], False
-    for number, line in enumerate(blob.decode(errors="backslashreplace").split("\n"), 1):
-        if line.startswith("<<<<<<< "):
-            inside = True
-            hunks.append(f"\n{path.decode(errors='backslashreplace')}:{number}")
-        if inside:
-            hunks.append(line[:300])
-        inside = inside and not line.startswith(">>>>>>> ")
-    return "\n".join(hunks)
-
-
-def _checked(pattern: re.Pattern[str], name: str) -> str:
-    """A ref, or a name that becomes part of an identity."""
-    if not pattern.fullmatch(name):
-        raise ValueError(f"{name!r} does not match {pattern.pattern}")
-    return name
-
-
-def _fast_import_commands(seed: Path, out: IO[bytes]) -> None:
-    """The seed's commit as a fast-import stream, files in a fixed order."""
-    who = f"{ITSELF} <{ITSELF}@{MAIL_DOMAIN}> {SEED_TIME} +0000"
-    out.write(f"commit {MAIN}\nauthor {who}\ncommitter {who}\ndata 5\nSeed\n\n".encode())
-    for path in sorted(seed.rglob("*")):
-        mode = path.lstat().st_mode
-        if stat.S_ISDIR(mode) or ".git" in path.relative_to(seed).parts:
-            continue
-        if stat.S_ISLNK(mode):
-            kind, data = "120000", os.fsencode(path.readlink())
-        elif stat.S_ISREG(mode):
-            kind, data = ("100755" if mode & stat.S_IXUSR else "100644"), path.read_bytes()
-        else:
-            raise ValueError(f"{path} is neither a file nor a symbolic link: a seed cannot hold it")
-        name = os.fsencode(path.relative_to(seed)).replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
-        out.write(b'M %s inline "%s"\ndata %d\n' % (kind.encode(), name, len(data)))
-        out.write(data + b"\n")
-    out.seek(0)
+def _checked(ref: str) -> str:
+    if not _KEPT.fullmatch(ref):
+        raise ValueError(f"{ref!r} does not match {_KEPT.pattern}")
+    return ref
 
 
 def _clean_up(*folders: Path) -> None:
     """Ends git processes that work in the folders; removes the locks and half-written files they left, and the last
     folder, the quarantine, as a whole."""
-    ours = [process for process in psutil.process_iter() if _works_in(process, folders)]
+    ours = [
+        process
+        for process in psutil.process_iter(["name", "environ"])  # None where another user's
+        if process.info["name"] in ("git", "prlimit")
+        and any(Path((process.info["environ"] or {}).get("GIT_DIR", "")).is_relative_to(folder) for folder in folders)
+    ]
     for process in ours:
         process.kill()
     psutil.wait_procs(ours, timeout=30)
@@ -324,11 +272,3 @@ def _clean_up(*folders: Path) -> None:
         for path in (*folder.rglob("*.lock"), *folder.glob("objects/**/tmp_*")):
             path.unlink(missing_ok=True)
     shutil.rmtree(folders[-1], ignore_errors=True)
-
-
-def _works_in(process: psutil.Process, folders: tuple[Path, ...]) -> bool:
-    try:
-        where = process.environ().get("GIT_DIR", "") if process.name() in ("git", "prlimit") else ""
-    except psutil.Error:  # ended meanwhile, or another user's
-        return False
-    return bool(where) and any(Path(where).is_relative_to(folder) for folder in folders)

@@ -34,7 +34,6 @@ from orchestrator.roles import share_out
 from orchestrator.seat import room_name, work
 from orchestrator.settings import Settings
 from orchestrator.store import Store, Tx, changes, sessions
-from orchestrator.store.store import when
 from orchestrator.watch.scribe import Scribe
 from sandbox.engines import choose
 from sandbox.home import state_home
@@ -96,7 +95,7 @@ class Run:
         engine = choose(settings.sandbox, home)
         local = engine.name == "local"
         furnished = await furnish(project, home, local=local, progress=lambda line: log.info("furnish", line=line))
-        repository = await Repository.open(folder)
+        repository = Repository(folder)
         await repository.recover()
         judge_engine = engine if local else choose(None, home, judging=True)
         secret = await anyio.Path(folder / SECRET).read_bytes()
@@ -483,7 +482,7 @@ def last_gain(db: sqlite3.Connection) -> datetime | None:
     """When a case last newly passed on main."""
     gains = "SELECT at FROM journal WHERE kind = 'landed' AND json_extract(data, '$.gained') > 0"
     row = db.execute(f"{gains} ORDER BY seq DESC LIMIT 1").fetchone()
-    return None if row is None else when(row["at"])
+    return None if row is None else datetime.fromisoformat(row["at"])
 
 
 def seats_of(roles: Mapping[str, int], settings: Settings) -> Sequence[Seat]:

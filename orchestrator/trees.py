@@ -26,13 +26,6 @@ class Entry:
     id: str
     path: bytes
 
-    @classmethod
-    def parse(cls, record: bytes) -> Entry:
-        """Reads `<mode> <type> <id>\\t<path>`, as `ls-tree -z` prints it."""
-        head, _, path = record.partition(b"\t")
-        mode, _, oid = head.decode().split(" ")
-        return cls(mode, oid, path)
-
 
 @dataclass(frozen=True)
 class GitTree:
@@ -44,8 +37,10 @@ class GitTree:
     async def entries(self) -> AsyncGenerator[Entry, None]:
         """Everything in the tree, folders before what is in them."""
         async with aclosing(self.git.records("ls-tree", "-r", "-t", "-z", "--full-tree", self.id)) as records:
-            async for record in records:
-                yield Entry.parse(record)
+            async for record in records:  # "<mode> <type> <id>\t<path>"
+                head, _, path = record.partition(b"\t")
+                mode, _, oid = head.decode().split(" ")
+                yield Entry(mode, oid, path)
 
     async def tar(self) -> AsyncGenerator[bytes, None]:
         """The tree as one tar, in pieces of 64 KiB and more. The same tree gives the same bytes. Raises `GitError`."""
@@ -90,18 +85,9 @@ async def blobs(git: Git, ids: Sequence[str]) -> AsyncGenerator[bytes, None]:
             del buffer[: end + 1]
 
 
-@dataclass(frozen=True)
-class Difference:
-    """What differs between two commits: what the later one adds or changes; all paths, also of what it deletes; lines
-    added and removed (none for binary files)."""
-
-    entries: tuple[Entry, ...]
-    files: tuple[str, ...]
-    added: int
-    removed: int
-
-
-async def difference(git: Git, base: str, commit: str) -> Difference:
+async def difference(git: Git, base: str, commit: str) -> tuple[list[Entry], tuple[str, ...], int, int]:
+    """What the later of two commits adds or changes; all paths that differ, also of what it deletes; lines added and
+    removed (none for binary files)."""
     entries, files, lines = [], [], [0, 0]
     plain = ("--raw", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv")
     async with aclosing(git.records("diff-tree", "-r", "-z", *plain, base, commit)) as records:
@@ -114,4 +100,5 @@ async def difference(git: Git, base: str, commit: str) -> Difference:
             else:  # "<added>\t<removed>\t<path>"; "-" for binary files
                 counts = [int(count) for count in record.split(b"\t")[:2] if count != b"-"]
                 lines = [had + count for had, count in zip(lines, counts or (0, 0), strict=True)]
-    return Difference(tuple(entries), tuple(files), *lines)
+    added, removed = lines
+    return entries, tuple(files), added, removed

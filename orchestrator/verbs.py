@@ -163,7 +163,7 @@ class Verbs:
         parts, errors = [], []
         async with desk.verifying:
             for name, selection in wanted.items():
-                card = await desk.judge.judge(desk.repository.tree(merged.tree), selection)
+                card = await desk.judge.judge(desk.repository.tree(merged), selection)
                 if card.void:
                     return Answer(
                         f"the judge could not run: {card.void}. Not your change's fault; try again.", refused=True

@@ -63,21 +63,11 @@ def add_scorecard(tx: Tx, card: Scorecard, *, commit: str = "", seconds: float =
         if v.outcome is not Outcome.PASS or v.value is not None
     }
     details["build/"] = [card.build.seconds, card.build.reason, None, card.build.log_tail]
-    return rows.put(
-        tx,
-        "scorecard",
-        tree=card.tree,
-        commit=commit,
-        tier=card.tier,
-        at=tx.now,
-        seconds=seconds,
-        built=card.build.ok,
-        void=card.void,
-        cases=tx.keep(json.dumps(list(card.verdicts))),
-        outcomes="".join(verdict.outcome.value for verdict in card.verdicts.values()),
-        details=tx.keep(json.dumps(details)),
-        counts=json.dumps(card.counts()),
-    )
+    whose = {"tree": card.tree, "commit": commit, "tier": card.tier, "void": card.void, "seconds": seconds}
+    seen = "".join(verdict.outcome.value for verdict in card.verdicts.values())
+    found = {"built": card.build.ok, "outcomes": seen, "counts": json.dumps(card.counts())}
+    kept = {"cases": tx.keep(json.dumps(list(card.verdicts))), "details": tx.keep(json.dumps(details))}
+    return rows.put(tx, "scorecard", at=tx.now, **whose, **found, **kept)
 
 
 def read_scorecard(db: sqlite3.Connection, row: sqlite3.Row) -> Scorecard:

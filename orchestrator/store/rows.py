@@ -11,11 +11,10 @@ import sqlite3
 import types
 import typing
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from orchestrator import records
-from orchestrator.store.store import Tx, iso, when
+from orchestrator.store.store import Tx
 
 R = TypeVar("R")
 
@@ -28,7 +27,10 @@ _FIELDS: Final[dict[Any, dict[str, Any]]] = {
 
 def find(db: sqlite3.Connection, kind: type[R], clauses: str = "", *values: Any) -> list[R]:
     """Records of a kind; `clauses` is the SQL behind the table's name."""
-    return [record(kind, row) for row in db.execute(f"SELECT * FROM {kind.__name__.lower()} {clauses}", values)]
+    return [
+        kind(**{name: _decode(hint, row[COLUMNS.get(name, name)]) for name, hint in _FIELDS[kind].items()})
+        for row in db.execute(f"SELECT * FROM {kind.__name__.lower()} {clauses}", values)
+    ]
 
 
 def first(db: sqlite3.Connection, kind: type[R], clauses: str, *values: Any) -> R | None:
@@ -43,10 +45,6 @@ def get(db: sqlite3.Connection, kind: type[R], id: str | int) -> R:
     return found
 
 
-def record(kind: type[R], row: sqlite3.Row) -> R:
-    return kind(**{name: _decode(hint, row[COLUMNS.get(name, name)]) for name, hint in _FIELDS[kind].items()})
-
-
 def insert(tx: Tx, table: str, item: Any, **extra: Any) -> int:
     """Inserts a record, with columns beside it that only the table has."""
     return put(tx, table, **{name: getattr(item, name) for name in _FIELDS[type(item)]}, **extra)
@@ -55,15 +53,14 @@ def insert(tx: Tx, table: str, item: Any, **extra: Any) -> int:
 def put(tx: Tx, table: str, **columns: Any) -> int:
     """Inserts one row and returns its number."""
     names, marks = ", ".join(COLUMNS.get(name, name) for name in columns), ", ".join("?" * len(columns))
-    done = tx.db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", [_encode(v) for v in columns.values()])
+    done = tx.db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(columns.values()))
     return done.lastrowid or 0
 
 
 def update(tx: Tx, table: str, key: str | int, **fields: Any) -> None:
     """Sets fields of the row whose `id` is `key`; raises `KeyError` when there is none."""
     assignments = ", ".join(f"{COLUMNS.get(name, name)} = ?" for name in fields)
-    values = [_encode(value) for value in fields.values()]
-    if tx.run(f"UPDATE {table} SET {assignments} WHERE id = ?", *values, key) != 1:
+    if tx.run(f"UPDATE {table} SET {assignments} WHERE id = ?", *fields.values(), key) != 1:
         raise KeyError(f"no {table} {key}")
 
 
@@ -72,18 +69,10 @@ def next_number(tx: Tx, table: str, clauses: str = "", *values: Any) -> int:
     return int(row["next"]) if row else 1
 
 
-def _encode(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return iso(value)
-    if isinstance(value, tuple):
-        return json.dumps(value)
-    return int(value) if isinstance(value, bool) else value.value if isinstance(value, StrEnum) else value
-
-
 def _decode(hint: Any, value: Any) -> Any:
     kind = typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint  # `kind | None`
     if value is None:
         return None
     if kind is datetime:
-        return when(value)
+        return datetime.fromisoformat(value)
     return tuple(json.loads(value)) if typing.get_origin(kind) is tuple else kind(value)

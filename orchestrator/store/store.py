@@ -1,7 +1,7 @@
-"""One SQLite file, one writer thread, short transactions, group commit.
+"""One SQLite file, one writer at a time, short transactions, group commit.
 
-Everything that waits to be written when the writer wakes shares one commit with `synchronous=FULL`, so sixteen busy
-seats pay for one fsync. Each job runs in a savepoint of its own: one that raises undoes only itself. A write by a
+Everything that waits to be written when a commit begins shares it, with `synchronous=FULL`, so sixteen busy seats pay
+for one fsync. Each job runs in a savepoint of its own: one that raises undoes only itself. A write by a
 process of an earlier epoch is refused (`Fenced`), so what a zombie does after a resume has no effect (P4).
 """
 
@@ -9,29 +9,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import queue
 import sqlite3
-import threading
+import tomllib
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import anyio
-import anyio.from_thread
-import anyio.lowlevel
 import anyio.to_thread
 
-from orchestrator.store.events import KINDS
-
 T = TypeVar("T")
+_Job = tuple[Callable[["Tx"], Any], Future[Any]]  # work that waits to be written, and what comes of it
 
-GROUP: Final = 256  # jobs in one commit, at most
 BUSY_MS: Final = 30_000
-MIGRATIONS: Final = tuple(file.read_text() for file in sorted((Path(__file__).parent / "migrations").glob("*.sql")))
+HERE: Final = Path(__file__).parent
+MIGRATIONS: Final = tuple(file.read_text() for file in sorted((HERE / "migrations").glob("*.sql")))
+EVENTS: Final = tomllib.loads((HERE / "events.toml").read_text())
+KINDS: Final = {kind: frozenset(fields.split()) for kind, fields in EVENTS.items()}
 
 
 class StoreError(Exception):
@@ -53,24 +51,22 @@ def iso(at: datetime) -> str:
     return at.isoformat(timespec="microseconds")
 
 
-def when(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+sqlite3.register_adapter(datetime, iso)
+sqlite3.register_adapter(tuple, json.dumps)
 
 
 class Tx:
     """One transaction of the writer, handed to a job. Its methods are synchronous: they run in the writer's thread."""
 
-    def __init__(self, connection: sqlite3.Connection, epoch: int, now: datetime) -> None:
-        self.db = connection
-        self.epoch = epoch
-        self.now = now
+    def __init__(self, db: sqlite3.Connection, epoch: int, now: datetime) -> None:
+        self.db, self.epoch, self.now = db, epoch, now
 
     def journal(self, kind: str, seat: str = "", /, **data: Any) -> None:
-        """Appends a typed event. Its fields must be those that `events.py` declares for the kind."""
+        """Appends a typed event. Its fields must be those that `events.toml` declares for the kind."""
         declared = KINDS[kind]
         if data.keys() != declared:
             raise StoreError(f"event {kind} takes {sorted(declared)}, got {sorted(data)}")
-        row = (iso(self.now), self.epoch, kind, seat, json.dumps(data, sort_keys=True))
+        row = (self.now, self.epoch, kind, seat, json.dumps(data, sort_keys=True))
         self.db.execute("INSERT INTO journal (at, epoch, kind, seat, data) VALUES (?, ?, ?, ?, ?)", row)
 
     def keep(self, body: str | bytes) -> str:
@@ -117,9 +113,7 @@ def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
             "use the orchestrator that wrote it, or a newer one"
         )
     if write:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA foreign_keys = ON")
+        db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")
         migrate(db)
     return db
 
@@ -131,50 +125,26 @@ def migrate(db: sqlite3.Connection) -> None:
         db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
 
 
-@dataclass
-class _Job:
-    """Work on its way to the writer; `done` is set in the event loop once the outcome is durable."""
-
-    work: Callable[[Tx], Any]
-    done: anyio.Event = field(default_factory=anyio.Event)
-    token: anyio.lowlevel.EventLoopToken = field(default_factory=anyio.lowlevel.current_token)
-    value: Any = None
-    error: BaseException | None = None
-
-
 class Store:
     """The run's state. `write` for changes, `read` for short read transactions; both leave the event loop free."""
 
     def __init__(self, path: Path, utc_now: Callable[[], datetime]) -> None:
         self.path = path
-        self._utc_now = utc_now
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self.epoch = 0
+        self._utc_now = utc_now
+        self._waiting: list[_Job] = []
+        self._writer = anyio.Lock()
         self._db = connect(path, write=True)
-        self._thread = threading.Thread(target=self._write_all, name="store-writer", daemon=True)
-        self._thread.start()
 
     async def create(self, name: str, settings: str) -> None:
-        """Writes the run's one row, in epoch 0. Raises `StoreError` when it is there."""
-
-        def work(tx: Tx) -> None:
-            if tx.one("SELECT 1 FROM run") is not None:
-                raise StoreError(f"{self.path} already holds a run")
-            row = (name, 0, "running", iso(tx.now), settings)
-            tx.run("INSERT INTO run (one, name, epoch, state, created, settings) VALUES (1, ?, ?, ?, ?, ?)", *row)
-
-        await self.write(work)
+        """Writes the run's one row, in epoch 0."""
+        sql = "INSERT INTO run (one, name, epoch, state, created, settings) VALUES (1, ?, 0, 'running', ?, ?)"
+        await self.write(lambda tx: tx.run(sql, name, tx.now, settings))
 
     async def begin_epoch(self) -> int:
         """Takes the run over: every earlier process is fenced from here on."""
-
-        def work(tx: Tx) -> int:
-            row = tx.one("UPDATE run SET epoch = epoch + 1 RETURNING epoch")
-            if row is None:
-                raise StoreError(f"{self.path} holds no run")
-            return int(row["epoch"])
-
-        self.epoch = await self._submit(work)
+        sql = "UPDATE run SET epoch = epoch + 1 RETURNING epoch"
+        (self.epoch,) = await self._submit(lambda tx: tuple(tx.db.execute(sql).fetchone()))
         return self.epoch
 
     async def write(self, work: Callable[[Tx], T]) -> T:
@@ -203,60 +173,42 @@ class Store:
         return await anyio.to_thread.run_sync(work)
 
     async def close(self) -> None:
-        self._jobs.put(None)
-        await anyio.to_thread.run_sync(self._thread.join)
-        self._db.close()
+        async with self._writer:
+            self._db.close()
 
     async def _submit(self, work: Callable[[Tx], T]) -> T:
-        job = _Job(work)
-        self._jobs.put(job)
+        """Who gets the lock commits for all who wait by then, in a thread; they find it done when their turn comes."""
+        answer: Future[T] = Future()
+        self._waiting.append((work, answer))
         with anyio.CancelScope(shield=True):
-            await job.done.wait()
-        if job.error is not None:
-            raise job.error
-        result: T = job.value
-        return result
-
-    def _write_all(self) -> None:
-        """The writer's thread, until `close` puts None behind the last job."""
-        while True:
-            waiting = [self._jobs.get()]
-            while len(waiting) < GROUP and not self._jobs.empty():
-                waiting.append(self._jobs.get())
-            batch = [job for job in waiting if job is not None]
-            if batch:
-                self._commit(batch)
-            if len(batch) < len(waiting):
-                return
+            async with self._writer:
+                if not answer.done():
+                    batch, self._waiting = self._waiting, []
+                    await anyio.to_thread.run_sync(self._commit, batch)
+        return answer.result()
 
     def _commit(self, batch: list[_Job]) -> None:
         """One commit for the batch; nobody hears of a result before it is durable."""
+        outcomes: list[tuple[Callable[[Future[Any], Any], None], Any]] = []
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            for job in batch:
-                self._attempt(job)
+            for work, _ in batch:
+                self._db.execute("SAVEPOINT job")
+                try:
+                    outcomes.append((Future.set_result, work(Tx(self._db, self.epoch, self._utc_now()))))
+                except Exception as raised:  # noqa: BLE001 - handed to the caller of write(), who raises it
+                    self._db.execute("ROLLBACK TO job")
+                    outcomes.append((Future.set_exception, raised))
+                self._db.execute("RELEASE job")
             self._db.execute("COMMIT")
         except sqlite3.Error as failure:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            for job in batch:
-                job.error = StoreError(f"the state could not be written: {failure}")
-                job.error.__cause__ = failure
-        anyio.from_thread.run_sync(_wake, batch, token=batch[0].token)
-
-    def _attempt(self, job: _Job) -> None:
-        self._db.execute("SAVEPOINT job")
-        try:
-            job.value = job.work(Tx(self._db, self.epoch, self._utc_now()))
-        except Exception as raised:  # noqa: BLE001 - handed to the caller of write(), who raises it
-            self._db.execute("ROLLBACK TO job")
-            job.error = raised
-        self._db.execute("RELEASE job")
-
-
-def _wake(batch: list[_Job]) -> None:
-    for job in batch:
-        job.done.set()
+            error = StoreError(f"the state could not be written: {failure}")
+            error.__cause__ = failure
+            outcomes = [(Future.set_exception, error)] * len(batch)
+        for (_, answer), (settle, outcome) in zip(batch, outcomes, strict=True):
+            settle(answer, outcome)
 
 
 @contextmanager

@@ -16,9 +16,8 @@ LIVE: Final = "state NOT IN ('landed', 'bounced', 'withdrawn')"  # of changes
 
 def add(tx: Tx, task: Task) -> None:
     insert(tx, "task", task, number=int(task.id[1:]))
-    tx.journal(
-        "task-added", task=task.id, title=task.title, source=task.source.value, by=task.by, cases=len(task.cases)
-    )
+    facts = {"title": task.title, "source": task.source, "by": task.by, "cases": len(task.cases)}
+    tx.journal("task-added", task=task.id, **facts)
 
 
 def open_tasks(db: sqlite3.Connection) -> list[Task]:

@@ -244,7 +244,7 @@ async def test_names_that_leave_or_enter_git_are_refused(repository: Repository,
     ]
     for name in dots:
         for entry in (("100644", name, blob), ("40000", name, folder)):
-            await refused(repository, forge.stream(forge.commit(forge.tree(entry))), "git does not accept|git's own")
+            await refused(repository, forge.stream(forge.commit(forge.tree(entry))), "git does not accept")
 
 
 async def test_odd_entries_are_refused(repository: Repository, forge: Forge) -> None:
@@ -323,7 +323,7 @@ async def test_only_a_whole_stream_of_the_right_kind_is_read(repository: Reposit
         (forge.stream(commit, kind=Kind.CHECKPOINT), "submission header"),
         (head.upper() + b"\n" + objects, "submission header"),
         (b"submission " + b"HEAD".ljust(40) + b"\n" + objects, "submission header"),
-        (head + b"\n", "not a pack"),
+        (head + b"\n", "submission header and a pack"),
         (head + b"\nPACK\0\0\0\2\xff\xff\xff\xff" + objects[12:], "objects, at most"),
         (good[:-30], "git does not accept"),
         (good[:100] + b"!" + good[101:], "git does not accept"),
@@ -353,21 +353,6 @@ async def test_a_parent_that_never_was_main_is_refused(repository: Repository, f
     root = forge.commit(tree, "")
     await refused(repository, forge.stream(forge.commit(tree, root)), "do not stand on main")
     await refused(repository, forge.exactly(forge.commit(tree, root), tree), "git does not accept")
-
-
-async def test_a_stream_that_stalls_or_never_ends_is_given_up(repository: Repository) -> None:
-    async def stalled() -> AsyncIterator[bytes]:
-        yield b"submission "
-        await anyio.sleep_forever()
-
-    async def endless() -> AsyncIterator[bytes]:
-        while True:
-            yield bytes(1 << 20)
-
-    with pytest.raises(Refused, match="not received within"):
-        await repository.receive(stalled(), "refs/changes/1", StreamLimits(time_s=0.2))
-    with pytest.raises(Refused, match="packs to more than 50 MiB"):
-        await repository.receive(endless(), "refs/changes/1")
 
 
 async def test_nothing_is_kept_under_a_ref_that_is_not_for_it(repository: Repository) -> None:

@@ -14,8 +14,7 @@ from agents.models.base import Text
 from orchestrator.lockfiles import locks
 from orchestrator.records import AttemptState, Task, TaskState
 from orchestrator.store import Store, attempts, changes, rows, sessions, tasks
-from orchestrator.store.events import KINDS
-from orchestrator.store.store import MIGRATIONS, migrate
+from orchestrator.store.store import KINDS, MIGRATIONS, migrate
 from orchestrator.watch import queries
 from verifiers.scorecard import Outcome
 

