@@ -25,48 +25,18 @@ ROUNDS: Final = 3
 
 
 @dataclass(frozen=True)
-class Reference:
-    suites: Mapping[str, tuple[int, int]]  # passed and total
-    missed: tuple[str, ...]  # a line for each suite below its expectation
-
-
-@dataclass(frozen=True)
-class Empty:
-    """The seed. It must build, and pass none of the cases."""
-
-    builds: bool
-    passed: tuple[str, ...]
-    total: int
-
-
-@dataclass(frozen=True)
-class Cheats:
-    caught: int
-    total: int
-    missed: tuple[str, ...]  # a line for each that got through, or that something else than meant stopped
-
-
-@dataclass(frozen=True)
-class Agree:
-    """Cases that had one outcome in all rounds on the reference, and those that had not."""
-
-    agreed: int
-    total: int
-    unsteady: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Report:
-    reference: Reference
-    empty: Empty
-    cheats: Cheats
-    agree: Agree
+    """What was asked, and what is `wrong`: a line for everything that is not proved, by what it is about."""
+
+    reference: Mapping[str, tuple[int, int]]  # passed and total of each suite
+    cheats: int
+    cases: int  # that were asked in every round
     drift: tuple[str, ...]  # packages that moved since the lock
+    wrong: Mapping[str, Sequence[str]]  # of the reference, the seed, the cheats and unsteady cases
 
     @property
     def ok(self) -> bool:
-        wrong = self.reference.missed or self.empty.passed or self.cheats.missed or self.agree.unsteady
-        return self.empty.builds and not wrong
+        return not any(self.wrong.values())
 
 
 async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: bool, progress: Progress) -> Report:
@@ -100,20 +70,20 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
         rich = await furnish_reference(project, home, furnished, progress)
         cards = [(await judged("reference", rich, "reference"))[0] for _ in range(1 if quick else ROUNDS)]
         seed, _ = await judged("seed", furnished)
+        empty = [f"passes {case}" for case in _passed(seed, cases)]
         missed = []
         for name, cheat in project.cheats.items():
             card, judge = await judged(name, furnished, "reference", f"cheats/{name}")
             if why := _missed(cheat, card, judge):
                 missed.append(f"{name}: {why}")
         asked = sorted({case for card in cards for case in card.verdicts})
-        unsteady = tuple(case for case in asked if len({_outcome(card, case) for card in cards}) > 1)
-        return Report(
-            reference=Reference(cards[0].counts(), tuple(_below(project, cards[0]))),
-            empty=Empty(seed.build.ok, _passed(seed, cases), len(cases)),
-            cheats=Cheats(len(project.cheats) - len(missed), len(project.cheats), tuple(missed)),
-            agree=Agree(len(asked) - len(unsteady), len(asked), unsteady),
-            drift=drift,
-        )
+        wrong = {
+            "reference": tuple(_below(project, cards[0])),
+            "seed": empty if seed.build.ok else ["does not build"],
+            "cheat": missed,
+            "unsteady": [case for case in asked if len({_outcome(card, case) for card in cards}) > 1],
+        }
+        return Report(cards[0].counts(), len(project.cheats), len(asked), drift, wrong)
 
 
 def _missed(cheat: Cheat, card: Scorecard, judge: RoomJudge) -> str:
