@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator.project.freezing import overlaid, text_digest
-from orchestrator.project.furnishing import Furnished, Layers, Progress, furnish, furnish_reference, judging
+from orchestrator.project.furnishing import (
+    Furnished,
+    Layers,
+    Progress,
+    furnish,
+    furnish_reference,
+    judge_plan,
+    judging,
+    scratch_place,
+)
 from orchestrator.project.lock import check_lock, locked_cases, read_lock
 from orchestrator.project.project import Project
 from orchestrator.project.schema import Cheat
@@ -58,7 +67,8 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
             """All cases, shown and held out, on the seed with `layers` over it."""
             progress(f"{what}: {len(cases)} cases")
             tree = Layers(tuple(project.folder / layer for layer in ("seed", *layers)))
-            async with judging(project, engine, using, cases, home, secret=secret, cores=cores) as judge:
+            plan = judge_plan(project, using, cases, scratch=scratch_place(home), secret=secret, cores=cores)
+            async with judging(engine, plan) as judge:
                 shown, hidden = await judge.judge(tree, Selection.full()), await judge.judge(tree, Selection.heldout())
             if void := shown.void or hidden.void:
                 raise RoomError(f"{what} could not be judged: {void}")
@@ -76,14 +86,15 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
             card, judge = await judged(name, furnished, "reference", f"cheats/{name}")
             if why := _missed(cheat, card, judge):
                 missed.append(f"{name}: {why}")
-        asked = sorted({case for card in cards for case in card.verdicts})
+        rounds = [{(one.case, one.outcome) for one in card.verdicts.values()} for card in cards]
+        asked, agreed = set[tuple[str, Outcome]]().union(*rounds), rounds[0].intersection(*rounds)
         wrong = {
             "reference": tuple(_below(project, cards[0])),
             "seed": empty if seed.build.ok else ["does not build"],
             "cheat": missed,
-            "unsteady": [case for case in asked if len({_outcome(card, case) for card in cards}) > 1],
+            "unsteady": sorted({case for case, _ in asked - agreed}),
         }
-        return Report(cards[0].counts(), len(project.cheats), len(asked), drift, wrong)
+        return Report(cards[0].counts(), len(project.cheats), len({case for case, _ in asked}), drift, wrong)
 
 
 def _missed(cheat: Cheat, card: Scorecard, judge: RoomJudge) -> str:
@@ -120,7 +131,3 @@ def _below(project: Project, card: Scorecard) -> Iterator[str]:
 def _passed(card: Scorecard, cases: Sequence[LockedCase]) -> tuple[str, ...]:
     """Of suites with cases: the agents' own tests may well pass on the seed."""
     return tuple(sorted(card.passed().intersection(case.id for case in cases)))
-
-
-def _outcome(card: Scorecard, case: str) -> Outcome:
-    return card.verdicts[case].outcome if case in card.verdicts else Outcome.MISSING

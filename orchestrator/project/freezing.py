@@ -4,7 +4,7 @@ RUN/frozen/
   project/          the folder, with the private overlay ($ORCHESTRATOR_PRIVATE/NAME) laid over it
   prompts/ROLE.md   what each role is told, whole: an upgrade of ours does not change a run that goes on
   cases.json        every case that the run judges, shown and held out
-RUN/lock.json       digests of all of it, written last: without it nothing was frozen
+RUN/lock.json       digests of all of it
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from orchestrator.project.loading import load
 from orchestrator.project.problems import LockDiffers
 from orchestrator.project.project import Project
 from orchestrator.prompts import compose
-from sandbox.keep import tree_digest
+from sandbox.keep import file_digest, tree_digest
 from verifiers.suites import LockedCase
 
 PRIVATE: Final = "ORCHESTRATOR_PRIVATE"  # names a folder of overlays, one a project
@@ -61,15 +61,12 @@ class Frozen:
 def freeze(
     project: Project, run: Path, cases: Sequence[LockedCase], others: Mapping[str, str], models: Mapping[str, str]
 ) -> Frozen:
-    """Copies the project, which is the overlaid one, into `run` and writes its lock. A run that is frozen already is left as it is.
+    """Copies the project, which is the overlaid one, into `run`, a folder of its own, and writes its lock.
 
     `others` are digests of what is kept elsewhere or shown elsewhere: image, judge image, sources, tool texts.
     `models` says which model each role was given, as it was asked for.
     """
-    if (run / "lock.json").exists():
-        return load_frozen(run)
     folder = run / "frozen"
-    shutil.rmtree(folder, ignore_errors=True)
     (folder / "prompts").mkdir(parents=True)
     _copy(project.folder, folder / "project")
     for role in project.roles:
@@ -77,9 +74,7 @@ def freeze(
     (folder / "cases.json").write_bytes(_CASES.dump_json(tuple(cases), exclude_defaults=True))
     digests = _digests(folder) | dict(others)
     lock = RunLock(project=project.name, digests=digests, orchestrator=VERSION, models=models)
-    half = run / "lock.json.new"
-    half.write_text(lock.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    half.replace(run / "lock.json")
+    (run / "lock.json").write_text(lock.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return load_frozen(run)
 
 
@@ -96,10 +91,8 @@ def load_frozen(run: Path) -> Frozen:
 
 def _digests(frozen: Path) -> dict[str, str]:
     """What a frozen copy holds, by digest: its parts as people ask for them, and the prompts as seats read them."""
-    texts = {"cases": frozen / "cases.json"}
-    texts |= {f"prompts.{prompt.stem}": prompt for prompt in (frozen / "prompts").glob("*.md")}
-    texts_digests = {name: text_digest(file.read_text(encoding="utf-8")) for name, file in texts.items()}
-    return project_digests(frozen / "project") | texts_digests
+    prompts = {f"prompts.{prompt.stem}": file_digest(prompt) for prompt in (frozen / "prompts").glob("*.md")}
+    return project_digests(frozen / "project") | prompts | {"cases": file_digest(frozen / "cases.json")}
 
 
 def project_digests(folder: Path) -> dict[str, str]:

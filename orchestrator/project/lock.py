@@ -16,7 +16,16 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.project.freezing import overlaid, project_digests, text_digest
-from orchestrator.project.furnishing import Furnished, Layers, Progress, furnish, furnish_reference, judging
+from orchestrator.project.furnishing import (
+    Furnished,
+    Layers,
+    Progress,
+    furnish,
+    furnish_reference,
+    judge_plan,
+    judging,
+    scratch_place,
+)
 from orchestrator.project.problems import LockDiffers
 from orchestrator.project.project import Project
 from sandbox.image import packages
@@ -76,7 +85,8 @@ async def lock(folder: Path, engine: Engine, home: Path, *, cores: int, progress
                     progress(f"reference: {number} trials of {len(cases)} cases")
 
             secret = secrets.token_bytes(32)
-            async with judging(project, engine, rich, cases, home, secret=secret, cores=cores) as judge:
+            plan = judge_plan(project, rich, cases, scratch=scratch_place(home), secret=secret, cores=cores)
+            async with judging(engine, plan) as judge:
                 reference = Layers((project.folder / "seed", project.folder / "reference"))
                 cases, dropped = await settle(judge, reference, told)
         made = Lock(

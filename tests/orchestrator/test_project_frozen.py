@@ -65,19 +65,6 @@ def test_cases_come_back_as_they_were_locked(folder: Path, run: Path) -> None:
     assert load_frozen(run).cases == CASES
 
 
-def test_freezing_again_changes_nothing(folder: Path, run: Path) -> None:
-    before = frozen(folder, run)
-    (folder / "goal.md").write_text("edited")
-    assert frozen(folder, run) == before
-
-
-def test_a_copy_without_its_lock_was_never_frozen(folder: Path, run: Path) -> None:
-    frozen(folder, run)
-    (run / "lock.json").unlink()  # as if the process died before it was written
-    (run / "frozen/project/goal.md").write_text("half")
-    assert frozen(folder, run).project.goal == load(folder).goal
-
-
 @pytest.mark.parametrize(
     "name", ["project/suites/look.sh", "project/seed/README.md", "prompts/builder.md", "cases.json", "project/more.txt"]
 )
