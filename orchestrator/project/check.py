@@ -9,17 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from orchestrator.project import furnishing
 from orchestrator.project.freezing import overlaid, text_digest
-from orchestrator.project.furnishing import (
-    Furnished,
-    Layers,
-    Progress,
-    furnish,
-    furnish_reference,
-    judge_plan,
-    judging,
-    scratch_place,
-)
+from orchestrator.project.furnishing import Furnished, Layers, Progress, judging
 from orchestrator.project.lock import check_lock, locked_cases, read_lock
 from orchestrator.project.project import Project
 from orchestrator.project.schema import Cheat
@@ -55,7 +47,7 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
     judge failed, so that nothing is proved either way.
     """
     with overlaid(folder) as project:
-        furnished = await furnish(project, home, local=engine.name == "local", progress=progress)
+        furnished = await furnishing.furnish(project, home, local=engine.name == "local", progress=progress)
         lock = read_lock(folder)
         drift = check_lock(project, lock, furnished)
         cases = await locked_cases(project, lock, furnished)
@@ -67,7 +59,7 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
             """All cases, shown and held out, on the seed with `layers` over it."""
             progress(f"{what}: {len(cases)} cases")
             tree = Layers(tuple(project.folder / layer for layer in ("seed", *layers)))
-            plan = judge_plan(project, using, cases, scratch=scratch_place(home), secret=secret, cores=cores)
+            plan = furnishing.judge_plan(project, using, cases, scratch=home / "scratch", secret=secret, cores=cores)
             async with judging(engine, plan) as judge:
                 shown, hidden = await judge.judge(tree, Selection.full()), await judge.judge(tree, Selection.heldout())
             if void := shown.void or hidden.void:
@@ -77,7 +69,7 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
             progress(f"{what}: {counts or card.build.reason}")
             return card, judge
 
-        rich = await furnish_reference(project, home, furnished, progress)
+        rich = await furnishing.furnish_reference(project, home, furnished, progress)
         cards = [(await judged("reference", rich, "reference"))[0] for _ in range(1 if quick else ROUNDS)]
         seed, _ = await judged("seed", furnished)
         empty = [f"passes {case}" for case in _passed(seed, cases)]

@@ -95,19 +95,13 @@ def judge_plan(
 @asynccontextmanager
 async def judging(engine: Engine, plan: JudgePlan) -> AsyncIterator[RoomJudge]:
     """A judge outside of any run, which works in a folder below the plan's `scratch` and leaves nothing there."""
+    plan.scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="judge-", dir=plan.scratch) as scratch:
         judge = RoomJudge(engine, replace(plan, scratch=Path(scratch)), Labels("project", 0, "judge"))
         try:
             yield judge
         finally:
             await judge.close()
-
-
-def scratch_place(home: Path) -> Path:
-    """Where a judge may work that the users its rooms run as can reach."""
-    place = home / "scratch"
-    place.mkdir(parents=True, exist_ok=True)
-    return place
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,9 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from orchestrator.project import furnishing
 from orchestrator.project.freezing import overlaid, project_digests, text_digest
-from orchestrator.project.furnishing import (
-    Furnished,
-    Layers,
-    Progress,
-    furnish,
-    furnish_reference,
-    judge_plan,
-    judging,
-    scratch_place,
-)
+from orchestrator.project.furnishing import Furnished, Layers, Progress, judging
 from orchestrator.project.problems import LockDiffers
 from orchestrator.project.project import Project
 from sandbox.image import packages
@@ -72,12 +64,12 @@ async def lock(folder: Path, engine: Engine, home: Path, *, cores: int, progress
     `RoomError` when this machine cannot do it.
     """
     with overlaid(folder) as project:
-        furnished = await furnish(project, home, local=engine.name == "local", progress=progress)
+        furnished = await furnishing.furnish(project, home, local=engine.name == "local", progress=progress)
         cases = await expand(project.name, project.folder, furnished.folders(), project.suites)
         dropped: dict[str, str] = {}
         if project.reference is not None:
             progress(f"reference: settling {len(cases)} cases")
-            rich = await furnish_reference(project, home, furnished, progress)
+            rich = await furnishing.furnish_reference(project, home, furnished, progress)
             trials = count(1)
 
             async def told(_verdict: Verdict) -> None:
@@ -85,7 +77,7 @@ async def lock(folder: Path, engine: Engine, home: Path, *, cores: int, progress
                     progress(f"reference: {number} trials of {len(cases)} cases")
 
             secret = secrets.token_bytes(32)
-            plan = judge_plan(project, rich, cases, scratch=scratch_place(home), secret=secret, cores=cores)
+            plan = furnishing.judge_plan(project, rich, cases, scratch=home / "scratch", secret=secret, cores=cores)
             async with judging(engine, plan) as judge:
                 reference = Layers((project.folder / "seed", project.folder / "reference"))
                 cases, dropped = await settle(judge, reference, told)

@@ -22,9 +22,8 @@ class Problem:
 
 
 class ProjectError(Exception):
-    """The folder is not a valid project. The command line ends with `exit_code`; nothing was started."""
+    """The folder is not a valid project. Nothing was started."""
 
-    exit_code: ClassVar[int] = 2
     kind: ClassVar[str] = "config"
 
     def __init__(self, problems: Iterable[Problem]) -> None:
@@ -35,7 +34,6 @@ class ProjectError(Exception):
 class LockDiffers(Exception):
     """The folder is not what `project.lock` (or the run) was made from. The message names what differs."""
 
-    exit_code: ClassVar[int] = 6
     kind: ClassVar[str] = "lock_differs"
 
 

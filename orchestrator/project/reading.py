@@ -17,20 +17,7 @@ from orchestrator.project.problems import Problem, nearest
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-_WORDS: Final = {  # where pydantic's own words speak of Python
-    "string_type": "must be text in quotes",
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "bool_type": "must be true or false",
-    "model_type": "must be a table",
-    "dict_type": "must be a table",
-    "too_short": "must not be empty",
-    "string_too_short": "must not be empty",
-}
-_HINTS: Final = {
-    "schema": ': write "schema = 1" at the top',
-    "suite": ": at least one [[suite]] has to judge the project",
-}
+_HINTS: Final = {"schema": ': write "schema = 1" at the top', "suite": ": write at least one [[suite]]"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +38,8 @@ def read_toml(file: Path, model: type[ModelT], found: list[Problem]) -> Document
     try:
         text = file.read_text(encoding="utf-8")
         return Document(file, text, model.model_validate(_tuples(tomllib.loads(text))))
+    except FileNotFoundError:
+        found.append(Problem(file, 0, "is missing; docs/project-authors.md says what belongs there"))
     except (OSError, UnicodeDecodeError) as error:
         found.append(Problem(file, 0, f"cannot be read as UTF-8 text: {error}"))
     except tomllib.TOMLDecodeError as error:
@@ -78,16 +67,17 @@ def _message(model: type[BaseModel], detail: ErrorDetails) -> str:
     kind, given, name = detail["type"], detail["input"], _dotted(path)
     if kind == "extra_forbidden":
         table = _dotted(path[:-1])
-        return f"{name} is not a key{nearest(str(path[-1]), _keys(model, path[:-1]), f'{table}.' if table else '')}"
+        known = nearest(str(path[-1]), _keys(model, path[:-1]), f"{table}." if table else "")
+        return f"{name} is not a key of this version{known}"
     if kind == "missing":
         return f"{name} is required{_HINTS.get(name, '')}"
-    if kind == "model_type" and isinstance(given, tuple):
+    if kind in ("model_type", "dict_type"):
         return f"{name} must be one table; write [{name}]"
     if kind == "tuple_type":
         return f"{name} must be a list" + (f"; write [[{name}]] above each" if isinstance(given, dict) else "")
-    words = str(detail["ctx"]["error"]) if kind == "value_error" else _WORDS.get(kind, detail["msg"])
+    words = str(detail["ctx"]["error"]) if kind == "value_error" else re.sub(r"^\w+ should", "must", detail["msg"])
     version = " in this version" if kind == "literal_error" else ""
-    return f"{name} {words.replace('Input should be', 'must be')}{version} (got {given!r})"
+    return f"{name} {words}{version} (got {given!r})"
 
 
 def _keys(model: type[BaseModel], path: KeyPath) -> list[str]:

@@ -46,15 +46,6 @@ def _form(pattern: str, words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _later(remedy: str) -> BeforeValidator:
-    """A key that the format has and this version does not run: to ignore it would judge something else than meant."""
-
-    def refuse(_value: object) -> None:
-        raise ValueError(f"is not run by this version yet; {remedy}")
-
-    return BeforeValidator(refuse)
-
-
 _BYTES = _quantity({"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}, 'must be a size like "4G" or "512M"')
 _TIME = _quantity({"s": 1, "m": 60, "h": 3600, "d": 86400}, 'must be a duration like "10s", "5m" or "2h"')
 Size = Annotated[int, BeforeValidator(int), _BYTES]  # the last one is asked first
@@ -71,12 +62,11 @@ Program = Annotated[str, _form(r"[^/ ]+", "must be a program's name without path
 Inside = Annotated[str, _form(r"(?!/|(.*/)?\.\.(/|$)).*", "must be a path inside its folder, without ..")]
 Base = Annotated[str, _form(r"debian:[a-z]+", 'must be a Debian release like "debian:bookworm"')]
 Strings = tuple[Text, ...]
-Later = Annotated[None, _later("leave it out")]
-Unfetched = Annotated[None, _later("name a Debian package: deb or src")]
 
 
 class Section(BaseModel):
-    """Unknown keys are mistakes: a misspelt `heldout` would publish what was to be hidden.
+    """Unknown keys are mistakes: a misspelt `heldout` would publish what was to be hidden, and to ignore a key of a
+    later version would judge something else than was meant.
 
     Lists reach the models as tuples (`reading.py` turns them), so that strict types and frozen values go together.
     """
@@ -88,7 +78,6 @@ class Image(Section):
     packages: Annotated[tuple[Package, ...], Field(min_length=1)]
     base: Base = "debian:bookworm"
     judge: tuple[Package, ...] | None = None
-    dockerfile: Annotated[None, _later("use image.packages")] = None
 
 
 class Source(Section):
@@ -96,17 +85,12 @@ class Source(Section):
     src: str = ""
     path: str = ""
     show: bool = False
-    url: Unfetched = None
-    sha256: Unfetched = None
-    git: Unfetched = None
-    commit: Unfetched = None
 
 
 class Build(Section):
     run: Text
     artifacts: tuple[Inside, ...] = ()
     time_s: Seconds = Field(600.0, alias="time")
-    warm: Annotated[None, _later("leave it out, every build is cold")] = None
 
 
 class Limits(Section):
@@ -130,10 +114,6 @@ class Suite(Section):
     when: Literal["fast", "gate"] = "fast"
     time_s: Seconds = Field(10.0, alias="time")
     allow: Strings = ()
-    generate: Annotated[None, _later("write cases")] = None
-    count: Later = None
-    verifier: Annotated[None, _later("write run or steps")] = None
-    better: Later = None
 
 
 class Budget(Section):
@@ -161,12 +141,10 @@ class ProjectFile(Section):
     network: Literal["none"] = "none"
     forbid: tuple[Program, ...] = ()
     sources: dict[Name, Source] = {}
-    seed: Annotated[None, _later("put its files into seed/")] = None
     limits: Limits = Limits()
     roles: dict[str, Annotated[int, Field(ge=1)]] = {"builder": 1}
     budget: Budget = Budget()
     milestone: tuple[Milestone, ...] = ()
-    followup: Later = None
 
 
 class PlannedTask(Section):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.failures import EXIT
 from orchestrator.project import ProjectError, load
 
 GOOD = """\
@@ -79,8 +80,13 @@ def write_project(folder: Path, text: str = GOOD) -> Path:
 
 # What is replaced in the good file, by what; the line of the answer; what the answer says.
 MISTAKES = {
-    "unknown key": ('run = "true"', 'runs = "true"', 11, "build.runs is not a key; did you mean build.run?"),
-    "unknown table": ("[limits]", "[limit]", 15, "limit is not a key; did you mean limits?"),
+    "unknown key": (
+        'run = "true"',
+        'runs = "true"',
+        11,
+        "build.runs is not a key of this version; did you mean build.run?",
+    ),
+    "unknown table": ("[limits]", "[limit]", 15, "limit is not a key of this version; did you mean limits?"),
     "unknown key of a suite": ("heldout = 0.2", "held_out = 0.2", 22, "did you mean suite.heldout?"),
     "missing key": ('run = "true"\n', "", 10, "build.run is required"),
     "missing schema": ("schema = 1", "", 1, 'schema is required: write "schema = 1"'),
@@ -92,10 +98,10 @@ MISTAKES = {
     "duration without unit": ('time = "10m"', 'time = "10"', 13, 'like "10s"'),
     "share in percent": ("heldout = 0.2", "heldout = 20", 22, "suite.heldout must be less than or equal to 1 (got 20)"),
     "needs in percent": ("greet = 0.99", "greet = 99", 42, "needs.greet must be less than or equal to 1 (got 99)"),
-    "needs with a bound": ("greet = 0.99", 'greet = "<= 1"', 42, "needs.greet must be a number (got '<= 1')"),
+    "needs with a bound": ("greet = 0.99", 'greet = "<= 1"', 42, "needs.greet must be a valid number (got '<= 1')"),
     "key by our own name": ('idle = "1h"', 'idle_s = "1h"', 37, "did you mean budget.idle?"),
     "money with a sign": ("usd = 5", 'usd = "$5"', 36, "without a currency sign"),
-    "text for a number": ("builder = 2", 'builder = "2"', 33, "roles.builder must be a whole number"),
+    "text for a number": ("builder = 2", 'builder = "2"', 33, "roles.builder must be a valid integer"),
     "no seats": ("builder = 2", "builder = 0", 33, "roles.builder must be greater than or equal to 1"),
     "role misspelt": ("builder = 2", "builder = 1\nbilder = 1", 34, "did you mean roles.builder?"),
     "role of a later version": ("builder = 2", "builder = 1\nreviewer = 1", 34, "is not a role of this version"),
@@ -114,7 +120,7 @@ MISTAKES = {
         '{ deb = "miscfiles" }',
         '{ url = "https://x.example/y", sha256 = "' + "0" * 64 + '" }',
         8,
-        "sources.texts.url is not run by this version yet; name a Debian package",
+        "is not a key of this version",
     ),
     "command not there": ("suites/one.sh", "suites/ones.sh", 21, "did you mean suites/one.sh?"),
     "command not executable": ("suites/one.sh", "suites/plain.sh", 21, "chmod +x"),
@@ -153,19 +159,19 @@ MISTAKES = {
     ),
     "network of a wrong form": ("schema = 1", 'schema = 1\nnetwork = "yes"', 2, "network must be 'none'"),
     "network not yet": ("schema = 1", 'schema = 1\nnetwork = "open"', 2, "network must be 'none' in this version"),
-    "verifier not yet": ('steps = ["suites/one.sh"]', 'verifier = "suites/one.sh"', 21, "not run by this version yet"),
+    "verifier not yet": ('steps = ["suites/one.sh"]', 'verifier = "suites/one.sh"', 21, "is not a key of this version"),
     "generate not yet": (
         'cases = "suites/greet/*.txt"',
         'generate = "suites/one.sh"\ncount = 3',
         20,
-        "not run by this version yet",
+        "is not a key of this version",
     ),
-    "warm not yet": ('time = "10m"', 'time = "10m"\nwarm = ["work"]', 14, "not run by this version yet"),
+    "warm not yet": ('time = "10m"', 'time = "10m"\nwarm = ["work"]', 14, "is not a key of this version"),
     "follow-up not yet": (
         "[budget]",
         "[[followup]]\nname = 'x'\n[budget]",
         35,
-        "followup is not run by this version yet",
+        "is not a key of this version",
     ),
 }
 
@@ -182,7 +188,7 @@ def test_a_wrong_project_file_is_answered_with_file_line_and_remedy(mistake: str
         answer for answer in answers if answer.startswith(f"{folder}/project.toml:{line}: ") and words in answer
     ]
     assert matching, answers
-    assert caught.value.exit_code == 2
+    assert EXIT[caught.value.kind] == 2
 
 
 def test_the_file_that_the_mistakes_are_made_in_is_right(tmp_path: Path) -> None:
@@ -201,10 +207,10 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 
 
 MISSING = {
-    "project.toml": "is missing; a project is a folder with a project.toml",
+    "project.toml": "project.toml: is missing; docs/project-authors.md says",
     "goal.md": "say there what is to be built",
     "seed/README.md": "holds the first commit of main",
-    "cheats/fake/expect.toml": "say how the cheat must be caught",
+    "cheats/fake/expect.toml": "expect.toml: is missing; docs/project-authors.md says",
 }
 
 
@@ -225,7 +231,7 @@ OTHER_FILES = {
     "a cheat's unknown key": (
         "cheats/fake/expect.toml",
         'cought = "x"\n',
-        "expect.toml:1: cought is not a key; did you mean caught?",
+        "expect.toml:1: cought is not a key of this version; did you mean caught?",
     ),
     "a reference's unknown suite": (
         "reference/expect.toml",

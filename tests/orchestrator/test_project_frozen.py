@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import prompts
+from orchestrator.cli.failures import EXIT
 from orchestrator.project import LockDiffers, load
 from orchestrator.project.freezing import PRIVATE, Frozen, freeze, load_frozen, overlaid
 from verifiers.suites import LockedCase
@@ -74,7 +75,7 @@ def test_a_copy_that_somebody_edited_is_refused_with_exit_code_6(folder: Path, r
         file.write("\n")
     with pytest.raises(LockDiffers, match="changed since the run was started") as caught:
         load_frozen(run)
-    assert caught.value.exit_code == 6
+    assert EXIT[caught.value.kind] == 6
 
 
 def test_private_files_are_part_of_the_project_and_not_of_its_folder(

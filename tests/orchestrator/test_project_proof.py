@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from orchestrator.cli.failures import EXIT
 from orchestrator.project import LockDiffers
 from orchestrator.project.check import Report, check
 from orchestrator.project.freezing import overlaid
@@ -159,7 +160,7 @@ def test_a_folder_edited_after_its_lock_is_refused_with_exit_code_6(locked_folde
     edit(locked_folder / name, lambda text: text + "# more\n")
     with overlaid(locked_folder) as project, pytest.raises(LockDiffers, match=f": {parts} differ from") as caught:
         check_lock(project, read_lock(locked_folder), NOTHING)
-    assert caught.value.exit_code == 6
+    assert EXIT[caught.value.kind] == 6
 
 
 def test_packages_that_moved_are_told_and_not_refused(locked_folder: Path, tmp_path: Path) -> None:

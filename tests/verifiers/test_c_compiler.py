@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.project.furnishing import Furnished, Layers, furnish, furnish_reference, judge_plan, scratch_place
+from orchestrator.project.furnishing import Furnished, Layers, furnish, furnish_reference, judge_plan
 from orchestrator.project.loading import load
 from orchestrator.project.project import Project
 from sandbox import image
@@ -57,7 +57,8 @@ async def bench() -> AsyncIterator[Bench]:
     rich = replace(judge_image, packages=(*judge_image.packages, *reference.packages))
     if not all(image.find(spec, state_home()) for spec in (project.image, judge_image, rich)):
         pytest.skip("needs the project's images: python -m orchestrator project lock projects/c-compiler")
-    bench = Bench(project, Path(tempfile.mkdtemp(prefix="test-", dir=scratch_place(state_home()))))
+    (state_home() / "scratch").mkdir(exist_ok=True)
+    bench = Bench(project, Path(tempfile.mkdtemp(prefix="test-", dir=state_home() / "scratch")))
     yield bench
     await bench.close()
 
