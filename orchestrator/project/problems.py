@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 
 @dataclass(frozen=True, order=True)
@@ -24,7 +23,7 @@ class Problem:
 class ProjectError(Exception):
     """The folder is not a valid project. Nothing was started."""
 
-    kind: ClassVar[str] = "config"
+    kind = "config"
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(set(problems)))
@@ -34,7 +33,7 @@ class ProjectError(Exception):
 class LockDiffers(Exception):
     """The folder is not what `project.lock` (or the run) was made from. The message names what differs."""
 
-    kind: ClassVar[str] = "lock_differs"
+    kind = "lock_differs"
 
 
 def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
