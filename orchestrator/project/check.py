@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from orchestrator.project import furnishing
 from orchestrator.project.freezing import overlaid, text_digest
-from orchestrator.project.furnishing import Furnished, Layers, Progress, furnish, furnish_reference, judging
+from orchestrator.project.furnishing import Furnished, Layers, Progress, judging
 from orchestrator.project.lock import check_lock, locked_cases, read_lock
 from orchestrator.project.project import Project
 from orchestrator.project.schema import Cheat
@@ -25,48 +26,18 @@ ROUNDS: Final = 3
 
 
 @dataclass(frozen=True)
-class Reference:
-    suites: Mapping[str, tuple[int, int]]  # passed and total
-    missed: tuple[str, ...]  # a line for each suite below its expectation
-
-
-@dataclass(frozen=True)
-class Empty:
-    """The seed. It must build, and pass none of the cases."""
-
-    builds: bool
-    passed: tuple[str, ...]
-    total: int
-
-
-@dataclass(frozen=True)
-class Cheats:
-    caught: int
-    total: int
-    missed: tuple[str, ...]  # a line for each that got through, or that something else than meant stopped
-
-
-@dataclass(frozen=True)
-class Agree:
-    """Cases that had one outcome in all rounds on the reference, and those that had not."""
-
-    agreed: int
-    total: int
-    unsteady: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Report:
-    reference: Reference
-    empty: Empty
-    cheats: Cheats
-    agree: Agree
+    """What was asked, and what is `wrong`: a line for everything that is not proved, by what it is about."""
+
+    reference: Mapping[str, tuple[int, int]]  # passed and total of each suite
+    cheats: int
+    cases: int  # that were asked in every round
     drift: tuple[str, ...]  # packages that moved since the lock
+    wrong: Mapping[str, Sequence[str]]  # of the reference, the seed, the cheats and unsteady cases
 
     @property
     def ok(self) -> bool:
-        wrong = self.reference.missed or self.empty.passed or self.cheats.missed or self.agree.unsteady
-        return self.empty.builds and not wrong
+        return not any(self.wrong.values())
 
 
 async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: bool, progress: Progress) -> Report:
@@ -76,7 +47,7 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
     judge failed, so that nothing is proved either way.
     """
     with overlaid(folder) as project:
-        furnished = await furnish(project, home, local=engine.name == "local", progress=progress)
+        furnished = await furnishing.furnish(project, home, local=engine.name == "local", progress=progress)
         lock = read_lock(folder)
         drift = check_lock(project, lock, furnished)
         cases = await locked_cases(project, lock, furnished)
@@ -88,7 +59,8 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
             """All cases, shown and held out, on the seed with `layers` over it."""
             progress(f"{what}: {len(cases)} cases")
             tree = Layers(tuple(project.folder / layer for layer in ("seed", *layers)))
-            async with judging(project, engine, using, cases, home, secret=secret, cores=cores) as judge:
+            plan = furnishing.judge_plan(project, using, cases, scratch=home / "scratch", secret=secret, cores=cores)
+            async with judging(engine, plan) as judge:
                 shown, hidden = await judge.judge(tree, Selection()), await judge.judge(tree, Selection(Tier.HELDOUT))
             if void := shown.void or hidden.void:
                 raise RoomError(f"{what} could not be judged: {void}")
@@ -97,23 +69,24 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
             progress(f"{what}: {counts or card.build.reason}")
             return card, judge
 
-        rich = await furnish_reference(project, home, furnished, progress)
+        rich = await furnishing.furnish_reference(project, home, furnished, progress)
         cards = [(await judged("reference", rich, "reference"))[0] for _ in range(1 if quick else ROUNDS)]
         seed, _ = await judged("seed", furnished)
+        empty = [f"passes {case}" for case in _passed(seed, cases)]
         missed = []
         for name, cheat in project.cheats.items():
             card, judge = await judged(name, furnished, "reference", f"cheats/{name}")
             if why := _missed(cheat, card, judge):
                 missed.append(f"{name}: {why}")
-        asked = sorted({case for card in cards for case in card.verdicts})
-        unsteady = tuple(case for case in asked if len({_outcome(card, case) for card in cards}) > 1)
-        return Report(
-            reference=Reference(cards[0].counts(), tuple(_below(project, cards[0]))),
-            empty=Empty(seed.build.ok, _passed(seed, cases), len(cases)),
-            cheats=Cheats(len(project.cheats) - len(missed), len(project.cheats), tuple(missed)),
-            agree=Agree(len(asked) - len(unsteady), len(asked), unsteady),
-            drift=drift,
-        )
+        rounds = [{(one.case, one.outcome) for one in card.verdicts.values()} for card in cards]
+        asked, agreed = set[tuple[str, Outcome]]().union(*rounds), rounds[0].intersection(*rounds)
+        wrong = {
+            "reference": tuple(_below(project, cards[0])),
+            "seed": empty if seed.build.ok else ["does not build"],
+            "cheat": missed,
+            "unsteady": sorted({case for case, _ in asked - agreed}),
+        }
+        return Report(cards[0].counts(), len(project.cheats), len({case for case, _ in asked}), drift, wrong)
 
 
 def _missed(cheat: Cheat, card: Scorecard, judge: RoomJudge) -> str:
@@ -150,7 +123,3 @@ def _below(project: Project, card: Scorecard) -> Iterator[str]:
 def _passed(card: Scorecard, cases: Sequence[LockedCase]) -> tuple[str, ...]:
     """Of suites with cases: the agents' own tests may well pass on the seed."""
     return tuple(sorted(card.passed().intersection(case.id for case in cases)))
-
-
-def _outcome(card: Scorecard, case: str) -> Outcome:
-    return card.verdicts[case].outcome if case in card.verdicts else Outcome.MISSING

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tarfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ import anyio
 
 from orchestrator.project.project import Project
 from sandbox import image, sources
-from sandbox.keep import plain, tree_digest
+from sandbox.keep import plain, request_of, tree_digest
 from sandbox.room import Engine, Labels, RootFs
 from sandbox.sources import Fetched
 from verifiers.judge import RoomJudge
@@ -94,31 +93,15 @@ def judge_plan(
 
 
 @asynccontextmanager
-async def judging(
-    project: Project,
-    engine: Engine,
-    furnished: Furnished,
-    cases: Sequence[LockedCase],
-    home: Path,
-    *,
-    secret: bytes,
-    cores: int,
-) -> AsyncIterator[RoomJudge]:
-    """A judge outside of any run, which leaves nothing behind."""
-    with TemporaryDirectory(prefix="judge-", dir=scratch_place(home)) as scratch:
-        plan = judge_plan(project, furnished, cases, scratch=Path(scratch), secret=secret, cores=cores)
-        judge = RoomJudge(engine, plan, Labels("project", 0, "judge"))
+async def judging(engine: Engine, plan: JudgePlan) -> AsyncIterator[RoomJudge]:
+    """A judge outside of any run, which works in a folder below the plan's `scratch` and leaves nothing there."""
+    plan.scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="judge-", dir=plan.scratch) as scratch:
+        judge = RoomJudge(engine, replace(plan, scratch=Path(scratch)), Labels("project", 0, "judge"))
         try:
             yield judge
         finally:
             await judge.close()
-
-
-def scratch_place(home: Path) -> Path:
-    """Where a judge may work that the users its rooms run as can reach."""
-    place = home / "scratch"
-    place.mkdir(parents=True, exist_ok=True)
-    return place
 
 
 @dataclass(frozen=True)
@@ -132,17 +115,15 @@ class Layers:
 
     @property
     def id(self) -> str:
-        total = hashlib.sha256("".join(map(tree_digest, self.folders)).encode())
-        return f"layers-{total.hexdigest()[:32]}"
+        return f"layers-{request_of([tree_digest(folder) for folder in self.folders])[:32]}"
 
     async def tar(self) -> AsyncIterator[bytes]:
         yield await anyio.to_thread.run_sync(self._packed)
 
     def _packed(self) -> bytes:
         """A few hundred kilobytes: these folders are written by hand."""
-        files: dict[str, Path] = {}
-        for folder in self.folders:
-            files |= {str(path.relative_to(folder)): path for path in folder.rglob("*") if not path.is_dir()}
+        paths = ((folder, path) for folder in self.folders for path in folder.rglob("*") if not path.is_dir())
+        files = {str(path.relative_to(folder)): path for folder, path in paths}
         files.pop(NOT_PRODUCT, None)
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:

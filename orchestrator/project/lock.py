@@ -7,8 +7,7 @@ Debian's (package versions, image digests), because mirrors move: a start with o
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -16,16 +15,17 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from orchestrator.project import furnishing
 from orchestrator.project.freezing import overlaid, project_digests, text_digest
-from orchestrator.project.furnishing import Furnished, Layers, Progress, furnish, furnish_reference, judging
-from orchestrator.project.problems import LockDiffers, Problem, ProjectError
+from orchestrator.project.furnishing import Furnished, Layers, Progress, judging
+from orchestrator.project.problems import LockDiffers
 from orchestrator.project.project import Project
 from sandbox.image import packages
 from sandbox.room import Engine
 from verifiers.cases import expand
-from verifiers.locking import ReferenceFailed, settle
+from verifiers.locking import settle
 from verifiers.scorecard import Verdict
-from verifiers.suites import LockedCase, SuiteError
+from verifiers.suites import LockedCase
 
 FILE: Final = "project.lock"
 TRIALS_A_LINE: Final = 250  # progress is told after so many
@@ -60,15 +60,27 @@ _LOCK: Final = TypeAdapter(Lock)
 async def lock(folder: Path, engine: Engine, home: Path, *, cores: int, progress: Progress) -> Lock:
     """Builds, fetches, lets the reference settle the cases, and writes `project.lock` into the folder.
 
-    Raises `ProjectError` for a wrong folder, also when its reference settles nothing, and `RoomError` when this machine
-    cannot do it.
+    Raises `ProjectError` and `SuiteError` for a wrong folder, `ReferenceFailed` when its reference settles nothing, and
+    `RoomError` when this machine cannot do it.
     """
-    with _as_problems(folder), overlaid(folder) as project:
-        furnished = await furnish(project, home, local=engine.name == "local", progress=progress)
+    with overlaid(folder) as project:
+        furnished = await furnishing.furnish(project, home, local=engine.name == "local", progress=progress)
         cases = await expand(project.name, project.folder, furnished.folders(), project.suites)
         dropped: dict[str, str] = {}
         if project.reference is not None:
-            cases, dropped = await _settle(project, engine, home, furnished, cases, cores, progress)
+            progress(f"reference: settling {len(cases)} cases")
+            rich = await furnishing.furnish_reference(project, home, furnished, progress)
+            trials = count(1)
+
+            async def told(_verdict: Verdict) -> None:
+                if (number := next(trials)) % TRIALS_A_LINE == 0:
+                    progress(f"reference: {number} trials of {len(cases)} cases")
+
+            secret = secrets.token_bytes(32)
+            plan = furnishing.judge_plan(project, rich, cases, scratch=home / "scratch", secret=secret, cores=cores)
+            async with judging(engine, plan) as judge:
+                reference = Layers((project.folder / "seed", project.folder / "reference"))
+                cases, dropped = await settle(judge, reference, told)
         made = Lock(
             digests=project_digests(project.folder),
             sources={name: source.pin for name, source in furnished.sources.items()},
@@ -108,20 +120,18 @@ def check_lock(project: Project, lock: Lock, furnished: Furnished) -> tuple[str,
     notices = []
     for name, versions in _packages(furnished).items():
         recorded = lock.packages.get(name, {})
-        for package in sorted({*versions, *recorded}):
+        for package in sorted({package for package, _ in versions.items() ^ recorded.items()}):
             was, is_ = recorded.get(package, "absent"), versions.get(package, "absent")
-            if was != is_:
-                notices.append(f"{name}: package {package} was {was} when the project was locked and is {is_}")
+            notices.append(f"{name}: package {package} was {was} when the project was locked and is {is_}")
     return tuple(notices)
 
 
 async def locked_cases(project: Project, lock: Lock | None, furnished: Furnished) -> tuple[LockedCase, ...]:
     """The cases that the lock left, with the rewritings it found right. No lock (`--unlocked`): all of them.
 
-    Raises `LockDiffers` when the suites no longer give the cases that were locked.
+    Raises `SuiteError` when the suites give no cases, `LockDiffers` when they give others than were locked.
     """
-    with _as_problems(project.folder):
-        found = await expand(project.name, project.folder, furnished.folders(), project.suites)
+    found = await expand(project.name, project.folder, furnished.folders(), project.suites)
     if lock is None:
         return found
     cases: list[LockedCase] = []
@@ -136,51 +146,16 @@ async def locked_cases(project: Project, lock: Lock | None, furnished: Furnished
     return tuple(sorted(cases, key=lambda case: case.id))
 
 
-@contextmanager
-def _as_problems(folder: Path) -> Iterator[None]:
-    """What only files, sources and the reference can show is a mistake in the folder like any other."""
-    try:
-        yield
-    except SuiteError as error:
-        raise ProjectError([Problem(folder / "project.toml", 0, str(error))]) from error
-    except ReferenceFailed as error:
-        raise ProjectError([Problem(folder / "reference", 0, str(error))]) from error
-
-
-async def _settle(
-    project: Project,
-    engine: Engine,
-    home: Path,
-    furnished: Furnished,
-    cases: tuple[LockedCase, ...],
-    cores: int,
-    progress: Progress,
-) -> tuple[tuple[LockedCase, ...], dict[str, str]]:
-    rich = await furnish_reference(project, home, furnished, progress)
-    trials = count(1)
-
-    async def told(_verdict: Verdict) -> None:
-        if (number := next(trials)) % TRIALS_A_LINE == 0:
-            progress(f"reference: {number} trials of {len(cases)} cases")
-
-    progress(f"reference: settling {len(cases)} cases")
-    secret = secrets.token_bytes(32)
-    async with judging(project, engine, rich, cases, home, secret=secret, cores=cores) as judge:
-        return await settle(judge, Layers((project.folder / "seed", project.folder / "reference")), told)
-
-
 def _suite_lock(name: str, cases: Sequence[LockedCase], dropped: Mapping[str, str]) -> SuiteLock:
     kept = [case for case in cases if case.suite == name]
-    twists = sorted({twist for case in kept for twist in case.twists})
-    return SuiteLock(
-        shown=sum(not case.heldout for case in kept),
-        heldout=sum(case.heldout for case in kept),
-        digest=_digest(kept),
-        twists={
-            twist: f"{sum((twist in case.twists) << index for index, case in enumerate(kept)):x}" for twist in twists
-        },
-        dropped={case: reason for case, reason in dropped.items() if case.split("/", 1)[0] == name},
-    )
+    hidden = sum(case.heldout for case in kept)
+    masks: dict[str, int] = {}
+    for index, case in enumerate(kept):
+        for twist in case.twists:
+            masks[twist] = masks.get(twist, 0) | 1 << index
+    twists = {twist: f"{mask:x}" for twist, mask in sorted(masks.items())}
+    lost = {case: reason for case, reason in dropped.items() if case.split("/", 1)[0] == name}
+    return SuiteLock(len(kept) - hidden, hidden, _digest(kept), twists, lost)
 
 
 def _digest(cases: Sequence[LockedCase]) -> str:

@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 
 @dataclass(frozen=True, order=True)
@@ -22,10 +21,9 @@ class Problem:
 
 
 class ProjectError(Exception):
-    """The folder is not a valid project. The command line ends with `exit_code`; nothing was started."""
+    """The folder is not a valid project. Nothing was started."""
 
-    exit_code: ClassVar[int] = 2
-    kind: ClassVar[str] = "config"
+    kind = "config"
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(set(problems)))
@@ -35,8 +33,7 @@ class ProjectError(Exception):
 class LockDiffers(Exception):
     """The folder is not what `project.lock` (or the run) was made from. The message names what differs."""
 
-    exit_code: ClassVar[int] = 6
-    kind: ClassVar[str] = "lock_differs"
+    kind = "lock_differs"
 
 
 def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:

@@ -17,10 +17,7 @@ SHIPPED_ROLES = ("builder", "planner")
 
 @dataclass(frozen=True)
 class Project:
-    """A valid project folder. `prompts` holds the folder's own texts by role, with `all` for every role.
-
-    `notices` say in words which keys this version accepts and does not act on yet; whoever starts a run prints them.
-    """
+    """A valid project folder. `prompts` holds the folder's own texts by role, with `all` for every role."""
 
     name: str
     folder: Path
@@ -40,7 +37,6 @@ class Project:
     prompts: Mapping[str, str]
     reference: Expectation | None
     cheats: Mapping[str, Cheat]
-    notices: tuple[str, ...]
 
     @property
     def planned(self) -> bool:

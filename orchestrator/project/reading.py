@@ -5,66 +5,50 @@ from __future__ import annotations
 import re
 import tomllib
 import typing
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from orchestrator.project.lines import KeyPath, line_at, lines_of
-from orchestrator.project.problems import Problem, ProjectError, nearest
+from orchestrator.project.lines import KeyPath, line_of
+from orchestrator.project.problems import Problem, nearest
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-_WORDS = {  # where pydantic's own words speak of Python
-    "string_type": "must be text in quotes",
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "bool_type": "must be true or false",
-    "model_type": "must be a table",
-    "dict_type": "must be a table",
-    "too_short": "must not be empty",
-    "string_too_short": "must not be empty",
-}
-_HINTS = {"schema": ': write "schema = 1" at the top', "suite": ": at least one [[suite]] has to judge the project"}
+_HINTS: Final = {"schema": ': write "schema = 1" at the top', "suite": ": write at least one [[suite]]"}
 
 
 @dataclass(frozen=True)
 class Document(Generic[ModelT]):
-    """A valid file: its model, and the lines of its keys for whoever finds more to say about them."""
+    """A valid file, for whoever finds more to say about its keys."""
 
     file: Path
+    text: str
     model: ModelT
-    lines: Mapping[KeyPath, int]
 
     def problem(self, path: KeyPath, message: str) -> Problem:
-        return Problem(self.file, line_at(self.lines, path), message)
+        return Problem(self.file, line_of(self.text, path), message)
 
 
-def read_toml(file: Path, model: type[ModelT]) -> Document[ModelT]:
-    """Reads and validates. Raises `ProjectError` with all of the file's mistakes."""
+def read_toml(file: Path, model: type[ModelT], found: list[Problem]) -> Document[ModelT] | None:
+    """Reads and validates. Adds the file's mistakes to `found`; None if there are any."""
     text = ""
     try:
         text = file.read_text(encoding="utf-8")
-        data = _tuples(tomllib.loads(text))
-    except OSError as error:
-        raise ProjectError([Problem(file, 0, f"cannot be read: {error.strerror}")]) from error
-    except UnicodeDecodeError as error:
-        raise ProjectError([Problem(file, 0, "is not UTF-8 text; save it as UTF-8")]) from error
+        return Document(file, text, model.model_validate(_tuples(tomllib.loads(text))))
+    except FileNotFoundError:
+        found.append(Problem(file, 0, "is missing; docs/project-authors.md says what belongs there"))
+    except (OSError, UnicodeDecodeError) as error:
+        found.append(Problem(file, 0, f"cannot be read as UTF-8 text: {error}"))
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"(.*) \(at line (\d+), ", str(error))
         what, line = (place[1], int(place[2])) if place else (str(error), text.count("\n") + 1)
-        raise ProjectError([Problem(file, line, f"is not valid TOML: {what}; texts need quotes")]) from error
-    lines = lines_of(text)
-    try:
-        return Document(file, model.model_validate(data), lines)
+        found.append(Problem(file, line, f"is not valid TOML: {what}; texts need quotes"))
     except ValidationError as error:
-        details = error.errors()
-        raise ProjectError(
-            Problem(file, line_at(lines, one["loc"]), _message(model, one)) for one in details
-        ) from error
+        found += (Problem(file, line_of(text, one["loc"]), _message(model, one)) for one in error.errors())
+    return None
 
 
 def _tuples(value: Any) -> Any:
@@ -83,15 +67,17 @@ def _message(model: type[BaseModel], detail: ErrorDetails) -> str:
     kind, given, name = detail["type"], detail["input"], _dotted(path)
     if kind == "extra_forbidden":
         table = _dotted(path[:-1])
-        return f"{name} is not a key{nearest(str(path[-1]), _keys(model, path[:-1]), f'{table}.' if table else '')}"
+        known = nearest(str(path[-1]), _keys(model, path[:-1]), f"{table}." if table else "")
+        return f"{name} is not a key of this version{known}"
     if kind == "missing":
         return f"{name} is required{_HINTS.get(name, '')}"
-    if kind == "model_type" and isinstance(given, tuple):
+    if kind in ("model_type", "dict_type"):
         return f"{name} must be one table; write [{name}]"
     if kind == "tuple_type":
         return f"{name} must be a list" + (f"; write [[{name}]] above each" if isinstance(given, dict) else "")
-    words = str(detail["ctx"]["error"]) if kind == "value_error" else _WORDS.get(kind, detail["msg"])
-    return f"{name} {words.replace('Input should be', 'must be')} (got {given!r})"
+    words = str(detail["ctx"]["error"]) if kind == "value_error" else re.sub(r"^\w+ should", "must", detail["msg"])
+    version = " in this version" if kind == "literal_error" else ""
+    return f"{name} {words}{version} (got {given!r})"
 
 
 def _keys(model: type[BaseModel], path: KeyPath) -> list[str]:

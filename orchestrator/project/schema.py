@@ -7,33 +7,25 @@ money micro-dollars here, at the border.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from sandbox.room import GIB
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT])(?:i?B)?")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?) ?([smhd])")
-_HOST_PORT = re.compile(r"[A-Za-z0-9.-]+:\d{1,5}")
-_BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
+def _quantity(units: Mapping[str, int], words: str) -> BeforeValidator:
+    """A number with one of the units, which is asked for: 4 may mean four of anything."""
+    form = re.compile(rf"(\d+(?:\.\d+)?) ?([{''.join(units)}])")
 
-def _size(value: object) -> int:
-    """Bytes of `"4G"`. The unit is asked for: 4 may mean four of anything."""
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('must be a size with its unit, like "4G" or "512M"')
-    return int(float(match[1]) * _BYTES[match[2]])
+    def read(value: object) -> float:
+        match = form.fullmatch(value) if isinstance(value, str) else None
+        if match is None or float(match[1]) == 0:
+            raise ValueError(words)
+        return float(match[1]) * units[match[2]]
 
-
-def _duration(value: object) -> float:
-    """Seconds of `"10m"`."""
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None or float(match[1]) == 0:
-        raise ValueError('must be a duration with its unit, like "10s", "5m" or "2h"')
-    return float(match[1]) * _SECONDS[match[2]]
+    return BeforeValidator(read)
 
 
 def _money(value: object) -> int:
@@ -43,42 +35,38 @@ def _money(value: object) -> int:
     return round(value * 1_000_000)
 
 
-def _network(value: object) -> object:
-    if value in ("none", "open"):
+def _form(pattern: str, words: str) -> AfterValidator:
+    """A text of this form; `words` say what is wrong with any other."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(words)
         return value
-    if isinstance(value, tuple) and value and all(isinstance(one, str) and _HOST_PORT.fullmatch(one) for one in value):
-        return value
-    raise ValueError('must be "none", "open" or a list of "host:port"')
+
+    return AfterValidator(check)
 
 
-def _hours(value: object) -> float:
-    """Seconds of a number of hours."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise ValueError("must be a number of hours above 0")
-    return value * 3600.0
-
-
-def _share(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        bound = 'a bound like "<= 1.0" is for a measured suite, which is not run by this version yet'
-        raise ValueError(f"must be a share above 0 and up to 1, like 0.99; {bound}")
-    return float(value)
-
-
-Size = Annotated[int, BeforeValidator(_size)]
-Seconds = Annotated[float, BeforeValidator(_duration)]
+_BYTES = _quantity({"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}, 'must be a size like "4G" or "512M"')
+_TIME = _quantity({"s": 1, "m": 60, "h": 3600, "d": 86400}, 'must be a duration like "10s", "5m" or "2h"')
+Size = Annotated[int, BeforeValidator(int), _BYTES]  # the last one is asked first
+Seconds = Annotated[float, _TIME]
 MicroDollars = Annotated[int, BeforeValidator(_money)]
-Network = Annotated[str | tuple[str, ...], BeforeValidator(_network)]
-Hours = Annotated[float, BeforeValidator(_hours)]
-Threshold = Annotated[float, BeforeValidator(_share)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Threshold = Annotated[float, Field(gt=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Name = Annotated[str, _form(r"[a-z0-9][a-z0-9_-]*", "must be of lower case letters, digits, - and _")]
+Package = Annotated[
+    str, _form(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?(=\S+)?", "is no Debian package's name; one name a string")
+]
+Program = Annotated[str, _form(r"[^/ ]+", "must be a program's name without path or arguments")]
+Inside = Annotated[str, _form(r"(?!/|(.*/)?\.\.(/|$)).*", "must be a path inside its folder, without ..")]
+Base = Annotated[str, _form(r"debian:[a-z]+", 'must be a Debian release like "debian:bookworm"')]
 Strings = tuple[Text, ...]
 
 
 class Section(BaseModel):
-    """Unknown keys are mistakes: a misspelt `heldout` would publish what was to be hidden.
+    """Unknown keys are mistakes: a misspelt `heldout` would publish what was to be hidden, and to ignore a key of a
+    later version would judge something else than was meant.
 
     Lists reach the models as tuples (`reading.py` turns them), so that strict types and frozen values go together.
     """
@@ -87,33 +75,22 @@ class Section(BaseModel):
 
 
 class Image(Section):
-    packages: Strings = ()
-    base: Text = "debian:bookworm"
-    judge: Strings | None = None
-    dockerfile: str = ""
+    packages: Annotated[tuple[Package, ...], Field(min_length=1)]
+    base: Base = "debian:bookworm"
+    judge: tuple[Package, ...] | None = None
 
 
 class Source(Section):
     deb: str = ""
     src: str = ""
-    url: str = ""
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] = ""
-    git: str = ""
-    commit: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] = ""
     path: str = ""
     show: bool = False
 
 
-class Seed(Section):
-    git: Text
-    commit: Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
-
-
 class Build(Section):
     run: Text
-    artifacts: Strings = ()
-    time: Seconds = 600.0
-    warm: Strings = ()
+    artifacts: tuple[Inside, ...] = ()
+    time_s: Seconds = Field(600.0, alias="time")
 
 
 class Limits(Section):
@@ -126,20 +103,16 @@ class Limits(Section):
 
 class Suite(Section):
     name: Name
-    cases: str = ""
-    generate: str = ""
-    count: Annotated[int, Field(ge=0)] = 0
+    cases: Inside = ""
     prepare: str = ""
     run: str = ""
     steps: Strings = ()
-    verifier: str = ""
     room: Literal["judge", "build"] = "judge"
-    results: str = ""
+    results: Literal["exit", "libtest"] = "exit"
     variants: Strings = ()
     heldout: Share = 0.0
-    when: Literal["fast", "gate", "main"] = "fast"
-    time: Seconds = 10.0
-    better: Literal["lower", "higher", ""] = ""
+    when: Literal["fast", "gate"] = "fast"
+    time_s: Seconds = Field(10.0, alias="time")
     allow: Strings = ()
 
 
@@ -147,9 +120,9 @@ class Budget(Section):
     """None is "no limit", and has to be given elsewhere for `usd`."""
 
     usd: MicroDollars | None = None
-    run_s: Annotated[Hours | None, Field(alias="hours")] = None
+    hours: Annotated[float, Field(gt=0)] | None = None
     session: MicroDollars = 15_000_000
-    idle_s: Annotated[Seconds | None, Field(alias="idle")] = None
+    idle: Seconds | None = None
 
 
 class Milestone(Section):
@@ -158,28 +131,20 @@ class Milestone(Section):
     needs: Annotated[dict[str, Threshold], Field(min_length=1)]  # of a suite, or of suite/pattern
 
 
-class FollowUp(Section):
-    name: Name
-    suite: Text
-    usd: MicroDollars | None = None
-
-
 class ProjectFile(Section):
     """`project.toml`."""
 
-    schema_: Annotated[int, Field(alias="schema")]
+    schema_: Annotated[Literal[1], Field(alias="schema")]
     image: Image
     build: Build
     suite: Annotated[tuple[Suite, ...], Field(min_length=1)]
-    network: Network = "none"
-    forbid: Strings = ()
+    network: Literal["none"] = "none"
+    forbid: tuple[Program, ...] = ()
     sources: dict[Name, Source] = {}
-    seed: Seed | None = None
     limits: Limits = Limits()
     roles: dict[str, Annotated[int, Field(ge=1)]] = {"builder": 1}
     budget: Budget = Budget()
     milestone: tuple[Milestone, ...] = ()
-    followup: tuple[FollowUp, ...] = ()
 
 
 class PlannedTask(Section):

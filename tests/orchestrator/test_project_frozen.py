@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import prompts
+from orchestrator.cli.failures import EXIT
 from orchestrator.project import LockDiffers, load
 from orchestrator.project.freezing import PRIVATE, Frozen, freeze, load_frozen, overlaid
 from verifiers.suites import LockedCase
@@ -65,19 +66,6 @@ def test_cases_come_back_as_they_were_locked(folder: Path, run: Path) -> None:
     assert load_frozen(run).cases == CASES
 
 
-def test_freezing_again_changes_nothing(folder: Path, run: Path) -> None:
-    before = frozen(folder, run)
-    (folder / "goal.md").write_text("edited")
-    assert frozen(folder, run) == before
-
-
-def test_a_copy_without_its_lock_was_never_frozen(folder: Path, run: Path) -> None:
-    frozen(folder, run)
-    (run / "lock.json").unlink()  # as if the process died before it was written
-    (run / "frozen/project/goal.md").write_text("half")
-    assert frozen(folder, run).project.goal == load(folder).goal
-
-
 @pytest.mark.parametrize(
     "name", ["project/suites/look.sh", "project/seed/README.md", "prompts/builder.md", "cases.json", "project/more.txt"]
 )
@@ -87,7 +75,7 @@ def test_a_copy_that_somebody_edited_is_refused_with_exit_code_6(folder: Path, r
         file.write("\n")
     with pytest.raises(LockDiffers, match="changed since the run was started") as caught:
         load_frozen(run)
-    assert caught.value.exit_code == 6
+    assert EXIT[caught.value.kind] == 6
 
 
 def test_private_files_are_part_of_the_project_and_not_of_its_folder(

@@ -1,4 +1,5 @@
-"""Every key of a TOML text is found at the line where it stands."""
+"""Every key of a TOML text is found at the line where it stands, as far as project files go: what is written over
+several lines inside an array or an inline table counts as one."""
 
 from __future__ import annotations
 
@@ -8,12 +9,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.project.lines import KeyPath, lines_of
+from orchestrator.project.lines import KeyPath, line_of
 
 KEYS = st.sampled_from(["a", "b-1", "C_d", '"x y"', '"q\\"uote"', "'lit eral'", '"a.b"', '"#"'])
 SCALARS = st.sampled_from(
     ["1", "-1.5e3", "true", '"text"', "'#no'", '"]"', '"a\\"b"', "1979-05-27 07:32:00", "''", '"""one"""', "'''two'''"]
 )
+KINDS = (["scalar"], ["scalar", "inline"], ["scalar", "long", "array", "inline"])  # by depth that is left
 # Texts of several lines move everything after them down.
 LONG = st.sampled_from(['"""\na = 1\n# "" b ]\n"""', "'''\n[x]\n''''", '"""\\\n  cut""""'])
 
@@ -44,7 +46,7 @@ def documents(draw: st.DrawFn) -> Writer:
         return str(next(iter(tomllib.loads(f"{key} = 1"))))
 
     def value(path: KeyPath, depth: int) -> None:
-        kind = draw(st.sampled_from(["scalar", "long", "array", "inline"] if depth else ["scalar", "long"]))
+        kind = draw(st.sampled_from(KINDS[depth]))
         if kind in ("scalar", "long"):
             writer.text += draw(SCALARS if kind == "scalar" else LONG)
         elif kind == "array":
@@ -57,7 +59,7 @@ def documents(draw: st.DrawFn) -> Writer:
             writer.text += draw(st.sampled_from(["]", "\n]", "# end\n ]"]))
         else:
             writer.text += "{ "
-            pairs(path, depth - 1, inline=True)
+            pairs(path, 0, inline=True)
             writer.text += " }"
 
     def pairs(path: KeyPath, depth: int, inline: bool = False) -> None:
@@ -89,11 +91,11 @@ def documents(draw: st.DrawFn) -> Writer:
         writer.put(("arr",))
         writer.put(("arr", index))
         writer.text += "[[arr]]\n"
-        pairs(("arr", index), 1)
+        pairs(("arr", index), 2)
         if draw(st.booleans()):
             writer.put(("arr", index, "sub"))
             writer.text += "[ arr . sub ]\n"
-            pairs(("arr", index, "sub"), 1)
+            pairs(("arr", index, "sub"), 2)
     return writer
 
 
@@ -106,6 +108,11 @@ def paths_of(value: Any, path: KeyPath = ()) -> set[KeyPath]:
 @given(documents())
 def test_every_key_is_found_at_its_line(document: Writer) -> None:
     parsed = tomllib.loads(document.text)  # what we write is TOML, or the test is wrong
-    found = lines_of(document.text)
-    assert set(found) == paths_of(parsed)
-    assert found == document.lines
+    assert set(document.lines) == paths_of(parsed)
+    assert {path: line_of(document.text, path) for path in document.lines} == document.lines
+
+
+def test_what_is_not_written_down_has_the_line_of_what_is_around_it() -> None:
+    text = "a = 1\n\n[[suite]]\nname = 'x'\nsteps = [\n  'y',\n]\n"
+    paths: list[KeyPath] = [(), ("b",), ("suite", 0, "run"), ("suite", 0, "steps", 7), ("suite", 3), ("a", "b")]
+    assert [line_of(text, path) for path in paths] == [1, 1, 3, 5, 3, 1]

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from orchestrator.project.furnishing import Furnished, Layers, furnish, furnish_reference, judge_plan, scratch_place
+from orchestrator.project.furnishing import Furnished, Layers, furnish, furnish_reference, judge_plan
 from orchestrator.project.loading import load
 from orchestrator.project.project import Project
 from sandbox.bubblewrap import BubblewrapEngine
@@ -80,7 +80,8 @@ def rich() -> Furnished:
 
 @pytest.fixture
 async def bench(rich: Furnished) -> AsyncIterator[Bench]:
-    bench = Bench(PROJECT, Path(tempfile.mkdtemp(prefix="test-", dir=scratch_place(state_home()))))
+    (state_home() / "scratch").mkdir(exist_ok=True)
+    bench = Bench(PROJECT, Path(tempfile.mkdtemp(prefix="test-", dir=state_home() / "scratch")))
     yield bench
     await bench.close()
 
