@@ -77,7 +77,9 @@ async def mirror_lines(suite: str, *kinds: str) -> tuple[str, ...]:
     wanted = {suite, f"{suite}-updates", f"{suite}-security"}
     listed = ["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
     try:
-        places = [line.split() for line in (await run(listed)).splitlines()]
+        # A machine whose apt has fetched nothing yet knows releases only as its lists of sources name them.
+        known = await run(listed) or await run([*listed, "--no-release-info"])
+        places = [line.split() for line in known.splitlines()]
     except (CommandFailed, FileNotFoundError):
         return ()
     parts: dict[str, list[str]] = {}

@@ -77,7 +77,7 @@ async def test_a_stopped_keeper_does_not_lift_the_wall_limit(room: Room) -> None
 
 
 async def test_files_of_the_host_are_out_of_reach(room: Room, secret: Path) -> None:
-    tries = f"cat {secret} /etc/shadow; ls -d /var/lib/orchestrator /var/run/docker.sock; ls /root; true"
+    tries = f"cat {secret}; ls -d /var/lib/orchestrator /var/run/docker.sock; ls /root; true"
     done = await room.run(sh(tries))
     assert done.stdout == b""
 
