@@ -69,13 +69,6 @@ class Outcome:
     reason: str = ""
 
 
-class Allowance(Protocol):
-    """What the session may still use."""
-
-    def over(self, turns: int) -> Outcome | None:
-        """Asked at each stored turn: why there must be no further request (turns, time, money, a drain)."""
-
-
 @dataclass(frozen=True)
 class Mind:
     """Who thinks: pinned for the session. `ask` is `attempts.ask` with model, meter, limiter and waits bound to it."""
@@ -87,8 +80,11 @@ class Mind:
     ask: Callable[[Request], Awaitable[Reply]]
 
 
-async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, allowance: Allowance) -> Outcome:
-    """Query, store, act, store, until the model has nothing left to do.
+async def converse(
+    log: SessionLog, mind: Mind, hands: Hands, team: Team, ended: Callable[[], Outcome | None]
+) -> Outcome:
+    """Query, store, act, store, until the model has nothing left to do. `ended` is asked at each stored turn: why there
+    must be no further request.
 
     A reply is stored before anything acts on it (P1), so a crash or a cancellation between any two lines resumes here.
     Raises `RoomError` (call again with a new room) and `ModelFailure` (no reply can be had): neither is the agent's
@@ -99,9 +95,9 @@ async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, allowa
         if last and last.end:  # a stored answer brought it (submit landed, task released): what is left is not run
             return Outcome(last.end, last.results[-1].text.partition("\n")[0])
         if waiting := log.pending():
-            await act(waiting[0], log, mind, hands, team)
+            await act(waiting[0], log, mind.role, hands, team)
             continue
-        if ending := over(log.transcript(), allowance):
+        if ending := over(log.transcript()) or ended():
             return ending
         await log.hear()
         try:
@@ -111,8 +107,8 @@ async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, allowa
             return Outcome(End.BUDGET, str(error))
 
 
-def over(transcript: Transcript, allowance: Allowance) -> Outcome | None:
-    """Why the session ends at this stored turn, or None."""
+def over(transcript: Transcript) -> Outcome | None:
+    """Why the session ends at this stored turn by itself, or None."""
     last = transcript.turns[-1] if transcript.turns else None
     if last and not last.reply.calls and not last.said and last.reply.stop not in CUT:
         if last.reply.stop is Stop.REFUSAL:
@@ -121,7 +117,7 @@ def over(transcript: Transcript, allowance: Allowance) -> Outcome | None:
         return Outcome(End.FINISHED, words[-1].strip().partition("\n")[0])
     if failure := same_failure(transcript):
         return Outcome(End.REPEATED_FAILURE, failure)
-    return allowance.over(len(transcript.turns))
+    return None
 
 
 def same_failure(transcript: Transcript) -> str | None:
@@ -169,13 +165,13 @@ async def _fitting(mind: Mind, conversation: tuple[Message, ...]) -> Reply | Non
         return None
 
 
-async def act(pending: Pending, log: SessionLog, mind: Mind, hands: Hands, team: Team) -> None:
+async def act(pending: Pending, log: SessionLog, role: str, hands: Hands, team: Team) -> None:
     """Runs one call, or says why not; begun and finished are stored on either side of it."""
     call, cut = pending.call, log.transcript().turns[-1].reply.stop in CUT
     try:
         if cut or call.error:
             raise BadArguments(CUT_OFF if cut else f"{call.name} was not run: {call.error}")
-        arguments = check(mind.role, call.name, call.arguments)
+        arguments = check(role, call.name, call.arguments)
         in_front = isinstance(arguments, Edit) or (isinstance(arguments, Shell) and not arguments.background)
         if pending.running and in_front:
             raise BadArguments(INTERRUPTED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import anyio
 
@@ -15,24 +15,21 @@ from orchestrator.records import CallState, Session
 from orchestrator.store import Store, Tx, sessions
 
 
+@dataclass
 class StoredLog:
     """`agents.session.SessionLog`: each write is durable before the copy in memory changes."""
 
-    def __init__(self, store: Store, session: Session, transcript: Transcript, calls: int) -> None:
-        self._store = store
-        self._session = session.id
-        self._transcript = transcript
-        self._calls = calls  # of the turns before the last one
-        self._pending: list[Pending] = []
-        self._began: dict[str, float] = {}
+    _store: Store
+    _session: str
+    _transcript: Transcript
+    _calls: int  # of all turns
+    _pending: list[Pending]
+    _began: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     async def load(cls, store: Store, session: Session) -> StoredLog:
         """The session as it is stored, whoever wrote it."""
-        transcript, calls, pending = await store.write(lambda tx: stored(tx, session))
-        log = cls(store, session, transcript, calls)
-        log._pending = pending
-        return log
+        return cls(store, session.id, *await store.write(lambda tx: stored(tx, session)))
 
     @property
     def turn(self) -> int:
@@ -73,27 +70,25 @@ class StoredLog:
         self._put_last(replace(last, results=(*last.results, result), end=last.end or answer.end))
 
     async def hear(self) -> None:
-        turn = self.turn
-        lines = await self._store.write(lambda tx: sessions.deliver(tx, self._session, turn))
-        self._heard(lines)
+        await self._hear()
 
     async def say(self, line: str) -> None:
+        await self._hear(line)
+
+    async def _hear(self, *said: str) -> None:
         turn = self.turn
 
-        def work(tx: Tx) -> list[str]:
-            sessions.say(tx, self._session, "run", line)
+        def deliver(tx: Tx) -> list[str]:
+            for line in said:
+                sessions.say(tx, self._session, "run", line)
             return sessions.deliver(tx, self._session, turn)
 
-        self._heard(await self._store.write(work))
-
-    def _heard(self, lines: list[str]) -> None:
-        if not lines:
-            return
-        if not self._transcript.turns:
-            self._transcript = replace(self._transcript, said=(*self._transcript.said, *lines))
-        else:
+        lines = await self._store.write(deliver)
+        if lines and turn:
             last = self._transcript.turns[-1]
             self._put_last(replace(last, said=(*last.said, *lines)))
+        elif lines:
+            self._transcript = replace(self._transcript, said=(*self._transcript.said, *lines))
 
     def _put_last(self, turn: Turn) -> None:
         self._transcript = replace(self._transcript, turns=(*self._transcript.turns[:-1], turn))
@@ -103,23 +98,19 @@ def stored(tx: Tx, session: Session) -> tuple[Transcript, int, list[Pending]]:
     """A session's transcript, how many calls its turns hold, and those of the last turn that have no result yet."""
     db = tx.db
     said = sessions.messages(db, session.id)
-    turns, calls, pending = [], 0, []
+    turns, calls, pending = [], 0, list[Pending]()
     for number, reply in sessions.turns_of(db, session.id):
-        stored = sessions.calls_of(db, session.id, number)
-        results = tuple(
-            ToolResult(wanted.id, call.result, call.failed)
-            for wanted, call in zip(reply.calls, stored, strict=True)
-            if call.state is CallState.DONE
-        )
+        kept = list(zip(reply.calls, sessions.calls_of(db, session.id, number), strict=True))
+        done = [(wanted, call) for wanted, call in kept if call.state is CallState.DONE]
         pending = [
             Pending(call.id, calls + call.index, wanted, call.state is CallState.RUNNING)
-            for wanted, call in zip(reply.calls, stored, strict=True)
+            for wanted, call in kept
             if call.state is not CallState.DONE
         ]
-        calls += len(stored)
-        ends = [End(call.end) for call in stored if call.end]
+        calls += len(kept)
+        results = tuple(ToolResult(wanted.id, call.result, call.failed) for wanted, call in done)
+        ends = [End(call.end) for _, call in done if call.end]
         turns.append(Turn(reply, results, tuple(said.get(number, ())), ends[0] if ends else None))
     summaries = tuple(Summary(count, text) for count, text in sessions.summaries(db, session.id))
     opening = tx.payload(session.opening).decode() if session.opening else ""
-    transcript = Transcript(opening, tuple(turns), summaries, tuple(said.get(0, ())))
-    return transcript, calls, pending
+    return Transcript(opening, tuple(turns), summaries, tuple(said.get(0, ()))), calls, pending

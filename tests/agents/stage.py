@@ -173,14 +173,16 @@ class Board:
         return Answer("noted")
 
 
+@dataclass
 class Free:
-    """An allowance without end, or with the end it is given."""
+    """A session that may go on for so many turns, or has the end it is given."""
 
-    def __init__(self, turns: int = 100, ending: Outcome | None = None) -> None:
-        self.turns, self.ending = turns, ending
+    turns: int = 100
+    ending: Outcome | None = None
 
-    def over(self, turns: int) -> Outcome | None:
-        return self.ending or (Outcome(End.TIME, f"{turns} turns") if turns >= self.turns else None)
+    def __call__(self) -> Outcome | None:
+        self.turns -= 1
+        return self.ending or (Outcome(End.TIME, "out of turns") if self.turns < 0 else None)
 
 
 @dataclass
