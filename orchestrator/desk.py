@@ -12,7 +12,7 @@ import anyio
 from agents.models.base import Model
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
-from orchestrator.project import Project
+from orchestrator.project.freezing import Frozen
 from orchestrator.repository import Repository
 from orchestrator.settings import Settings
 from orchestrator.signals import Bell
@@ -36,8 +36,7 @@ class Desk:
     """The run as its sessions see it. Who may work is said by the last four fields, which the run alone sets."""
 
     folder: Path
-    project: Project
-    prompts: Mapping[str, str]  # by role, as frozen
+    frozen: Frozen
     settings: Settings
     store: Store
     repository: Repository

@@ -70,11 +70,10 @@ class Gate:
         return self._newest[main]
 
     async def _judge_seed(self, main: str) -> Scorecard:
-        card = await self.judge.judge(await self._tree(main), Selection.full())
-        if card.void:
-            raise SeedNotJudged(f"main at {main[:10]} could not be judged: {card.void}")
-        if not card.build.ok:
-            raise SeedNotJudged(f"main at {main[:10]} does not build: {card.build.reason}")
+        card = await self.judge.judge(self.repository.tree(await self.repository.tree_of(main)), Selection.full())
+        if card.void or not card.build.ok:
+            wrong = f"could not be judged: {card.void}" if card.void else f"does not build: {card.build.reason}"
+            raise SeedNotJudged(f"main at {main[:10]} {wrong}")
 
         def work(tx: Tx) -> None:
             changes.add_scorecard(tx, card, commit=main)
@@ -83,17 +82,11 @@ class Gate:
         await self.store.write(work)
         return card
 
-    async def _tree(self, commit: str) -> Tree:
-        return self.repository.tree(await self.repository.tree_of(commit))
-
     async def keep(self) -> None:
         """Judges and lands until cancelled. Every change it takes comes to an end, or the gate says why it waits."""
-        while True:
-            heard = self.queued.heard
-            if waiting := await self.store.read(changes.live):
+        async for _ in self.queued.rings():
+            while waiting := await self.store.read(changes.live):
                 await self.settle(waiting[0])
-            else:
-                await self.queued.wait(heard)
 
     async def settle(self, change: Change) -> None:
         """Judges one change and does what the ruling says."""
@@ -190,37 +183,31 @@ def _totals(card: Scorecard) -> dict[str, int]:
 class HeldoutLane:
     """Judges landed commits on the held-out cases, newest first. Nothing waits for it but the end of the run (P8)."""
 
-    store: Store
-    repository: Repository
+    gate: Gate
     judge: Judge
-    moved: Bell  # the gate's
     idle: anyio.Event = field(default_factory=anyio.Event)
 
     async def keep(self) -> None:
-        while True:
-            heard = self.moved.heard
-            commit = await self.store.read(changes.newest_without_heldout) or await self._seed()
-            if commit:
-                await self._judge(commit)
-                continue
-            self.idle.set()
-            await self.moved.wait(heard)
+        async for _ in self.gate.moved.rings():
             self.idle = anyio.Event()
+            while commit := await self.gate.store.read(changes.newest_without_heldout) or await self._seed():
+                await self._judge(commit)
+            self.idle.set()
 
     async def _seed(self) -> str:
         """The first main, which no landing names, while it is not judged."""
-        first = await self.repository.seed()
-        judged = await self.store.read(lambda db: changes.scorecard_of(db, first, Tier.HELDOUT))
+        first = await self.gate.repository.seed()
+        judged = await self.gate.store.read(lambda db: changes.scorecard_of(db, first, Tier.HELDOUT))
         return "" if judged else first
 
     async def _judge(self, commit: str) -> None:
-        tree = self.repository.tree(await self.repository.tree_of(commit))
-        card = await self.judge.judge(tree, Selection.heldout())
+        repository = self.gate.repository
+        card = await self.judge.judge(repository.tree(await repository.tree_of(commit)), Selection.heldout())
         if card.void:
             await anyio.sleep(VOID_WAIT_S)
             return
 
-        def work(tx: Tx) -> None:
+        def write(tx: Tx) -> None:
             tx.journal("heldout-judged", commit=commit, scorecard=changes.add_scorecard(tx, card, commit=commit))
 
-        await self.store.write(work)
+        await self.gate.store.write(write)

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup
 from agents import tools
 from agents.hands import Hands
 from agents.models.base import Reply, Stop, ToolCall, Usage
+from agents.models.choose import OPEN
 from agents.session import Outcome, act
 from agents.team import End
 from orchestrator.control import Refusal
@@ -29,9 +30,6 @@ from orchestrator.store.store import read_payload
 from orchestrator.tasklist import Show, render_tasks
 from orchestrator.transcript import StoredLog
 from orchestrator.verbs import Verbs
-
-MODEL: Final = "open"
-SEEN_EVERY_S: Final = 5.0
 
 
 @dataclass
@@ -56,7 +54,6 @@ class _Chair:
     asked: _Asked | None = None
     last: _Asked | None = None
     over: Outcome | None = None
-    lease_ends: float = 0.0  # on the monotonic clock: a resume starts it anew, full; anything the seat does renews it
 
 
 class OpenSeats:
@@ -103,7 +100,7 @@ class OpenSeats:
             "role": chair.seat.role,
             "session": chair.session.id,
             "token": token,
-            "prompt": desk.prompts[chair.seat.role],
+            "prompt": desk.frozen.prompts[chair.seat.role],
             "opening": await desk.store.read(lambda db: read_payload(db, opening).decode()),
             "board": await self._board(),
             "tools": [spec.name for spec in tools.specs(chair.seat.role)],
@@ -183,8 +180,7 @@ class OpenSeats:
         return False
 
     async def _drive(self, chair: _Chair, log: StoredLog, hands: Hands, verbs: Verbs) -> Outcome:
-        """Carries out one command after another."""
-        self._renew(chair)
+        """Carries out one command after another. The lease is full again after each, and after a resume."""
         while True:
             waiting = log.pending()
             if waiting:  # after a crash as well: verbs go on, commands are told as interrupted
@@ -198,21 +194,16 @@ class OpenSeats:
                     chair.asked = chair.asked or _Asked(waiting[0].call.name)
                     self._answer(chair, text, failed, turn.said)
             chair.ready.set()
-            await self._wanted(chair)
+            if chair.asked is None and chair.over is None:
+                with anyio.move_on_after(self._desk.settings.lease_s):
+                    await chair.wanted.wait()
+                chair.wanted = anyio.Event()
             if chair.over is not None:
                 return chair.over
-            assert chair.asked is not None
+            if chair.asked is None:
+                return Outcome(End.LEFT, "nothing was heard of it for its whole lease")
             call = ToolCall(f"open-{log.turn + 1}", chair.asked.tool, chair.asked.arguments)
-            await log.store_reply(Reply((call,), Stop.TOOLS, Usage(), MODEL))
-
-    async def _wanted(self, chair: _Chair) -> None:
-        """Waits for a command or for the session's end, within the lease."""
-        while chair.asked is None and chair.over is None:
-            with anyio.move_on_after(SEEN_EVERY_S):
-                await chair.wanted.wait()
-            if chair.asked is None and anyio.current_time() >= chair.lease_ends:
-                chair.over = Outcome(End.LEFT, "nothing was heard of it for its whole lease")
-        chair.wanted = anyio.Event()
+            await log.store_reply(Reply((call,), Stop.TOOLS, Usage(), OPEN))
 
     def _answer(self, chair: _Chair, text: str, failed: bool, messages: Sequence[str] = ()) -> None:
         asked = chair.asked
@@ -220,7 +211,3 @@ class OpenSeats:
         asked.answer = {"text": text, "failed": failed, "messages": list(messages)}
         chair.last, chair.asked = asked, None
         asked.done.set()
-        self._renew(chair)
-
-    def _renew(self, chair: _Chair) -> None:
-        chair.lease_ends = anyio.current_time() + self._desk.settings.lease_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from orchestrator.seat import again, room_name, work
 from orchestrator.settings import Settings
 from orchestrator.store import Store, Tx, changes, sessions
 from orchestrator.store.store import when
+from orchestrator.watch.queries import settings_of
 from orchestrator.watch.scribe import Scribe
 from sandbox.engines import choose
 from sandbox.home import state_home
@@ -50,7 +52,6 @@ NOTE_WORK_S: Final = 30.0
 FIRST_USER: Final = 10  # of the seats; judges come before
 JUDGE_USER, HELDOUT_USER, VERIFY_USER = 1, 2, 3
 HELDOUT_WAIT_S: Final = 900.0  # how long the end of a run waits for the last main's held-out verdict
-DRAINING: Final = "submit what is whole, or note and release."
 SUSPEND_S: Final = 60.0  # how long a stop waits for sessions to reach a stored turn
 
 
@@ -64,8 +65,8 @@ async def serve(folder: Path) -> None:
     async with AsyncExitStack() as stack:
         store = Store(folder / "state.db", utc_now)
         stack.push_async_callback(store.close)
-        epoch = await store.begin_epoch()
-        run = await Run.open(folder, store, epoch, stack)
+        await store.begin_epoch()
+        run = await Run.open(folder, store, stack)
         await run.recover()
         await run.go()
 
@@ -75,7 +76,6 @@ class Run:
     """One run in this process."""
 
     desk: Desk
-    frozen: Frozen
     heldout: HeldoutLane
     open_seats: OpenSeats = field(init=False)
     _end: tuple[RunState, str] = (RunState.STOPPED, "")
@@ -84,7 +84,7 @@ class Run:
     _seats_working: int = 0
 
     @classmethod
-    async def open(cls, folder: Path, store: Store, epoch: int, stack: AsyncExitStack) -> Run:
+    async def open(cls, folder: Path, store: Store, stack: AsyncExitStack) -> Run:
         """Puts the run together from what was frozen. Raises what says why it cannot: image gone, no key, no engine."""
         settings = await store.read(settings_of)
         home = state_home()
@@ -102,18 +102,17 @@ class Run:
         def judge(lane: str, user: int, cores: int) -> RoomJudge:
             scratch = home / "judges" / label / lane
             plan = judge_plan(project, furnished, frozen.cases, scratch=scratch, secret=secret, cores=cores)
-            made = RoomJudge(judge_engine, plan, Labels(label, epoch, lane), user)
+            made = RoomJudge(judge_engine, plan, Labels(label, store.epoch, lane), user)
             stack.push_async_callback(made.close)
             return made
 
-        await judge_engine.sweep(label, epoch, kept(await store.read(sessions.live)))
+        await judge_engine.sweep(label, store.epoch, kept(await store.read(sessions.live)))
         models = {id: make(path, os.environ) for id, path in thawed_models(folder, settings).items() if id != OPEN}
         gate = Gate(store, repository, judge("gate", JUDGE_USER, settings.judge_cores), settings.name, utc_now)
-        heldout = HeldoutLane(store, repository, judge("heldout", HELDOUT_USER, 1), gate.moved)
+        heldout = HeldoutLane(gate, judge("heldout", HELDOUT_USER, 1))
         desk = Desk(
             folder=folder,
-            project=project,
-            prompts=frozen.prompts,
+            frozen=frozen,
             settings=settings,
             store=store,
             repository=repository,
@@ -133,7 +132,7 @@ class Run:
             verifying=anyio.CapacityLimiter(1),
             board_changed=gate.board_changed,
         )
-        return cls(desk, frozen, heldout)
+        return cls(desk, heldout)
 
     async def recover(self) -> None:
         """Everything an earlier process left between two steps is finished, given back, or put where it goes on."""
@@ -159,11 +158,11 @@ class Run:
 
     def _plan(self, tx: Tx) -> None:
         """A new run: who works under what, and the project's own tasks."""
-        settings, lock = self.desk.settings, self.frozen.lock
+        settings, lock = self.desk.settings, self.desk.frozen.lock
         facts = {"project": lock.project, "lock": lock.digests["project"], "models": dict(settings.models)}
         tx.journal("run-started", name=settings.name, agents=settings.agents, by=control.who(), **facts)
         ids: dict[str, str] = {}
-        for planned in self.desk.project.plan:
+        for planned in self.desk.frozen.project.plan:
             after = [ids[name] for name in planned.after]
             given: dict[str, Any] = {
                 "why": planned.why,
@@ -183,7 +182,7 @@ class Run:
                 await desk.gate.judge_main()
                 for keep in (desk.gate.keep, scribe.keep, self._keep_lock_files, self._note_work):
                     tasks_of_run.start_soon(keep)
-                if any(case.heldout for case in self.frozen.cases):
+                if any(case.heldout for case in self.desk.frozen.cases):
                     tasks_of_run.start_soon(self.heldout.keep)
                 else:
                     self.heldout.idle.set()
@@ -211,11 +210,9 @@ class Run:
             self.desk.board_changed.ring()
 
     async def _keep_lock_files(self) -> None:
-        heard = self.desk.board_changed.heard
-        while True:
+        async for _ in self.desk.board_changed.rings():
             locks = await self.desk.store.read(lockfiles.locks)
             await anyio.to_thread.run_sync(lockfiles.sync, self.desk.folder / "current_tasks", locks)
-            heard = await self.desk.board_changed.wait(heard)
 
     async def _note_work(self) -> None:
         """Writes down how long the run has worked, so that a crash costs its limit in hours next to nothing."""
@@ -286,21 +283,24 @@ class Run:
         self._end = (state, reason)
         desk.draining = reason
         desk.ledger.draining = True
-        await desk.store.write(lambda tx: say(tx, "all", "run", f"The run drains ({reason}): {DRAINING}"))
+        word = f"The run drains ({reason}): submit what is whole, or note and release."
+        await desk.store.write(lambda tx: say(tx, "all", "run", word))
         await self._turn(RunState.DRAINING, "run-draining", by=by, reason=reason)
 
     async def _settle(self) -> None:
         """Returns once a draining run may end: nobody works, nothing is queued, and main is judged on the held-out
         cases, each within its time. A run that is stopped at once waits for its seats' stored turns alone."""
-        desk, heard = self.desk, 0
+        desk = self.desk
         with anyio.move_on_after(desk.settings.drain_s):
-            while self._working() and not desk.stopping:
-                heard = await desk.board_changed.wait(heard)
+            async for _ in desk.board_changed.rings():
+                if desk.stopping or not self._working():
+                    break
         if self._working():
             await self.drain(*self._end, "run", at_once=True)
         with anyio.move_on_after(SUSPEND_S):
-            while self._seats_working:
-                heard = await desk.board_changed.wait(heard)
+            async for _ in desk.board_changed.rings():
+                if not self._seats_working:
+                    break
         with anyio.move_on_after(HELDOUT_WAIT_S):
             while not (desk.stopping and self._end[0] is RunState.STOPPED):
                 if self.heldout.idle.is_set() and not await desk.store.read(changes.live):
@@ -379,10 +379,6 @@ def nothing_left(db: sqlite3.Connection, seats: Set[str]) -> bool:
     return seats <= idle and not (sessions.live(db) or changes.live(db) or board.ready(db))
 
 
-def settings_of(db: sqlite3.Connection) -> Settings:
-    return Settings.model_validate_json(db.execute("SELECT settings FROM run").fetchone()["settings"])
-
-
 def kept(live: Iterable[Session]) -> frozenset[str]:
     """Names of the rooms that a resume goes on in, with the jobs that run there."""
     return frozenset(room_name(session) for session in live)
@@ -409,20 +405,16 @@ def seats_of(roles: Mapping[str, int], settings: Settings) -> Sequence[Seat]:
 def prices_of(models: Mapping[str, Model]) -> Prices:
     """genai-prices, and what scripted teams declare: their price, and that no reply uses more than they say."""
     scripted = {id: model for id, model in models.items() if isinstance(model, Scripted)}
-    declared = {
-        id: Declared.model_validate(model.script.price.model_dump())
-        for id, model in scripted.items()
-        if model.script.price
-    }
+    prices = {id: model.script.price for id, model in scripted.items()}
+    declared = {id: Declared.model_validate(price.model_dump()) for id, price in prices.items() if price}
     most = {id: Usage(**model.script.usage) for id, model in scripted.items()}
     return Prices(declared, most)
 
 
 def weights_of(frozen: Frozen) -> Mapping[str, float]:
     """What a suite's milestones are worth together."""
-    weights: dict[str, float] = {}
+    weights = defaultdict[str, float](float)
     for milestone in frozen.project.milestones:
         for cases in milestone.needs:
-            suite = cases.partition("/")[0]
-            weights[suite] = weights.get(suite, 0.0) + milestone.credit
+            weights[cases.partition("/")[0]] += milestone.credit
     return weights

@@ -85,8 +85,7 @@ async def work(seat: Seat, desk: Desk) -> bool:
 async def next_session(seat: Seat, desk: Desk) -> Session | None:
     """The seat's unfinished session, else a new one as soon as there is work for it. None once the run drains."""
     idle = ""
-    while True:
-        heard = desk.board_changed.heard
+    async for _ in desk.board_changed.rings():
         unfinished = await desk.store.read(lambda db: [s for s in sessions.live(db) if s.seat == seat.name])
         if unfinished:
             return unfinished[0]
@@ -98,7 +97,7 @@ async def next_session(seat: Seat, desk: Desk) -> Session | None:
         if begun != idle:
             await desk.journal("seat-idle", seat.name, reason=begun)
             idle = begun
-        await desk.board_changed.wait(heard)
+    return None
 
 
 async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | str:
@@ -117,7 +116,7 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | st
         seating = ramp.Seating() if open_token else _seating(tx, seat, desk, any_case_passes=bool(card.passed()))
         if seating.idle:
             return seating.idle
-        task = board.get(tx.db, seating.task) if desk.project.planned and seating.task else None
+        task = board.get(tx.db, seating.task) if desk.frozen.project.planned and seating.task else None
         number = sessions.next_number(tx, seat.name)
         session = Session(
             id=f"{seat.name}/{number}",
@@ -128,7 +127,7 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | st
             state=SessionState.ACTIVE,
             started=tx.now,
             base=main,
-            system=tx.keep(desk.prompts[seat.role]),
+            system=tx.keep(desk.frozen.prompts[seat.role]),
             tools=tx.keep(json.dumps(schemas, sort_keys=True)),
             open_seat=bool(open_token),
         )
@@ -152,10 +151,9 @@ def _seating(tx: Tx, seat: Seat, desk: Desk, *, any_case_passes: bool) -> ramp.S
     posts = [ramp.Post(one.name, one.role, at_work.get(one.name, "")) for one in desk.seats]
     seating = ramp.seats_wanted(tx.db, posts, any_case_passes=any_case_passes, weights=desk.weights)[seat.name]
     if seat.role == ramp.PLANNER and not seating.idle:
-        ended = "SELECT max(seq) AS seq FROM journal WHERE kind = 'session-ended' AND seat = ?"
-        news = "kind IN ('landed', 'bounced', 'released', 'task-closed')"
-        last = tx.one(ended, seat.name)
-        if last and last["seq"] and tx.one(f"SELECT 1 FROM journal WHERE seq > ? AND {news}", last["seq"]) is None:
+        news = "SELECT max(seq) FROM journal WHERE kind IN ('landed', 'bounced', 'released', 'task-closed')"
+        ended = "SELECT max(seq) FROM journal WHERE kind = 'session-ended' AND seat = ?"
+        if tx.one(f"SELECT 1 WHERE ({ended}) > coalesce(({news}), 0)", seat.name):
             return ramp.Seating(idle="nothing has landed, bounced or been released since its last session")
     return seating
 
@@ -179,7 +177,7 @@ async def live(seat: Seat, desk: Desk, session: Session, drive: Drive) -> Outcom
         try:
             async with room_of(seat, desk, session) as room:
                 log = await StoredLog.load(desk.store, session)
-                return await drive(log, Hands(room, desk.project.command_s), Verbs(desk, session, room))
+                return await drive(log, Hands(room, desk.frozen.project.command_s), Verbs(desk, session, room))
         except RoomDied as death:
             await desk.journal("room-lost", seat.name, session=session.id, reason=str(death)[:300])
             outcome = Outcome(End.CRASHED, f"its room died {lives} times: {death}")
@@ -242,7 +240,7 @@ async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[Roo
         workspace=desk.rooms / seat.name,
         mounts=tuple(Mount(path, inside) for inside, path in mounts.items()),
         env={"HOME": "/tmp", "LANG": "C.UTF-8"},
-        limits=desk.project.limits,
+        limits=desk.frozen.project.limits,
         user=seat.user,
     )
     room = await desk.engine.open(spec)
