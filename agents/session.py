@@ -69,6 +69,11 @@ class Outcome:
     reason: str = ""
 
 
+# What the session may still use. Asked at each stored turn, with their number: why there must be no further request
+# (turns, time, money, a drain), or None.
+Allowance = Callable[[int], Outcome | None]
+
+
 @dataclass(frozen=True)
 class Mind:
     """Who thinks: pinned for the session. `ask` is `attempts.ask` with model, meter, limiter and waits bound to it."""
@@ -80,11 +85,8 @@ class Mind:
     ask: Callable[[Request], Awaitable[Reply]]
 
 
-async def converse(
-    log: SessionLog, mind: Mind, hands: Hands, team: Team, ended: Callable[[], Outcome | None]
-) -> Outcome:
-    """Query, store, act, store, until the model has nothing left to do. `ended` is asked at each stored turn: why there
-    must be no further request.
+async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, allowance: Allowance) -> Outcome:
+    """Query, store, act, store, until the model has nothing left to do.
 
     A reply is stored before anything acts on it (P1), so a crash or a cancellation between any two lines resumes here.
     Raises `RoomError` (call again with a new room) and `ModelFailure` (no reply can be had): neither is the agent's
@@ -97,7 +99,7 @@ async def converse(
         if waiting := log.pending():
             await act(waiting[0], log, mind.role, hands, team)
             continue
-        if ending := over(log.transcript()) or ended():
+        if ending := over(log.transcript(), allowance):
             return ending
         await log.hear()
         try:
@@ -107,8 +109,8 @@ async def converse(
             return Outcome(End.BUDGET, str(error))
 
 
-def over(transcript: Transcript) -> Outcome | None:
-    """Why the session ends at this stored turn by itself, or None."""
+def over(transcript: Transcript, allowance: Allowance) -> Outcome | None:
+    """Why the session ends at this stored turn, or None."""
     last = transcript.turns[-1] if transcript.turns else None
     if last and not last.reply.calls and not last.said and last.reply.stop not in CUT:
         if last.reply.stop is Stop.REFUSAL:
@@ -117,7 +119,7 @@ def over(transcript: Transcript) -> Outcome | None:
         return Outcome(End.FINISHED, words[-1].strip().partition("\n")[0])
     if failure := same_failure(transcript):
         return Outcome(End.REPEATED_FAILURE, failure)
-    return None
+    return allowance(len(transcript.turns))
 
 
 def same_failure(transcript: Transcript) -> str | None:

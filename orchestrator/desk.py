@@ -53,8 +53,8 @@ class Desk:
     shown_cases: frozenset[str]
     weights: Mapping[str, float]  # of suites, by what their milestones are worth
     utc_now: Callable[[], datetime]
-    verifying: anyio.CapacityLimiter
     board_changed: Bell
+    verifying: anyio.Lock = field(default_factory=anyio.Lock)
     submitting: anyio.Lock = field(default_factory=anyio.Lock)
     accounts: dict[str, anyio.CapacityLimiter] = field(default_factory=dict)
     state_changed: Bell = field(default_factory=Bell)

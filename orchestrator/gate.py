@@ -70,7 +70,7 @@ class Gate:
         return self._newest[main]
 
     async def _judge_seed(self, main: str) -> Scorecard:
-        card = await self.judge.judge(self.repository.tree(await self.repository.tree_of(main)), Selection.full())
+        card = await self.judge.judge(self.repository.tree(await self.repository.tree_of(main)), Selection(Tier.FULL))
         if card.void or not card.build.ok:
             wrong = f"could not be judged: {card.void}" if card.void else f"does not build: {card.build.reason}"
             raise SeedNotJudged(f"main at {main[:10]} {wrong}")
@@ -124,10 +124,8 @@ class Gate:
         changes.move(tx, change.id, ChangeState.QUEUED)
         tx.journal("voided", changes=[change.id], reason=ruling.reason)
         if self._voids >= VOIDS:
-            again = f"tried again in {VOID_WAIT_S:.0f} s"
-            tx.journal(
-                "gate-paused", reason=f"{self._voids} judgements in a row said nothing ({ruling.reason}); {again}"
-            )
+            words = f"{self._voids} judgements in a row said nothing ({ruling.reason})"
+            tx.journal("gate-paused", reason=f"{words}; tried again in {VOID_WAIT_S:.0f} s")
 
     async def _land(self, change: Change, main: str, ruling: Ruling, seconds: float) -> None:
         card = ruling.card
@@ -202,7 +200,7 @@ class HeldoutLane:
 
     async def _judge(self, commit: str) -> None:
         repository = self.gate.repository
-        card = await self.judge.judge(repository.tree(await repository.tree_of(commit)), Selection.heldout())
+        card = await self.judge.judge(repository.tree(await repository.tree_of(commit)), Selection(Tier.HELDOUT))
         if card.void:
             await anyio.sleep(VOID_WAIT_S)
             return

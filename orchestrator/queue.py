@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from orchestrator.records import Change
-from verifiers.judging import Judge, Selection, Tree
+from verifiers.judging import Judge, Selection, Tier, Tree
 from verifiers.scorecard import Outcome, Ratchet, Scorecard
 
 SHOWN: Final = 5  # files or cases named in a reason
@@ -55,13 +55,13 @@ async def rule(
     tree = await merged(change)
     if isinstance(tree, Clash):
         return Ruling(Fate.BOUNCE, f"conflicts with main in {_some(tree.files)}", tree.hunks)
-    card = await judge.judge(tree, Selection.full())
+    card = await judge.judge(tree, Selection(Tier.FULL))
     if card.void:
         return Ruling(Fate.VOID, card.void)
     if not card.build.ok:
         return Ruling(Fate.BOUNCE, f"does not build: {card.build.reason}", card.build.log_tail, card=card)
     if lost := ratchet.lost(card):
-        again = await judge.judge(tree, Selection.of(frozenset(lost), cold=True))
+        again = await judge.judge(tree, Selection(Tier.CASES, frozenset(lost), cold=True))
         if again.void:
             return Ruling(Fate.VOID, again.void)
         late = {case for case, verdict in card.verdicts.items() if verdict.outcome is Outcome.TIMEOUT}

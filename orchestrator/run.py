@@ -37,7 +37,6 @@ from orchestrator.roles import share_out
 from orchestrator.seat import again, room_name, work
 from orchestrator.settings import Settings
 from orchestrator.store import Store, Tx, changes, sessions
-from orchestrator.store.store import when
 from orchestrator.watch.queries import settings_of
 from orchestrator.watch.scribe import Scribe
 from sandbox.engines import choose
@@ -129,7 +128,6 @@ class Run:
             shown_cases=frozenset(case.id for case in frozen.cases if not case.heldout),
             weights=weights_of(frozen),
             utc_now=utc_now,
-            verifying=anyio.CapacityLimiter(1),
             board_changed=gate.board_changed,
         )
         return cls(desk, heldout)
@@ -164,13 +162,9 @@ class Run:
         ids: dict[str, str] = {}
         for planned in self.desk.frozen.project.plan:
             after = [ids[name] for name in planned.after]
-            given: dict[str, Any] = {
-                "why": planned.why,
-                "cases": planned.cases,
-                "touches": planned.touches,
-                "after": after,
-            }
-            ids[planned.name] = board.add_task(tx, planned.title, TaskSource.PROJECT, by="project", **given).id
+            given: dict[str, Any] = {"why": planned.why, "cases": planned.cases, "touches": planned.touches}
+            made = board.add_task(tx, planned.title, TaskSource.PROJECT, by="project", after=after, **given)
+            ids[planned.name] = made.id
 
     async def go(self) -> None:
         """Works until the run has ended or is stopped; then everything is written down and the process may end."""
@@ -194,10 +188,8 @@ class Run:
                 await self._settle()
                 tasks_of_run.cancel_scope.cancel()
         state, reason = self._end
-        if state is RunState.ENDED:
-            await self._turn(state, "run-ended", reason=reason)
-        else:
-            await self._turn(state, "run-stopped", reason=reason, by=control.who())
+        by = {} if state is RunState.ENDED else {"by": control.who()}
+        await self._turn(state, f"run-{state}", reason=reason, **by)
         await desk.engine.sweep(desk.label, desk.store.epoch + 1)  # unmounts workspaces; a resume finds their disks
         await anyio.to_thread.run_sync(scribe.catch_up)
 
@@ -216,14 +208,9 @@ class Run:
 
     async def _note_work(self) -> None:
         """Writes down how long the run has worked, so that a crash costs its limit in hours next to nothing."""
-
-        def note(tx: Tx) -> None:
-            tx.run("UPDATE run SET worked_s = ?", worked)
-
         while True:
             await anyio.sleep(NOTE_WORK_S)
-            worked = self.worked_s
-            await self.desk.store.write(note)
+            await self.desk.store.write(lambda tx: tx.run("UPDATE run SET worked_s = worked_s + ?", NOTE_WORK_S))
 
     @property
     def worked_s(self) -> float:
@@ -284,7 +271,7 @@ class Run:
         desk.draining = reason
         desk.ledger.draining = True
         word = f"The run drains ({reason}): submit what is whole, or note and release."
-        await desk.store.write(lambda tx: say(tx, "all", "run", word))
+        await desk.store.write(lambda tx: say(tx, "all", word))
         await self._turn(RunState.DRAINING, "run-draining", by=by, reason=reason)
 
     async def _settle(self) -> None:
@@ -338,8 +325,7 @@ class Run:
             case {"do": "set", "key": "budget", "value": int(budget), "by": str(by)}:
                 await self._set_budget(budget, by)
             case {"do": "say", "to": str(to), "text": str(text), "by": str(by)}:
-                await desk.store.write(lambda tx: say(tx, to, "person", text))
-                await desk.journal("said", to=to, by=by, text=text)
+                await desk.store.write(lambda tx: say(tx, to, text, by))
             case {"do": "reveal", "by": str(by)}:
                 await desk.journal("revealed", by=by)
             case _:
@@ -366,11 +352,13 @@ class Run:
         self.desk.ledger.budget = Budget(budget, new.session_budget)
 
 
-def say(tx: Tx, to: str, sender: str, text: str) -> None:
-    """Leaves a word for one seat, or for all."""
+def say(tx: Tx, to: str, text: str, by: str = "") -> None:
+    """Leaves a word of the run's, or of the person `by`, for one seat or for all."""
     for session in sessions.live(tx.db):
         if to in ("all", session.seat):
-            sessions.say(tx, session.id, sender, text)
+            sessions.say(tx, session.id, "person" if by else "run", text)
+    if by:
+        tx.journal("said", to=to, by=by, text=text)
 
 
 def nothing_left(db: sqlite3.Connection, seats: Set[str]) -> bool:
@@ -388,7 +376,7 @@ def last_gain(db: sqlite3.Connection) -> datetime | None:
     """When a case last newly passed on main."""
     gains = "SELECT at FROM journal WHERE kind = 'landed' AND json_extract(data, '$.gained') > 0"
     row = db.execute(f"{gains} ORDER BY seq DESC LIMIT 1").fetchone()
-    return None if row is None else when(row["at"])
+    return None if row is None else datetime.fromisoformat(row["at"])
 
 
 def seats_of(roles: Mapping[str, int], settings: Settings) -> Sequence[Seat]:

@@ -214,11 +214,10 @@ async def think(desk: Desk, session: Session, log: StoredLog, hands: Hands, verb
         meter = SessionMeter(desk.ledger, desk.store, session.id, session.model, lambda: turn, also)
         return await ask(model, request, meter, limiter, on_wait)
 
-    def ended() -> Outcome | None:
-        return Outcome(End.DRAINED, desk.draining) if desk.stopping else None
-
     schemas = tuple(ToolSpec(**spec) for spec in json.loads(specs))
-    return await converse(log, Mind(session.role, system, schemas, model.window, ask_model), hands, verbs, ended)
+    mind = Mind(session.role, system, schemas, model.window, ask_model)
+    drained = Outcome(End.DRAINED)
+    return await converse(log, mind, hands, verbs, lambda _: drained if desk.stopping else None)
 
 
 # The room and what is in it

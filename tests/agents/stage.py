@@ -173,16 +173,14 @@ class Board:
         return Answer("noted")
 
 
-@dataclass
 class Free:
-    """A session that may go on for so many turns, or has the end it is given."""
+    """An allowance without end, or with the end it is given."""
 
-    turns: int = 100
-    ending: Outcome | None = None
+    def __init__(self, turns: int = 100, ending: Outcome | None = None) -> None:
+        self.turns, self.ending = turns, ending
 
-    def __call__(self) -> Outcome | None:
-        self.turns -= 1
-        return self.ending or (Outcome(End.TIME, "out of turns") if self.turns < 0 else None)
+    def __call__(self, turns: int) -> Outcome | None:
+        return self.ending or (Outcome(End.TIME, f"{turns} turns") if turns >= self.turns else None)
 
 
 @dataclass
