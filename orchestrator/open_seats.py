@@ -51,6 +51,7 @@ class _Chair:
     token: str
     ready: anyio.Event = field(default_factory=anyio.Event)
     wanted: anyio.Event = field(default_factory=anyio.Event)
+    ended: anyio.Event = field(default_factory=anyio.Event)  # its workspace is gone: the seat may begin another
     asked: _Asked | None = None
     last: _Asked | None = None
     over: Outcome | None = None
@@ -64,6 +65,7 @@ class OpenSeats:
         self._seats = {seat.name: seat for seat in seats}
         self._tasks = tasks
         self._taken: dict[str, _Chair] = {}  # by token
+        self._taking = anyio.Lock()
 
     @property
     def working(self) -> bool:
@@ -87,12 +89,15 @@ class OpenSeats:
         desk = self._desk
         if desk.draining:
             raise Refusal(f"the run takes no new sessions: {desk.draining}")
-        chair = self._chair(token) if token else None
-        if chair is None or chair.over is not None:
-            seat, token = (chair.seat, token) if chair else (self._free(role, name), secrets.token_hex(8))
-            session = await begin(seat, desk, open_token=token)
-            assert isinstance(session, Session)  # only the ramp leaves a seat idle, and it does not ask open seats
-            chair = self._host(seat, session, token)
+        if token and self._chair(token).over is not None:
+            await self._chair(token).ended.wait()
+        async with self._taking:  # nobody else may be given the seat meanwhile
+            chair = self._chair(token) if token else None
+            if chair is None or chair.over is not None:
+                seat, token = (chair.seat, token) if chair else (self._free(role, name), secrets.token_hex(8))
+                session = await begin(seat, desk, open_token=token)
+                assert isinstance(session, Session)  # only the ramp leaves a seat idle, and it does not ask open seats
+                chair = self._host(seat, session, token)
         await chair.ready.wait()
         opening = chair.session.opening
         return {
@@ -142,7 +147,8 @@ class OpenSeats:
         if chair.over is None:
             chair.over = Outcome(End.LEFT, "left the seat")
             chair.wanted.set()
-        del self._taken[token]
+        await chair.ended.wait()
+        self._taken.pop(token, None)
         return {"left": chair.seat.name}
 
     def _chair(self, token: str) -> _Chair:
@@ -177,6 +183,7 @@ class OpenSeats:
         if chair.asked:  # its room died for the last time under this command
             self._answer(chair, chair.over.reason, failed=True)
         chair.ready.set()
+        chair.ended.set()
         return False
 
     async def _drive(self, chair: _Chair, log: StoredLog, hands: Hands, verbs: Verbs) -> Outcome:
