@@ -97,7 +97,7 @@ async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, allowa
         if last and last.end:  # a stored answer brought it (submit landed, task released): what is left is not run
             return Outcome(last.end, last.results[-1].text.partition("\n")[0])
         if waiting := log.pending():
-            await act(waiting[0], log, mind, hands, team)
+            await act(waiting[0], log, mind.role, hands, team)
             continue
         if ending := over(log.transcript(), allowance):
             return ending
@@ -162,13 +162,13 @@ def _words(reply: Reply) -> str:
     return "\n".join(block.text for block in reply.blocks if isinstance(block, Text)).strip()
 
 
-async def act(pending: Pending, log: SessionLog, mind: Mind, hands: Hands, team: Team) -> None:
+async def act(pending: Pending, log: SessionLog, role: str, hands: Hands, team: Team) -> None:
     """Runs one call, or says why not; begun and finished are stored on either side of it."""
     call, cut = pending.call, log.transcript().turns[-1].reply.stop in CUT
     try:
         if cut or call.error:
             raise BadArguments(CUT_OFF if cut else f"{call.name} was not run: {call.error}")
-        arguments = check(mind.role, call.name, call.arguments)
+        arguments = check(role, call.name, call.arguments)
         in_front = isinstance(arguments, Edit) or (isinstance(arguments, Shell) and not arguments.background)
         if pending.running and in_front:
             raise BadArguments(INTERRUPTED)

@@ -1,61 +1,47 @@
-"""The block that the run writes as a session's first message. Pure text from facts; agents' words in it are quoted."""
+"""The block that the run writes as a session's first message; agents' words in it are quoted."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from agents.visible import visible
+from orchestrator import board
+from orchestrator.records import Session, Task
+from orchestrator.store import Tx
+from orchestrator.verbs import describe
 
 CHANGES_SHOWN = 5
 NOTE_LINES = 5
 
 
-@dataclass(frozen=True)
-class Briefing:
-    """What a session is told about itself. `task` is None when it has to choose one."""
-
-    seat: str
-    role: str
-    number: int
-    others: int
-    task: str | None
-    task_text: str
-    usd: str | None
-    minutes: int | None
-    main: str
-    counts: Mapping[str, tuple[int, int]]
-    landed: Sequence[str]
-    notes: Sequence[str]
-
-
-def opening(facts: Briefing) -> str:
-    left = []
-    if facts.usd is not None:
-        left.append(f"{facts.usd} USD")
-    if facts.minutes is not None:
-        left.append(f"{facts.minutes} min")
-    suites = " · ".join(f"{name} {passed}/{total}" for name, (passed, total) in facts.counts.items())
-    lines = [
-        f"You are {facts.seat}, {_a(facts.role)}, in session {facts.number} of this seat. "
-        f"{facts.others} other seats work at the same time.",
-        f"Task: {facts.task or 'none yet: call tasks'}    Left for this session: {', '.join(left) or 'not limited'}.",
-        f"Main: {facts.main[:7]}, {suites or 'nothing passes yet'}.",
-    ]
-    if facts.landed:
-        lines.append("Changed since your last session:")
-        lines += [f"  {visible(line)}" for line in facts.landed[-CHANGES_SHOWN:]]
-    else:
-        lines.append("Changed since your last session: nothing.")
-    if facts.notes:
-        lines.append("Notes of whoever held this task before:")
-        lines += [f"  > {visible(line)}" for line in facts.notes[:NOTE_LINES]]
-    else:
-        lines.append("Notes of whoever held this task before: none.")
-    if facts.task_text:
-        lines += ["", facts.task_text]
-    return "\n".join(lines)
+def opening(
+    tx: Tx, session: Session, task: Task | None, *, counts: Mapping[str, tuple[int, int]], others: int, left: str
+) -> str:
+    """What a session is told about itself: `counts` of main by suite, how many `others` work, what is `left` to spend.
+    Without a task it has to choose one."""
+    article = "an" if session.role[:1] in "aeiou" else "a"
+    named = f"{task.id} {task.title}" if task else "none yet: call tasks"
+    suites = " · ".join(f"{name} {passed}/{total}" for name, (passed, total) in counts.items())
+    landed = landed_since(tx, session.seat)[-CHANGES_SHOWN:]
+    notes = [line for note in board.notes_for(tx.db, task) for line in note.text.splitlines()] if task else []
+    return "\n".join(
+        [
+            f"You are {session.seat}, {article} {session.role}, in session {session.number} of this seat. "
+            f"{others} other seats work at the same time.",
+            f"Task: {named}    Left for this session: {left}.",
+            f"Main: {session.base[:7]}, {suites or 'nothing passes yet'}.",
+            f"Changed since your last session:{'' if landed else ' nothing.'}",
+            *(f"  {visible(line)}" for line in landed),
+            f"Notes of whoever held this task before:{'' if notes else ' none.'}",
+            *(f"  > {visible(line)}" for line in notes[:NOTE_LINES]),
+            *(["", describe(tx, task, session.id)] if task else []),
+        ]
+    )
 
 
-def _a(role: str) -> str:
-    return f"an {role}" if role[:1] in "aeiou" else f"a {role}"
+def landed_since(tx: Tx, seat: str) -> list[str]:
+    """One line for each change that landed since the seat's last session began."""
+    row = tx.one("SELECT max(started) AS started FROM session WHERE seat = ?", seat)
+    since = (row["started"] if row else None) or ""
+    rows = tx.all("SELECT * FROM change WHERE state = 'landed' AND ended > ? ORDER BY ended", since)
+    return [f"{row['id']} {row['seat']}: {row['summary'].strip().splitlines()[0][:100]}" for row in rows]

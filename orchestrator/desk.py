@@ -12,11 +12,11 @@ import anyio
 from agents.models.base import Model
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
-from orchestrator.project import Project
+from orchestrator.project.freezing import Frozen
 from orchestrator.repository import Repository
 from orchestrator.settings import Settings
 from orchestrator.signals import Bell
-from orchestrator.store import Store, Tx, sessions
+from orchestrator.store import Store
 from sandbox.room import Engine, RootFs
 from verifiers.judging import Judge
 
@@ -36,8 +36,7 @@ class Desk:
     """The run as its sessions see it. Who may work is said by the last four fields, which the run alone sets."""
 
     folder: Path
-    project: Project
-    prompts: Mapping[str, str]  # by role, as frozen
+    frozen: Frozen
     settings: Settings
     store: Store
     repository: Repository
@@ -54,10 +53,10 @@ class Desk:
     shown_cases: frozenset[str]
     weights: Mapping[str, float]  # of suites, by what their milestones are worth
     utc_now: Callable[[], datetime]
-    verifying: anyio.CapacityLimiter
+    board_changed: Bell
+    verifying: anyio.Lock = field(default_factory=anyio.Lock)
     submitting: anyio.Lock = field(default_factory=anyio.Lock)
     accounts: dict[str, anyio.CapacityLimiter] = field(default_factory=dict)
-    board_changed: Bell = field(default_factory=Bell)
     state_changed: Bell = field(default_factory=Bell)
     draining: str = ""
     """Why no new session starts; "" while the run works."""
@@ -70,16 +69,5 @@ class Desk:
     held: bool = False
     """No session makes another request."""
 
-    @property
-    def name(self) -> str:
-        return self.settings.name
-
-    async def tell(self, session: str, text: str, sender: str = "run") -> None:
-        """Leaves a message that the session reads before its next request."""
-        await self.store.write(lambda tx: sessions.say(tx, session, sender, text))
-
     async def journal(self, kind: str, seat: str = "", /, **data: object) -> None:
-        def work(tx: Tx) -> None:
-            tx.journal(kind, seat, **data)
-
-        await self.store.write(work)
+        await self.store.write(lambda tx: tx.journal(kind, seat, **data))

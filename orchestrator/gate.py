@@ -7,19 +7,19 @@ main → marked landed. `recover` finishes what a crash left between any two of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 import anyio
 
 from orchestrator import board, clusters
-from orchestrator.queue import Clash, Fate, Ruling, Stacked, rule
+from orchestrator.queue import Clash, Fate, Ruling, rule
 from orchestrator.records import Change, ChangeState
 from orchestrator.repository import Conflict, Repository
 from orchestrator.signals import Bell
 from orchestrator.store import Store, Tx, changes
-from verifiers.judging import Judge, OnVerdict, Selection, Tier
+from verifiers.judging import Judge, Selection, Tier, Tree
 from verifiers.scorecard import Ratchet, Scorecard
 from verifiers.signature import signature
 
@@ -31,142 +31,116 @@ class SeedNotJudged(Exception):
     """The first main does not build, or its judgement says nothing: the run cannot begin."""
 
 
-@dataclass(frozen=True)
-class MergedTrees:
-    """`queue.Trees` over the run's bare repository."""
-
-    repository: Repository
-
-    async def stack(self, main: str, change: Change) -> Stacked | Clash:
-        merged = await self.repository.merge(main, change.commit)
-        if isinstance(merged, Conflict):
-            return Clash(merged.files, merged.hunks)
-        return Stacked(self.repository.tree(merged), main)
-
-
+@dataclass
 class Gate:
-    """The one lane that lands changes. `queued` rings when a change was submitted, `moved` when one came to its end."""
+    """The one lane that lands changes. `queued` rings when a change was submitted, `moved` when one came to its end,
+    and with it `board_changed`, because a verdict may close tasks and open others."""
 
-    def __init__(
-        self, store: Store, repository: Repository, judge: Judge, run: str, utc_now: Callable[[], datetime]
-    ) -> None:
-        self.queued = Bell()
-        self.moved = Bell()
-        self._store = store
-        self._repository = repository
-        self._judge = judge
-        self._run = run
-        self._utc_now = utc_now
-        self._newest: dict[str, Scorecard] = {}  # of main as it is, by commit: asked for far more often than it moves
+    store: Store
+    repository: Repository
+    judge: Judge
+    run: str
+    utc_now: Callable[[], datetime]
+    queued: Bell = field(default_factory=Bell)
+    moved: Bell = field(default_factory=Bell)
+    board_changed: Bell = field(default_factory=Bell)
+    _newest: dict[str, Scorecard] = field(default_factory=dict)  # main's, by commit: asked for more than it moves
+    _voids: int = 0  # in a row
 
     async def recover(self) -> None:
         """Finishes a landing that a crash cut, and puts half-judged changes back in the queue."""
-        landing = await self._store.read(changes.open_landing)
-        if landing is not None:
-            change = await self._store.read(lambda db: changes.get(db, landing.change))
-            if await self._repository.landed(landing.old, landing.new):
-                await self._mark_landed(change, landing.new)
+        if landing := await self.store.read(changes.open_landing):
+            if await self.repository.landed(landing.old, landing.new):
+                await self._mark_landed(await self.store.read(lambda db: changes.get(db, landing.change)), landing.new)
             else:
-                await self._store.write(lambda tx: changes.forget_intent(tx, landing.change))
+                await self.store.write(lambda tx: changes.forget_intent(tx, landing.change))
 
         def requeue(tx: Tx) -> None:
             for change in changes.live(tx.db):
                 changes.move(tx, change.id, ChangeState.QUEUED)
 
-        await self._store.write(requeue)
+        await self.store.write(requeue)
 
     async def judge_main(self) -> Scorecard:
         """Main's scorecard; the seed is judged here before anything else happens. Raises `SeedNotJudged`."""
-        main = await self._repository.main()
-        if self._newest.get(main) is None:
-            self._newest = {main: await self._stored_or_judged(main)}
+        main = await self.repository.main()
+        if main not in self._newest:
+            known = await self.store.read(lambda db: changes.scorecard_of(db, main))
+            self._newest = {main: known or await self._judge_seed(main)}
         return self._newest[main]
 
-    async def _stored_or_judged(self, main: str) -> Scorecard:
-        known = await self._store.read(lambda db: changes.scorecard_of(db, main))
-        if known is not None:
-            return known
-        tree = self._repository.tree(await self._repository.tree_of(main))
-        card = await self._judge.judge(tree, Selection())
-        if card.void:
-            raise SeedNotJudged(f"main at {main[:10]} could not be judged: {card.void}")
-        if not card.build.ok:
-            raise SeedNotJudged(f"main at {main[:10]} does not build: {card.build.reason}")
+    async def _judge_seed(self, main: str) -> Scorecard:
+        card = await self.judge.judge(self.repository.tree(await self.repository.tree_of(main)), Selection(Tier.FULL))
+        if card.void or not card.build.ok:
+            wrong = f"could not be judged: {card.void}" if card.void else f"does not build: {card.build.reason}"
+            raise SeedNotJudged(f"main at {main[:10]} {wrong}")
 
         def work(tx: Tx) -> None:
             changes.add_scorecard(tx, card, commit=main)
             update_board(tx, card)
 
-        await self._store.write(work)
+        await self.store.write(work)
         return card
 
-    async def keep(self, on_verdict: OnVerdict | None = None) -> None:
+    async def keep(self) -> None:
         """Judges and lands until cancelled. Every change it takes comes to an end, or the gate says why it waits."""
-        voids = 0
-        while True:
-            heard = self.queued.heard
-            waiting = await self._store.read(changes.live)
-            if not waiting:
-                await self.queued.wait(heard)
-                continue
-            ruling = await self.settle(waiting[0], on_verdict)
-            voids = voids + 1 if ruling.fate is Fate.VOID else 0
-            if voids >= VOIDS:
-                reason = (
-                    f"{voids} judgements in a row said nothing ({ruling.reason}); tried again in {VOID_WAIT_S:.0f} s"
-                )
-                await self._store.write(lambda tx, reason=reason: tx.journal("gate-paused", reason=reason))  # type: ignore[misc]
-                await anyio.sleep(VOID_WAIT_S)
+        async for _ in self.queued.rings():
+            while waiting := await self.store.read(changes.live):
+                await self.settle(waiting[0])
 
-    async def settle(self, change: Change, on_verdict: OnVerdict | None = None) -> Ruling:
+    async def settle(self, change: Change) -> None:
         """Judges one change and does what the ruling says."""
-        main = await self._repository.main()
+        main = await self.repository.main()
         floor = await self.judge_main()
 
         def begin(tx: Tx) -> None:
             changes.move(tx, change.id, ChangeState.JUDGING)
             tx.journal("judging", changes=[change.id], main=main, tier="full")
 
-        await self._store.write(begin)
-        began = anyio.current_time()
-        trees = MergedTrees(self._repository)
-        ruling = await rule(change, main, Ratchet(floor.passed()), trees, self._judge, on_verdict)
-        seconds = anyio.current_time() - began
-        match ruling.fate:
-            case Fate.LAND:
-                await self._land(change, ruling, seconds)
-            case Fate.BOUNCE:
-                await self._bounce(change, ruling, seconds)
-            case Fate.VOID:
-                await self._put_back(change, ruling)
-        self.moved.ring()
-        return ruling
+        async def merged(change: Change) -> Tree | Clash:
+            found = await self.repository.merge(main, change.commit)
+            return Clash(found.files, found.hunks) if isinstance(found, Conflict) else self.repository.tree(found)
 
-    async def _land(self, change: Change, ruling: Ruling, seconds: float) -> None:
-        assert ruling.stacked is not None and ruling.card is not None
-        card, stacked = ruling.card, ruling.stacked
-        new = await self._repository.commit(
-            tree=stacked.tree.id,
-            parent=stacked.main,
-            summary=change.summary,
-            trailers={
-                "Run": self._run,
-                "Seat": change.seat,
-                "Session": change.session,
-                "Task": change.task,
-                "Change": change.id,
-            },
-            author=change.seat,
-            at=self._utc_now(),
+        await self.store.write(begin)
+        began = anyio.current_time()
+        ruling = await rule(change, Ratchet(floor.passed()), merged, self.judge)
+        seconds = anyio.current_time() - began
+        self._voids = self._voids + 1 if ruling.fate is Fate.VOID else 0
+        if ruling.fate is Fate.LAND:
+            await self._land(change, main, ruling, seconds)
+        else:
+            await self.store.write(lambda tx: self._refuse(tx, change, ruling, seconds))
+        self.moved.ring()
+        self.board_changed.ring()
+        if self._voids >= VOIDS:
+            await anyio.sleep(VOID_WAIT_S)
+
+    def _refuse(self, tx: Tx, change: Change, ruling: Ruling, seconds: float) -> None:
+        if ruling.fate is Fate.BOUNCE:
+            if ruling.card:
+                _add_scorecard(tx, change, ruling, ruling.card, seconds)
+            changes.bounce(tx, change, ruling.reason, ruling.detail, ruling.lost)
+            return
+        changes.move(tx, change.id, ChangeState.QUEUED)
+        tx.journal("voided", changes=[change.id], reason=ruling.reason)
+        if self._voids >= VOIDS:
+            words = f"{self._voids} judgements in a row said nothing ({ruling.reason})"
+            tx.journal("gate-paused", reason=f"{words}; tried again in {VOID_WAIT_S:.0f} s")
+
+    async def _land(self, change: Change, main: str, ruling: Ruling, seconds: float) -> None:
+        card = ruling.card
+        assert card is not None
+        names = {"Run": self.run, "Seat": change.seat, "Session": change.session, "Task": change.task}
+        trailers = {**names, "Change": change.id}
+        new = await self.repository.commit(
+            card.tree, main, change.summary, trailers, author=change.seat, at=self.utc_now()
         )
 
         def intend(tx: Tx) -> None:
-            scorecard = changes.add_scorecard(tx, card, commit=new, seconds=seconds)
-            _journal_judged(tx, change, ruling, card, seconds)
-            changes.intend(tx, change.id, stacked.main, new, scorecard)
+            changes.intend(tx, change.id, main, new, _add_scorecard(tx, change, ruling, card, seconds, commit=new))
 
-        await self._store.write(intend)
-        await self._repository.land(stacked.main, new)
+        await self.store.write(intend)
+        await self.repository.land(main, new)
         await self._mark_landed(change, new)
 
     async def _mark_landed(self, change: Change, new: str) -> None:
@@ -176,31 +150,14 @@ class Gate:
             assert card is not None
             tx.run("UPDATE landing SET done = 1 WHERE change = ?", change.id)
             changes.finish(tx, change, ChangeState.LANDED, landed_as=new)
-            gained = sorted(card.passed() - (before.passed() if before else frozenset()))
-            passed, total = _totals(card)
-            facts = {"task": change.task, "commit": new, "passed": passed, "total": total, "gained": len(gained)}
+            gained = card.passed() - (before.passed() if before else frozenset())
+            facts = {"task": change.task, "commit": new, "gained": len(gained), **_totals(card)}
             tx.journal("landed", change.seat, change=change.id, **facts)
             update_board(tx, card)
             if not board.get(tx.db, change.task).cases:
                 board.close(tx, change.task, f"{change.id} landed")
 
-        await self._store.write(work)
-
-    async def _bounce(self, change: Change, ruling: Ruling, seconds: float) -> None:
-        def work(tx: Tx) -> None:
-            if ruling.card is not None:
-                changes.add_scorecard(tx, ruling.card, seconds=seconds)
-                _journal_judged(tx, change, ruling, ruling.card, seconds)
-            changes.bounce(tx, change, ruling.reason, ruling.detail, ruling.lost)
-
-        await self._store.write(work)
-
-    async def _put_back(self, change: Change, ruling: Ruling) -> None:
-        def work(tx: Tx) -> None:
-            changes.move(tx, change.id, ChangeState.QUEUED)
-            tx.journal("voided", changes=[change.id], reason=ruling.reason)
-
-        await self._store.write(work)
+        await self.store.write(work)
 
 
 def update_board(tx: Tx, card: Scorecard) -> None:
@@ -210,62 +167,45 @@ def update_board(tx: Tx, card: Scorecard) -> None:
     clusters.sync_failures(tx, clusters.failures(card, signature), passed)
 
 
-def _journal_judged(tx: Tx, change: Change, ruling: Ruling, card: Scorecard, seconds: float) -> None:
-    passed, total = _totals(card)
-    tx.journal(
-        "judged",
-        changes=[change.id],
-        tree=card.tree,
-        tier=card.tier,
-        passed=passed,
-        total=total,
-        seconds=round(seconds, 1),
-        lost=list(ruling.lost),
-        gained=len(ruling.gained),
-        built=card.build.ok,
-    )
+def _add_scorecard(tx: Tx, change: Change, ruling: Ruling, card: Scorecard, seconds: float, commit: str = "") -> int:
+    facts = {"tier": card.tier, "lost": list(ruling.lost), "gained": len(ruling.gained), "built": card.build.ok}
+    tx.journal("judged", changes=[change.id], tree=card.tree, seconds=round(seconds, 1), **facts, **_totals(card))
+    return changes.add_scorecard(tx, card, commit=commit, seconds=seconds)
 
 
-def _totals(card: Scorecard) -> tuple[int, int]:
-    return len(card.passed()), len(card.verdicts)
+def _totals(card: Scorecard) -> dict[str, int]:
+    return {"passed": len(card.passed()), "total": len(card.verdicts)}
 
 
+@dataclass
 class HeldoutLane:
     """Judges landed commits on the held-out cases, newest first. Nothing waits for it but the end of the run (P8)."""
 
-    def __init__(self, store: Store, repository: Repository, judge: Judge, gate: Gate) -> None:
-        self.idle = anyio.Event()
-        self._store = store
-        self._repository = repository
-        self._judge = judge
-        self._gate = gate
+    gate: Gate
+    judge: Judge
+    idle: anyio.Event = field(default_factory=anyio.Event)
 
     async def keep(self) -> None:
-        while True:
-            heard = self._gate.moved.heard
-            commit = await self._store.read(changes.newest_without_heldout) or await self._seed()
-            if commit:
-                await self.judge(commit)
-                continue
-            self.idle.set()
-            await self._gate.moved.wait(heard)
+        async for _ in self.gate.moved.rings():
             self.idle = anyio.Event()
+            while commit := await self.gate.store.read(changes.newest_without_heldout) or await self._seed():
+                await self._judge(commit)
+            self.idle.set()
 
     async def _seed(self) -> str:
         """The first main, which no landing names, while it is not judged."""
-        first = await self._repository.seed()
-        judged = await self._store.read(lambda db: changes.scorecard_of(db, first, Tier.HELDOUT))
+        first = await self.gate.repository.seed()
+        judged = await self.gate.store.read(lambda db: changes.scorecard_of(db, first, Tier.HELDOUT))
         return "" if judged else first
 
-    async def judge(self, commit: str) -> None:
-        tree = self._repository.tree(await self._repository.tree_of(commit))
-        card = await self._judge.judge(tree, Selection(Tier.HELDOUT))
+    async def _judge(self, commit: str) -> None:
+        repository = self.gate.repository
+        card = await self.judge.judge(repository.tree(await repository.tree_of(commit)), Selection(Tier.HELDOUT))
         if card.void:
             await anyio.sleep(VOID_WAIT_S)
             return
 
-        def work(tx: Tx) -> None:
-            scorecard = changes.add_scorecard(tx, card, commit=commit)
-            tx.journal("heldout-judged", commit=commit, scorecard=scorecard)
+        def write(tx: Tx) -> None:
+            tx.journal("heldout-judged", commit=commit, scorecard=changes.add_scorecard(tx, card, commit=commit))
 
-        await self._store.write(work)
+        await self.gate.store.write(write)

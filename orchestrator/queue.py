@@ -1,28 +1,21 @@
 """The merge queue's policy: which change is judged, what becomes of it, and nothing else.
 
-No git, no process, no SQL: it speaks to `Trees` and a `Judge` and gives back a `Ruling`, so that a simulator can drive
-the same code. One change at a time; the staged ratchet comes into this module.
+No git, no process, no SQL: it asks for a merged tree and a `Judge` and gives back a `Ruling`, so that a simulator can
+drive the same code. One change at a time; the staged ratchet comes into this module.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final
 
 from orchestrator.records import Change
-from verifiers.judging import Judge, OnVerdict, Selection, Tier, Tree
+from verifiers.judging import Judge, Selection, Tier, Tree
 from verifiers.scorecard import Outcome, Ratchet, Scorecard
 
 SHOWN: Final = 5  # files or cases named in a reason
-
-
-@dataclass(frozen=True)
-class Stacked:
-    """A change merged onto main: the tree that would land."""
-
-    tree: Tree
-    main: str
 
 
 @dataclass(frozen=True)
@@ -31,10 +24,6 @@ class Clash:
 
     files: tuple[str, ...]
     hunks: str
-
-
-class Trees(Protocol):
-    async def stack(self, main: str, change: Change) -> Stacked | Clash: ...
 
 
 class Fate(StrEnum):
@@ -52,61 +41,36 @@ class Ruling:
     detail: str = ""  # what the submitter may read besides
     lost: tuple[str, ...] = ()
     gained: tuple[str, ...] = ()
-    stacked: Stacked | None = None
-    card: Scorecard | None = None
+    card: Scorecard | None = None  # of the merged tree
 
 
 async def rule(
-    change: Change,
-    main: str,
-    ratchet: Ratchet,
-    trees: Trees,
-    judge: Judge,
-    on_verdict: OnVerdict | None = None,
-    held: frozenset[str] = frozenset(),
+    change: Change, ratchet: Ratchet, merged: Callable[[Change], Awaitable[Tree | Clash]], judge: Judge
 ) -> Ruling:
-    """Judges one change on the merged tree. It lands only if that tree builds and passes all that main passed.
+    """Judges one change on the tree `merged` with main. It lands only if that builds and passes all that main passed.
 
     A case is lost only if it fails twice, the second time alone and cold; one that passes the second time after a
-    failure that was not a timeout became unsteady with the change and is lost as well. `held` are cases known to be
-    flaky on main itself, which nobody loses.
+    failure that was not a timeout became unsteady with the change and is lost as well.
     """
-    stacked = await trees.stack(main, change)
-    if isinstance(stacked, Clash):
-        reason = f"conflicts with main in {_some(stacked.files)}"
-        return Ruling(Fate.BOUNCE, reason, detail=stacked.hunks)
-    card = await judge.judge(stacked.tree, Selection(), on_verdict)
+    tree = await merged(change)
+    if isinstance(tree, Clash):
+        return Ruling(Fate.BOUNCE, f"conflicts with main in {_some(tree.files)}", tree.hunks)
+    card = await judge.judge(tree, Selection(Tier.FULL))
     if card.void:
         return Ruling(Fate.VOID, card.void)
     if not card.build.ok:
-        return Ruling(
-            Fate.BOUNCE, f"does not build: {card.build.reason}", card.build.log_tail, stacked=stacked, card=card
-        )
-    lost = tuple(case for case in ratchet.lost(card) if case not in held)
-    if lost:
-        again = await judge.judge(stacked.tree, Selection(Tier.CASES, frozenset(lost), cold=True))
+        return Ruling(Fate.BOUNCE, f"does not build: {card.build.reason}", card.build.log_tail, card=card)
+    if lost := ratchet.lost(card):
+        again = await judge.judge(tree, Selection(Tier.CASES, frozenset(lost), cold=True))
         if again.void:
             return Ruling(Fate.VOID, again.void)
-        lost = tuple(case for case in lost if not _recovered(case, card, again))
-        card = _confirmed(card, again)
+        late = {case for case, verdict in card.verdicts.items() if verdict.outcome is Outcome.TIMEOUT}
+        slow = late & again.passed()  # the machine's loss: a timeout under load that passes alone
+        card = replace(card, verdicts={**card.verdicts, **{case: again.verdicts[case] for case in slow}})
+        lost = tuple(case for case in lost if case not in slow)
     if lost:
-        return Ruling(Fate.BOUNCE, f"loses {_some(lost)}", _reasons(lost, card), lost, stacked=stacked, card=card)
-    return Ruling(Fate.LAND, gained=ratchet.gained(card), stacked=stacked, card=card)
-
-
-def _recovered(case: str, first: Scorecard, again: Scorecard) -> bool:
-    """Whether a loss was the machine's: a timeout under load that passes alone."""
-    before = first.verdicts.get(case)
-    return before is not None and before.outcome is Outcome.TIMEOUT and case in again.passed()
-
-
-def _confirmed(card: Scorecard, again: Scorecard) -> Scorecard:
-    """The card with the second look at cases that timed out, which is what counts for them."""
-    verdicts = dict(card.verdicts)
-    for case, verdict in again.verdicts.items():
-        if _recovered(case, card, again):
-            verdicts[case] = verdict
-    return Scorecard(card.tree, card.tier, card.build, verdicts, card.void)
+        return Ruling(Fate.BOUNCE, f"loses {_some(lost)}", _reasons(lost, card), lost, card=card)
+    return Ruling(Fate.LAND, gained=ratchet.gained(card), card=card)
 
 
 def _some(names: tuple[str, ...]) -> str:
@@ -115,10 +79,8 @@ def _some(names: tuple[str, ...]) -> str:
 
 
 def _reasons(lost: tuple[str, ...], card: Scorecard) -> str:
-    lines = []
-    for case in lost[: 2 * SHOWN]:
-        verdict = card.verdicts.get(case)
-        lines.append(
-            f"ERROR {case}: {verdict.reason or verdict.outcome.name.lower()}" if verdict else f"ERROR {case}: gone"
-        )
-    return "\n".join(lines)
+    found = {case: card.verdicts.get(case) for case in lost[: 2 * SHOWN]}
+    return "\n".join(
+        f"ERROR {case}: {verdict.reason or verdict.outcome.name.lower() if verdict else 'gone'}"
+        for case, verdict in found.items()
+    )

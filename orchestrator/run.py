@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,9 +34,10 @@ from orchestrator.project.furnishing import furnish, judge_plan
 from orchestrator.records import RunState, Session, TaskSource
 from orchestrator.repository import Repository
 from orchestrator.roles import share_out
-from orchestrator.seat import room_name, work
+from orchestrator.seat import again, room_name, work
 from orchestrator.settings import Settings
 from orchestrator.store import Store, Tx, changes, sessions
+from orchestrator.watch.queries import settings_of
 from orchestrator.watch.scribe import Scribe
 from sandbox.engines import choose
 from sandbox.home import state_home
@@ -60,33 +64,26 @@ async def serve(folder: Path) -> None:
     async with AsyncExitStack() as stack:
         store = Store(folder / "state.db", utc_now)
         stack.push_async_callback(store.close)
-        epoch = await store.begin_epoch()
-        run = await Run.open(folder, store, epoch, stack)
+        await store.begin_epoch()
+        run = await Run.open(folder, store, stack)
         await run.recover()
         await run.go()
 
 
+@dataclass
 class Run:
     """One run in this process."""
 
-    def __init__(self, desk: Desk, frozen: Frozen, heldout: HeldoutLane, gate: Gate) -> None:
-        self.desk = desk
-        self.frozen = frozen
-        self.gate = gate
-        self.heldout = heldout
-        self.finished = anyio.Event()
-        self.outcome = (RunState.STOPPED, "")
-        self._began = anyio.current_time()
-        self._gained_at = anyio.current_time()
-        self._drained_at = 0.0
-        self._suspended_at = 0.0
-        self._worked_before = 0.0
-        self._worked_noted = 0.0
-        self._seats_working = 0
-        self._open_seats: OpenSeats | None = None
+    desk: Desk
+    heldout: HeldoutLane
+    open_seats: OpenSeats = field(init=False)
+    _end: tuple[RunState, str] = (RunState.STOPPED, "")
+    _began: float = field(default_factory=anyio.current_time)
+    _worked_before: float = 0.0
+    _seats_working: int = 0
 
     @classmethod
-    async def open(cls, folder: Path, store: Store, epoch: int, stack: AsyncExitStack) -> Run:
+    async def open(cls, folder: Path, store: Store, stack: AsyncExitStack) -> Run:
         """Puts the run together from what was frozen. Raises what says why it cannot: image gone, no key, no engine."""
         settings = await store.read(settings_of)
         home = state_home()
@@ -100,22 +97,21 @@ class Run:
         judge_engine = engine if local else choose(None, home, judging=True)
         secret = await anyio.Path(folder / SECRET).read_bytes()
         label = f"{settings.name}-{hashlib.sha256(secret).hexdigest()[:8]}"
-        scratch = home / "judges" / label
 
         def judge(lane: str, user: int, cores: int) -> RoomJudge:
-            plan = judge_plan(project, furnished, frozen.cases, scratch=scratch / lane, secret=secret, cores=cores)
-            made = RoomJudge(judge_engine, plan, Labels(label, epoch, lane), user)
+            scratch = home / "judges" / label / lane
+            plan = judge_plan(project, furnished, frozen.cases, scratch=scratch, secret=secret, cores=cores)
+            made = RoomJudge(judge_engine, plan, Labels(label, store.epoch, lane), user)
             stack.push_async_callback(made.close)
             return made
 
-        await judge_engine.sweep(label, epoch, kept(await store.read(sessions.live)))
+        await judge_engine.sweep(label, store.epoch, kept(await store.read(sessions.live)))
         models = {id: make(path, os.environ) for id, path in thawed_models(folder, settings).items() if id != OPEN}
         gate = Gate(store, repository, judge("gate", JUDGE_USER, settings.judge_cores), settings.name, utc_now)
-        heldout = HeldoutLane(store, repository, judge("heldout", HELDOUT_USER, 1), gate)
+        heldout = HeldoutLane(gate, judge("heldout", HELDOUT_USER, 1))
         desk = Desk(
             folder=folder,
-            project=project,
-            prompts=frozen.prompts,
+            frozen=frozen,
             settings=settings,
             store=store,
             repository=repository,
@@ -132,51 +128,42 @@ class Run:
             shown_cases=frozenset(case.id for case in frozen.cases if not case.heldout),
             weights=weights_of(frozen),
             utc_now=utc_now,
-            verifying=anyio.CapacityLimiter(1),
+            board_changed=gate.board_changed,
         )
-        return cls(desk, frozen, heldout, gate)
+        return cls(desk, heldout)
 
     async def recover(self) -> None:
         """Everything an earlier process left between two steps is finished, given back, or put where it goes on."""
         desk = self.desk
         live = await desk.store.read(sessions.live)
         swept = await desk.engine.sweep(desk.label, desk.store.epoch, kept(live))
-        await self.gate.recover()
+        await desk.gate.recover()
 
-        def take_over(tx: Tx) -> None:
+        def take_over(tx: Tx) -> float:
             desk.ledger.recover(tx)
             board.recover(tx, {session.id for session in live})
-            row = tx.one("SELECT worked_s, state FROM run")
-            assert row is not None
-            self._worked_before = row["worked_s"]
             tx.run("UPDATE run SET state = ?, reason = ''", RunState.RUNNING)
-            if tx.one("SELECT 1 FROM journal WHERE kind = 'run-started'") is None:
-                self._journal_start(tx)
+            if tx.one("SELECT 1 FROM journal WHERE kind = 'run-started'"):
+                tx.journal("run-resumed", version=VERSION, by=control.who(), sessions=len(live))
             else:
-                facts = {"version": VERSION, "by": control.who(), "sessions": len(live)}
-                tx.journal("run-resumed", **facts)
+                self._plan(tx)
             if swept:
                 tx.journal("swept", count=swept)
+            row = tx.one("SELECT worked_s FROM run")
+            return float(row["worked_s"]) if row else 0.0
 
-        await desk.store.write(take_over)
+        self._worked_before = await desk.store.write(take_over)
 
-    def _journal_start(self, tx: Tx) -> None:
-        desk, lock = self.desk, self.frozen.lock
-        facts = {"name": desk.name, "project": lock.project, "lock": lock.digests["project"], "by": control.who()}
-        tx.journal("run-started", agents=desk.settings.agents, models=dict(desk.settings.models), **facts)
+    def _plan(self, tx: Tx) -> None:
+        """A new run: who works under what, and the project's own tasks."""
+        settings, lock = self.desk.settings, self.desk.frozen.lock
+        facts = {"project": lock.project, "lock": lock.digests["project"], "models": dict(settings.models)}
+        tx.journal("run-started", name=settings.name, agents=settings.agents, by=control.who(), **facts)
         ids: dict[str, str] = {}
-        for planned in desk.project.plan:
+        for planned in self.desk.frozen.project.plan:
             after = [ids[name] for name in planned.after]
-            made = board.add_task(
-                tx,
-                planned.title,
-                TaskSource.PROJECT,
-                by="project",
-                why=planned.why,
-                cases=planned.cases,
-                touches=planned.touches,
-                after=after,
-            )
+            given: dict[str, Any] = {"why": planned.why, "cases": planned.cases, "touches": planned.touches}
+            made = board.add_task(tx, planned.title, TaskSource.PROJECT, by="project", after=after, **given)
             ids[planned.name] = made.id
 
     async def go(self) -> None:
@@ -184,293 +171,200 @@ class Run:
         desk = self.desk
         scribe = Scribe(desk.folder)
         async with anyio.create_task_group() as tasks_of_run:
-            self._open_seats = OpenSeats(desk, [seat for seat in desk.seats if seat.model == OPEN], tasks_of_run)
+            self.open_seats = OpenSeats(desk, [seat for seat in desk.seats if seat.model == OPEN], tasks_of_run)
             async with control.listening(desk.folder, self.answer):
-                await self.gate.judge_main()
-                for keep in (self.gate.keep, scribe.keep, self._keep_lock_files, self._watch):
+                await desk.gate.judge_main()
+                for keep in (desk.gate.keep, scribe.keep, self._keep_lock_files, self._note_work):
                     tasks_of_run.start_soon(keep)
-                if any(case.heldout for case in self.frozen.cases):
+                if any(case.heldout for case in self.desk.frozen.cases):
                     tasks_of_run.start_soon(self.heldout.keep)
                 else:
                     self.heldout.idle.set()
-                await self._open_seats.recover()
+                await self.open_seats.recover()
                 for seat in desk.seats:
                     if seat.model != OPEN:
                         tasks_of_run.start_soon(self._work, seat)
-                tasks_of_run.start_soon(self._ring_board)
-                await self.finished.wait()
+                await self._watch()
+                await self._settle()
                 tasks_of_run.cancel_scope.cancel()
-        await self._write_end()
+        state, reason = self._end
+        by = {} if state is RunState.ENDED else {"by": control.who()}
+        await self._turn(state, f"run-{state}", reason=reason, **by)
         await desk.engine.sweep(desk.label, desk.store.epoch + 1)  # unmounts workspaces; a resume finds their disks
         await anyio.to_thread.run_sync(scribe.catch_up)
 
     async def _work(self, seat: Seat) -> None:
         self._seats_working += 1
         try:
-            await work(seat, self.desk)
+            await again(seat, self.desk, partial(work, seat, self.desk))
         finally:
             self._seats_working -= 1
-
-    async def _ring_board(self) -> None:
-        """What the gate moved may have changed the board."""
-        heard = self.gate.moved.heard
-        while True:
-            heard = await self.gate.moved.wait(heard)
             self.desk.board_changed.ring()
 
     async def _keep_lock_files(self) -> None:
-        heard = self.desk.board_changed.heard
-        while True:
+        async for _ in self.desk.board_changed.rings():
             locks = await self.desk.store.read(lockfiles.locks)
             await anyio.to_thread.run_sync(lockfiles.sync, self.desk.folder / "current_tasks", locks)
-            heard = await self.desk.board_changed.wait(heard)
-
-    # -- how a run ends
-
-    async def _watch(self) -> None:
-        """Drains the run by its own rules, and ends it once nothing is live any more."""
-        while True:
-            await anyio.sleep(TICK_S)
-            if self.worked_s - self._worked_noted >= NOTE_WORK_S:
-                await self._note_work()
-            if not self.desk.draining:
-                reason = await self._own_end()
-                if reason:
-                    await self.drain(reason, "run", RunState.ENDED)
-            elif await self._settled():
-                self.finished.set()
-                return
 
     async def _note_work(self) -> None:
         """Writes down how long the run has worked, so that a crash costs its limit in hours next to nothing."""
-        worked = self._worked_noted = self.worked_s
-        await self.desk.store.write(lambda tx: tx.run("UPDATE run SET worked_s = ?", worked))
+        while True:
+            await anyio.sleep(NOTE_WORK_S)
+            await self.desk.store.write(lambda tx: tx.run("UPDATE run SET worked_s = worked_s + ?", NOTE_WORK_S))
 
     @property
     def worked_s(self) -> float:
         return self._worked_before + anyio.current_time() - self._began
 
+    async def _turn(self, state: RunState, kind: str, **facts: object) -> None:
+        """Puts the run into a state, and journals why; whoever waits for it looks again."""
+        row = (state, facts.get("reason", ""), self.worked_s)
+
+        def write(tx: Tx) -> None:
+            tx.run("UPDATE run SET state = ?, reason = ?, worked_s = ?", *row)
+            tx.journal(kind, **facts)
+
+        await self.desk.store.write(write)
+        self.desk.state_changed.ring()
+        self.desk.board_changed.ring()
+
+    # -- how a run ends
+
+    async def _watch(self) -> None:
+        """Returns once the run drains, by its own rules or because somebody stops it."""
+        while not self.desk.draining:
+            await anyio.sleep(TICK_S)
+            if reason := await self._own_end():
+                await self.drain(RunState.ENDED, reason, "run", at_once=reason.startswith("goal"))
+
     async def _own_end(self) -> str:
         """Why the run should end by its own rules, or ""."""
         desk, settings = self.desk, self.desk.settings
-        card = await self.gate.judge_main()
+        card = await desk.gate.judge_main()
         if card.verdicts and card.passed() == card.verdicts.keys():
             return "goal: every shown case passes"
         if settings.hours is not None and self.worked_s >= settings.hours * 3600:
             return f"hours: {settings.hours:g} h of work"
         if desk.broke:
             return f"budget: {desk.broke}"
-        gained = await desk.store.read(last_gain)
-        idle = (utc_now() - gained).total_seconds() if gained else self.worked_s
-        if settings.idle_s is not None and min(idle, anyio.current_time() - self._began) >= settings.idle_s:
-            return f"idle: {settings.idle_s / 3600:g} h without a newly passing case"
-        if await self._nothing_left():
-            return "nothing left: no task is ready and no seat works"
+        if settings.idle_s is not None:
+            gained = await desk.store.read(last_gain)
+            idle = (utc_now() - gained).total_seconds() if gained else self.worked_s
+            if min(idle, anyio.current_time() - self._began) >= settings.idle_s:
+                return f"idle: {settings.idle_s / 3600:g} h without a newly passing case"
+        if not desk.paused and not any(seat.model == OPEN for seat in desk.seats):
+            names = {seat.name for seat in desk.seats}
+            if await desk.store.read(lambda db: nothing_left(db, names)):
+                return "nothing left: no task is ready and no seat works"
         return ""
 
-    async def _nothing_left(self) -> bool:
+    async def drain(self, state: RunState, reason: str, by: str, *, at_once: bool) -> None:
+        """No new sessions; live ones are asked to submit or note, or, `at_once`, end at their next stored turn and go
+        on there at a resume. Asking a draining run again only changes whether it ends at once."""
         desk = self.desk
-        if desk.paused or any(seat.model == OPEN for seat in desk.seats):
-            return False
-
-        def read(tx: Tx) -> bool:
-            idle = {row["seat"] for row in tx.all("SELECT DISTINCT seat FROM journal WHERE kind = 'seat-idle'")}
-            busy = sessions.live(tx.db) or changes.live(tx.db) or board.ready(tx.db)
-            return not busy and idle >= {seat.name for seat in desk.seats}
-
-        return await desk.store.write(read)
-
-    async def drain(self, reason: str, by: str, state: RunState) -> None:
-        """No new sessions; live ones are asked to submit or note. Asking again only changes who asked."""
-        desk = self.desk
+        desk.stopping = desk.stopping or at_once
+        desk.state_changed.ring()
+        desk.board_changed.ring()
         if desk.draining:
             return
-        self.outcome = (state, reason)
-        self._drained_at = anyio.current_time()
+        self._end = (state, reason)
         desk.draining = reason
         desk.ledger.draining = True
-        if state is RunState.ENDED and reason.startswith("goal"):
-            self._suspend()
-        live = await desk.store.read(sessions.live)
         word = f"The run drains ({reason}): submit what is whole, or note and release."
+        await desk.store.write(lambda tx: say(tx, "all", word))
+        await self._turn(RunState.DRAINING, "run-draining", by=by, reason=reason)
 
-        def tell(tx: Tx) -> None:
-            tx.run("UPDATE run SET state = ?, reason = ?", RunState.DRAINING, reason)
-            tx.journal("run-draining", by=by, reason=reason)
-            for session in live:
-                sessions.say(tx, session.id, "run", word)
+    async def _settle(self) -> None:
+        """Returns once a draining run may end: nobody works, nothing is queued, and main is judged on the held-out
+        cases, each within its time. A run that is stopped at once waits for its seats' stored turns alone."""
+        desk = self.desk
+        with anyio.move_on_after(desk.settings.drain_s):
+            async for _ in desk.board_changed.rings():
+                if desk.stopping or not self._working():
+                    break
+        if self._working():
+            await self.drain(*self._end, "run", at_once=True)
+        with anyio.move_on_after(SUSPEND_S):
+            async for _ in desk.board_changed.rings():
+                if not self._seats_working:
+                    break
+        with anyio.move_on_after(HELDOUT_WAIT_S):
+            while not (desk.stopping and self._end[0] is RunState.STOPPED):
+                if self.heldout.idle.is_set() and not await desk.store.read(changes.live):
+                    return
+                await anyio.sleep(TICK_S)
 
-        await desk.store.write(tell)
-        desk.board_changed.ring()
-        desk.state_changed.ring()
-
-    async def stop(self, now: bool, by: str) -> None:
-        """Drains; `now`: every session ends at its next stored turn, and goes on there at a resume."""
-        await self.drain("stopped by hand", by, RunState.STOPPED)
-        if now:
-            self._suspend()
-
-    def _suspend(self) -> None:
-        if not self.desk.stopping:
-            self.desk.stopping = True
-            self._suspended_at = anyio.current_time()
-            self.desk.state_changed.ring()
-
-    async def _settled(self) -> bool:
-        """Whether a draining run may end: nobody works, nothing is queued, and main is judged on the held-out cases."""
-        desk, now = self.desk, anyio.current_time()
-        late = now - self._drained_at > desk.settings.drain_s
-        if late:
-            self._suspend()
-        assert self._open_seats is not None
-        if desk.stopping:
-            working = self._seats_working > 0 and now - self._suspended_at <= SUSPEND_S
-        else:
-            working = self._seats_working > 0 or self._open_seats.working
-        if desk.stopping and self.outcome[0] is RunState.STOPPED:
-            return not working
-        queued = await desk.store.read(changes.live)
-        if not late and (working or queued):
-            return False
-        return self.heldout.idle.is_set() or now - self._drained_at > HELDOUT_WAIT_S
-
-    async def _write_end(self) -> None:
-        state, reason = self.outcome
-        worked = self.worked_s
-
-        def write(tx: Tx) -> None:
-            tx.run("UPDATE run SET state = ?, reason = ?, worked_s = ?", state, reason, worked)
-            if state is RunState.ENDED:
-                tx.journal("run-ended", reason=reason)
-            else:
-                tx.journal("run-stopped", by=control.who(), reason=reason)
-
-        await self.desk.store.write(write)
+    def _working(self) -> bool:
+        return self._seats_working > 0 or self.open_seats.working
 
     # -- what people ask of a live run
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """One request over the run's socket. Raises `Refusal` in words."""
-        verb, by = request.get("do"), str(request.get("by", ""))
-        match verb:
-            case "ping":
-                return {"epoch": self.desk.store.epoch}
-            case "seat":
-                return await self._seat(request)
-            case "pause":
-                await self._pause(bool(request.get("now")), by)
-            case "resume":
-                await self._unpause(by)
-            case "stop":
-                await self.stop(bool(request.get("now")), by)
-            case "set":
-                await self._set(str(request["key"]), request["value"], by)
-            case "say":
-                return {"told": await self._say(str(request.get("to", "")), str(request["text"]), by)}
-            case "reveal":
-                await self.desk.journal("revealed", by=by)
-            case "task-add":
-                return {"task": await self._add_task(request, by)}
-            case "task-drop":
-                name, reason = str(request["task"]), str(request.get("reason", "dropped by hand"))
-                await self._board(lambda tx: board.drop_task(tx, name, reason, by))
+        desk, seats = self.desk, self.open_seats
+        match request:
+            case {"do": "ping"}:
+                pass
+            case {"do": "seat", "verb": "take", "role": str(role), "seat": str(name), "token": str(token)}:
+                return await seats.take(role, name, token)
+            case {"do": "seat", "verb": "call", "tool": str(tool), "arguments": dict(arguments), "token": str(token)}:
+                return await seats.call(token, tool, arguments)
+            case {"do": "seat", "verb": "last", "token": str(token)}:
+                return await seats.last(token)
+            case {"do": "seat", "verb": "board", "wait_s": float() | int() as wait_s, "token": str(token)}:
+                return await seats.board(token, wait_s)
+            case {"do": "seat", "verb": "leave", "token": str(token)}:
+                return await seats.leave(token)
+            case {"do": "pause", "now": bool(now), "by": str(by)}:
+                desk.paused, desk.held = True, desk.held or now
+                await self._turn(RunState.PAUSED, "run-paused", by=by, now=now)
+            case {"do": "resume", "by": str(by)}:
+                await self._resume(by)
+            case {"do": "stop", "now": bool(now), "by": str(by)}:
+                await self.drain(RunState.STOPPED, "stopped by hand", by, at_once=now)
+            case {"do": "set", "key": "budget", "value": int(budget), "by": str(by)}:
+                await self._set_budget(budget, by)
+            case {"do": "say", "to": str(to), "text": str(text), "by": str(by)}:
+                await desk.store.write(lambda tx: say(tx, to, text, by))
+            case {"do": "reveal", "by": str(by)}:
+                await desk.journal("revealed", by=by)
             case _:
-                raise Refusal(f"this run knows no request {verb!r}", "usage")
+                raise Refusal(f"this run knows no request {request}", "usage")
         return {}
 
-    async def _seat(self, request: dict[str, Any]) -> dict[str, Any]:
-        assert self._open_seats is not None
-        token = str(request.get("token", ""))
-        match request.get("verb"):
-            case "take":
-                return await self._open_seats.take(str(request.get("role", "")), str(request.get("seat", "")), token)
-            case "call":
-                return await self._open_seats.call(token, str(request["tool"]), dict(request["arguments"]))
-            case "last":
-                return await self._open_seats.last(token)
-            case "board":
-                return await self._open_seats.board(token, float(request.get("wait_s", 0)))
-            case "leave":
-                return await self._open_seats.leave(token)
-            case other:
-                raise Refusal(f"an open seat knows no {other!r}", "usage")
-
-    async def _board(self, change: Callable[[Tx], Any]) -> Any:
-        try:
-            return await self.desk.store.write(change)
-        except board.Refused as refusal:
-            raise Refusal(str(refusal)) from refusal
-        finally:
-            self.desk.board_changed.ring()
-
-    async def _add_task(self, request: dict[str, Any], by: str) -> str:
-        known = self.desk.shown_cases
-        made = await self._board(
-            lambda tx: board.add_task(
-                tx,
-                str(request["title"]),
-                TaskSource.PERSON,
-                by=by,
-                why=str(request.get("why", "")),
-                cases=request.get("cases") or (),
-                touches=request.get("touches") or (),
-                known=known,
-            )
-        )
-        return str(made.id)
-
-    async def _pause(self, now: bool, by: str) -> None:
-        self.desk.paused, self.desk.held = True, self.desk.held or now
-
-        def write(tx: Tx) -> None:
-            tx.run("UPDATE run SET state = ?", RunState.PAUSED)
-            tx.journal("run-paused", by=by, now=now)
-
-        await self.desk.store.write(write)
-
-    async def _unpause(self, by: str) -> None:
+    async def _resume(self, by: str) -> None:
         if self.desk.draining:
             raise Refusal("the run drains: wait until it has stopped, then resume")
         if self.desk.paused:
-
-            def write(tx: Tx) -> None:
-                tx.run("UPDATE run SET state = ?", RunState.RUNNING)
-                tx.journal("run-resumed", version=VERSION, by=by, sessions=0)
-
             self.desk.paused = self.desk.held = False
-            await self.desk.store.write(write)
-            self.desk.state_changed.ring()
-            self.desk.board_changed.ring()
+            await self._turn(RunState.RUNNING, "run-resumed", version=VERSION, by=by, sessions=0)
 
-    async def _set(self, key: str, value: Any, by: str) -> None:
-        old = getattr(self.desk.settings, key, None)
-        if key not in ("budget", "hours"):
-            raise Refusal(f"{key} cannot be set while the run works; budget and hours can", "usage")
-        new = self.desk.settings.model_copy(update={key: value})
+    async def _set_budget(self, budget: int, by: str) -> None:
+        old = self.desk.settings
+        new = old.model_copy(update={"budget": budget})
 
         def write(tx: Tx) -> None:
             tx.run("UPDATE run SET settings = ?", new.model_dump_json())
-            tx.journal("condition-changed", what=key, old=old, new=value, by=by)
+            tx.journal("condition-changed", what="budget", old=old.budget, new=budget, by=by)
 
         await self.desk.store.write(write)
         self.desk.settings = new
-        self.desk.ledger.budget = Budget(new.budget, new.session_budget)
-
-    async def _say(self, to: str, text: str, by: str) -> int:
-        """Leaves a word for one seat, or for all."""
-
-        def write(tx: Tx) -> int:
-            heard = [session for session in sessions.live(tx.db) if to in ("", "all", session.seat, session.id)]
-            for session in heard:
-                sessions.say(tx, session.id, "person", text)
-            tx.journal("said", to=to or "all", by=by, text=text)
-            return len(heard)
-
-        return await self.desk.store.write(write)
+        self.desk.ledger.budget = Budget(budget, new.session_budget)
 
 
-def settings_of(db: sqlite3.Connection) -> Settings:
-    return Settings.model_validate_json(db.execute("SELECT settings FROM run").fetchone()["settings"])
+def say(tx: Tx, to: str, text: str, by: str = "") -> None:
+    """Leaves a word of the run's, or of the person `by`, for one seat or for all."""
+    for session in sessions.live(tx.db):
+        if to in ("all", session.seat):
+            sessions.say(tx, session.id, "person" if by else "run", text)
+    if by:
+        tx.journal("said", to=to, by=by, text=text)
+
+
+def nothing_left(db: sqlite3.Connection, seats: Set[str]) -> bool:
+    """Whether each seat has found nothing to do, and nobody works or waits."""
+    idle = {row["seat"] for row in db.execute("SELECT DISTINCT seat FROM journal WHERE kind = 'seat-idle'")}
+    return seats <= idle and not (sessions.live(db) or changes.live(db) or board.ready(db))
 
 
 def kept(live: Iterable[Session]) -> frozenset[str]:
@@ -499,20 +393,16 @@ def seats_of(roles: Mapping[str, int], settings: Settings) -> Sequence[Seat]:
 def prices_of(models: Mapping[str, Model]) -> Prices:
     """genai-prices, and what scripted teams declare: their price, and that no reply uses more than they say."""
     scripted = {id: model for id, model in models.items() if isinstance(model, Scripted)}
-    declared = {
-        id: Declared.model_validate(model.script.price.model_dump())
-        for id, model in scripted.items()
-        if model.script.price
-    }
+    prices = {id: model.script.price for id, model in scripted.items()}
+    declared = {id: Declared.model_validate(price.model_dump()) for id, price in prices.items() if price}
     most = {id: Usage(**model.script.usage) for id, model in scripted.items()}
     return Prices(declared, most)
 
 
 def weights_of(frozen: Frozen) -> Mapping[str, float]:
     """What a suite's milestones are worth together."""
-    weights: dict[str, float] = {}
+    weights = defaultdict[str, float](float)
     for milestone in frozen.project.milestones:
         for cases in milestone.needs:
-            suite = cases.partition("/")[0]
-            weights[suite] = weights.get(suite, 0.0) + milestone.credit
+            weights[cases.partition("/")[0]] += milestone.credit
     return weights

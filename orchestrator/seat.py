@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Final
 
 import anyio
@@ -20,16 +21,15 @@ from agents.models.failures import ModelFailure
 from agents.session import Mind, Outcome, converse
 from agents.team import End
 from orchestrator import board, ramp, workspace
-from orchestrator.briefing import Briefing, opening
+from orchestrator.briefing import opening
 from orchestrator.desk import Desk, Seat
 from orchestrator.ledger import SessionMeter, spent_words
 from orchestrator.quarantine import Refused
-from orchestrator.records import Session, SessionState, Task
+from orchestrator.records import Session, SessionState
 from orchestrator.signals import unwrapped
 from orchestrator.store import Tx, sessions, tasks
-from orchestrator.store.rows import update
 from orchestrator.transcript import StoredLog
-from orchestrator.verbs import Verbs, describe
+from orchestrator.verbs import Verbs
 from orchestrator.workspace import Kind
 from sandbox.room import MIB, Labels, Mount, Room, RoomDied, RoomError, RoomSpec
 
@@ -41,16 +41,16 @@ DEAD_ROOMS: Final = 3  # in one session
 WARN_SHARE: Final = 0.8
 MONEY_LOW: Final = "80 % of this session's money is spent: submit what is whole, or note and release."
 
+Drive = Callable[[StoredLog, Hands, Verbs], Awaitable[Outcome]]
+"""Goes on with a session in a room, from its last stored turn to its end."""
 
-async def work(seat: Seat, desk: Desk) -> None:
-    """Takes one session after another until the run drains. A crash of ours is told, waited out and gone on from."""
+
+async def again(seat: Seat, desk: Desk, step: Callable[[], Awaitable[bool]]) -> None:
+    """Takes one step after another until one says no. A crash of ours is told, waited out and gone on from."""
     crashes = 0
     while not desk.stopping:
         try:
-            session = await next_session(seat, desk)
-            if session is None:
-                return
-            if not await live(seat, desk, session):
+            if not await step():
                 return
             crashes = 0
         except (ModelFailure, RoomError, Refused, workspace.Unpacked, OSError) as error:
@@ -60,11 +60,32 @@ async def work(seat: Seat, desk: Desk) -> None:
             await anyio.sleep(wait_s)
 
 
+async def work(seat: Seat, desk: Desk) -> bool:
+    """One session of a seat that a model fills, to its end or to the stored turn at which the run stops.
+
+    Returns whether the seat goes on. A session that the run's budget cannot hold goes on once while the team drains.
+    """
+    session = await next_session(seat, desk)
+    if session is None:
+        return False
+    await desk.journal("session-continued", seat.name, session=session.id, doing=f"turn {session.turns}")
+    outcome = await live(seat, desk, session, partial(think, desk, session))
+    if outcome.end is End.DRAINED:
+        return False  # the session stays live: a resume goes on at this turn
+    if outcome.end is End.BUDGET and outcome.reason.startswith(spent_words("run")):
+        goes_on = not desk.draining
+        desk.broke = outcome.reason
+        while not desk.draining:
+            await desk.state_changed.wait(desk.state_changed.heard)
+        return goes_on
+    await end(desk, session, outcome)
+    return True
+
+
 async def next_session(seat: Seat, desk: Desk) -> Session | None:
     """The seat's unfinished session, else a new one as soon as there is work for it. None once the run drains."""
     idle = ""
-    while True:
-        heard = desk.board_changed.heard
+    async for _ in desk.board_changed.rings():
         unfinished = await desk.store.read(lambda db: [s for s in sessions.live(db) if s.seat == seat.name])
         if unfinished:
             return unfinished[0]
@@ -76,7 +97,7 @@ async def next_session(seat: Seat, desk: Desk) -> Session | None:
         if begun != idle:
             await desk.journal("seat-idle", seat.name, reason=begun)
             idle = begun
-        await desk.board_changed.wait(heard)
+    return None
 
 
 async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | str:
@@ -87,22 +108,15 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | st
     """
     main = await desk.repository.main()
     card = await desk.gate.judge_main()
-    prompt = desk.prompts[seat.role]
-    specs = json.dumps(
-        [asdict(spec) | {"schema": dict(spec.schema)} for spec in tools.specs(seat.role)], sort_keys=True
-    )
+    schemas = [asdict(spec) | {"schema": dict(spec.schema)} for spec in tools.specs(seat.role)]
+    budget = desk.settings.session_budget
+    metered = budget is not None and not desk.ledger.prices.unmetered(seat.model)
 
-    def work(tx: Tx) -> Session | str:
-        live = {session.seat: session.id for session in sessions.live(tx.db)}
-        seating = ramp.Seating()
-        if not open_token:
-            posts = [ramp.Post(one.name, one.role, live.get(one.name, "")) for one in desk.seats]
-            wanted = ramp.seats_wanted(tx.db, posts, any_case_passes=bool(card.passed()), weights=desk.weights)
-            seating = wanted[seat.name]
-            if seating.idle:
-                return seating.idle
-            if seat.role == ramp.PLANNER and not _news_for_planner(tx, seat.name):
-                return "nothing has landed, bounced or been released since its last session"
+    def start(tx: Tx) -> Session | str:
+        seating = ramp.Seating() if open_token else _seating(tx, seat, desk, any_case_passes=bool(card.passed()))
+        if seating.idle:
+            return seating.idle
+        task = board.get(tx.db, seating.task) if desk.frozen.project.planned and seating.task else None
         number = sessions.next_number(tx, seat.name)
         session = Session(
             id=f"{seat.name}/{number}",
@@ -113,202 +127,146 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | st
             state=SessionState.ACTIVE,
             started=tx.now,
             base=main,
-            system=tx.keep(prompt),
-            tools=tx.keep(specs),
+            system=tx.keep(desk.frozen.prompts[seat.role]),
+            tools=tx.keep(json.dumps(schemas, sort_keys=True)),
             open_seat=bool(open_token),
         )
-        landed = landed_since(tx, seat.name)
+        left = f"{(budget or 0) / 1e6:.2f} USD" if metered else "not limited"
+        told = opening(tx, session, task, counts=card.counts(), others=desk.settings.agents - 1, left=left)
+        session = replace(session, opening=tx.keep(told))
         sessions.start(tx, session, open_token)
-        task = None
-        if desk.project.planned and seating.task:
-            board.claim(tx, seating.task, session.id)
-            task = board.get(tx.db, seating.task)
-        text = opening(_briefing(tx, desk, session, task, card.counts(), landed))
-        update(tx, "session", session.id, opening=tx.keep(text))
-        return sessions.get(tx.db, session.id)
+        if task:
+            board.claim(tx, task.id, session.id)
+        return session
 
-    begun = await desk.store.write(work)
+    begun = await desk.store.write(start)
     if isinstance(begun, Session):
         desk.board_changed.ring()
     return begun
 
 
-def _briefing(
-    tx: Tx, desk: Desk, session: Session, task: Task | None, counts: dict[str, tuple[int, int]], landed: list[str]
-) -> Briefing:
-    budget = desk.settings.session_budget
-    metered = budget is not None and not desk.ledger.prices.unmetered(session.model)
-    return Briefing(
-        seat=session.seat,
-        role=session.role,
-        number=session.number,
-        others=desk.settings.agents - 1,
-        task=f"{task.id} {task.title}" if task else None,
-        task_text=describe(tx, task, session.id) if task else "",
-        usd=f"{(budget or 0) / 1e6:.2f}" if metered else None,
-        minutes=None,
-        main=session.base,
-        counts=counts,
-        landed=landed,
-        notes=[line for note in board.notes_for(tx.db, task) for line in note.text.splitlines()] if task else [],
-    )
-
-
-def _news_for_planner(tx: Tx, seat: str) -> bool:
-    """Whether the board can look different to a planner than at the end of its last session."""
-    row = tx.one("SELECT max(seq) AS seq FROM journal WHERE kind = 'session-ended' AND seat = ?", seat)
-    if row is None or row["seq"] is None:
-        return True
-    sql = "SELECT 1 FROM journal WHERE seq > ? AND kind IN ('landed', 'bounced', 'released', 'task-closed') LIMIT 1"
-    return tx.one(sql, row["seq"]) is not None
-
-
-def landed_since(tx: Tx, seat: str) -> list[str]:
-    """One line for each change that landed since the seat's last session began."""
-    row = tx.one("SELECT max(started) AS started FROM session WHERE seat = ?", seat)
-    since = (row["started"] if row else None) or ""
-    rows = tx.all("SELECT * FROM change WHERE state = 'landed' AND ended > ? ORDER BY ended", since)
-    return [f"{row['id']} {row['seat']}: {row['summary'].strip().splitlines()[0][:100]}" for row in rows]
-
-
-async def live(seat: Seat, desk: Desk, session: Session) -> bool:
-    """One session to its end, or to the stored turn at which the run stops; a dead room is rebuilt on the way.
-
-    Returns whether the seat goes on. A session that the run's budget cannot hold goes on once while the team drains.
-    """
-    log = await StoredLog.load(desk.store, session)
-    await desk.journal("session-continued", seat.name, session=session.id, doing=f"turn {log.turn}")
-    mind = await mind_of(seat, desk, session, log)
-    allowance = SessionAllowance(desk, session).over
-    for lives in range(DEAD_ROOMS):
-        try:
-            async with room_of(seat, desk, session) as (room, news), checkpoints(desk, session, room):
-                if news:
-                    await log.say(news)
-                hands = Hands(room, desk.project.command_s)
-                outcome = await converse(log, mind, hands, Verbs(desk, session, room), allowance)
-                await checkpoint(desk, session, room)
-            break
-        except RoomDied as death:
-            await desk.journal("room-lost", seat.name, session=session.id, reason=str(death)[:300])
-            log = await StoredLog.load(desk.store, session)
-            if lives == DEAD_ROOMS - 1:
-                outcome = Outcome(End.CRASHED, f"its room died {DEAD_ROOMS} times: {death}")
-    if outcome.end is End.DRAINED:
-        return False  # the session stays live: a resume goes on at this turn
-    if outcome.end is End.BUDGET and outcome.reason.startswith(spent_words("run")):
-        again = not desk.draining
-        desk.broke = outcome.reason
-        while not desk.draining:
-            await desk.state_changed.wait(desk.state_changed.heard)
-        return again
-    await end(desk, session, outcome)
-    return True
+def _seating(tx: Tx, seat: Seat, desk: Desk, *, any_case_passes: bool) -> ramp.Seating:
+    """What the ramp has for the seat; a planner is held back until something has happened since its last session."""
+    at_work = {session.seat: session.id for session in sessions.live(tx.db)}
+    posts = [ramp.Post(one.name, one.role, at_work.get(one.name, "")) for one in desk.seats]
+    seating = ramp.seats_wanted(tx.db, posts, any_case_passes=any_case_passes, weights=desk.weights)[seat.name]
+    if seat.role == ramp.PLANNER and not seating.idle:
+        news = "SELECT max(seq) FROM journal WHERE kind IN ('landed', 'bounced', 'released', 'task-closed')"
+        ended = "SELECT max(seq) FROM journal WHERE kind = 'session-ended' AND seat = ?"
+        if tx.one(f"SELECT 1 WHERE ({ended}) > coalesce(({news}), 0)", seat.name):
+            return ramp.Seating(idle="nothing has landed, bounced or been released since its last session")
+    return seating
 
 
 async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
     """Ends a session: its claim, its room's workspace, and word to the board."""
 
-    def work(tx: Tx) -> None:
+    def close(tx: Tx) -> None:
         if tasks.claim_of(tx.db, session.id):
             board.release(tx, session.id, f"its session ended: {outcome.end}", gave_up=outcome.end is not End.LANDED)
         sessions.end(tx, session.id, outcome.end, outcome.reason)
 
-    await desk.store.write(work)
+    await desk.store.write(close)
     await desk.engine.discard(desk.rooms / session.seat)
     desk.board_changed.ring()
 
 
-async def mind_of(seat: Seat, desk: Desk, session: Session, log: StoredLog) -> Mind:
-    """Who thinks in this session, as it was pinned at its start."""
+async def live(seat: Seat, desk: Desk, session: Session, drive: Drive) -> Outcome:
+    """A session in its room, for as long as `drive` goes on; a room that dies is rebuilt on the way."""
+    for lives in range(1, DEAD_ROOMS + 1):
+        try:
+            async with room_of(seat, desk, session) as room:
+                log = await StoredLog.load(desk.store, session)
+                return await drive(log, Hands(room, desk.frozen.project.command_s), Verbs(desk, session, room))
+        except RoomDied as death:
+            await desk.journal("room-lost", seat.name, session=session.id, reason=str(death)[:300])
+            outcome = Outcome(End.CRASHED, f"its room died {lives} times: {death}")
+    return outcome
+
+
+# Who thinks
+
+
+async def think(desk: Desk, session: Session, log: StoredLog, hands: Hands, verbs: Verbs) -> Outcome:
+    """The session's model, prompt and tools as they were pinned at its start, in conversation until it ends."""
     model = desk.models[session.model]
     limiter = desk.accounts.setdefault(account(session.model), anyio.CapacityLimiter(IN_FLIGHT))
-
-    def read(tx: Tx) -> tuple[str, str]:
-        return tx.payload(session.system).decode(), tx.payload(session.tools).decode()
-
-    system, specs = await desk.store.write(read)
-
-    summary = False  # whether the request in flight asks for one, which is no turn
-    warned = any(MONEY_LOW in line for turn in log.transcript().turns for line in turn.said)
-
-    def also(tx: Tx, reply: Reply) -> None:
-        nonlocal warned
-        if not summary:
-            sessions.store_reply(tx, session.id, log.turn + 1, reply)
-        if not warned and desk.ledger.spent_share(tx.db, session.id) >= WARN_SHARE:
-            warned = True
-            sessions.say(tx, session.id, "run", MONEY_LOW)
-
-    meter = SessionMeter(desk.ledger, desk.store, session.id, session.model, lambda: log.turn + 1, also)
+    pinned = [session.system, session.tools]
+    system, specs = await desk.store.write(lambda tx: [tx.payload(digest).decode() for digest in pinned])
 
     async def on_wait(wait: Wait | None) -> None:
-        why = wait.reason if wait else ""
-        seconds = wait.seconds if wait else None
-        await desk.journal("waiting", seat.name, who=session.id, why=why, until=seconds)
+        facts = {"why": wait.reason if wait else "", "until": wait.seconds if wait else None}
+        await desk.journal("waiting", session.seat, who=session.id, **facts)
 
     async def ask_model(request: Request) -> Reply:
-        nonlocal summary
         while desk.held and not desk.stopping:
             await desk.state_changed.wait(desk.state_changed.heard)
-        summary = request.messages[-1].blocks[-1] == Text(ASK_FOR_SUMMARY)
+        turn = log.turn + 1
+
+        def also(tx: Tx, reply: Reply) -> None:
+            if request.messages[-1].blocks[-1] != Text(ASK_FOR_SUMMARY):  # a summary is no turn
+                sessions.store_reply(tx, session.id, turn, reply)
+            told = "SELECT 1 FROM message WHERE session = ? AND text = ?"
+            low = desk.ledger.spent_share(tx.db, session.id) >= WARN_SHARE
+            if low and tx.one(told, session.id, f"[run] {MONEY_LOW}") is None:
+                sessions.say(tx, session.id, "run", MONEY_LOW)
+
+        meter = SessionMeter(desk.ledger, desk.store, session.id, session.model, lambda: turn, also)
         return await ask(model, request, meter, limiter, on_wait)
 
-    pinned = tuple(ToolSpec(**spec) for spec in json.loads(specs))
-    return Mind(session.role, system, pinned, model.window, ask_model)
+    schemas = tuple(ToolSpec(**spec) for spec in json.loads(specs))
+    mind = Mind(session.role, system, schemas, model.window, ask_model)
+    drained = Outcome(End.DRAINED)
+    return await converse(log, mind, hands, verbs, lambda _: drained if desk.stopping else None)
 
 
-class SessionAllowance:
-    """What a session may still use: nothing once the run stops, else its share of money."""
-
-    def __init__(self, desk: Desk, session: Session) -> None:
-        self._desk = desk
-        self._session = session
-
-    def over(self, turns: int) -> Outcome | None:
-        if self._desk.stopping:
-            return Outcome(End.DRAINED, self._desk.draining)
-        return None
+# The room and what is in it
 
 
-def spec_of(seat: Seat, desk: Desk, session: Session) -> RoomSpec:
-    folder = desk.folder
-    shown = tuple(Mount(path, f"/sources/{name}") for name, path in desk.sources.items())
-    mounts = (
-        Mount(folder / "team", "/team"),
-        Mount(folder / "public.git", "/team/main.git"),
-        Mount(folder / "current_tasks", "/team/current_tasks"),
-        *shown,
-    )
-    return RoomSpec(
+@asynccontextmanager
+async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[Room]:
+    """The session's room with its workspace, which is saved every few minutes and at the end."""
+    mounts = {
+        "/team": desk.folder / "team",
+        "/team/main.git": desk.folder / "public.git",
+        "/team/current_tasks": desk.folder / "current_tasks",
+        **{f"/sources/{name}": path for name, path in desk.sources.items()},
+    }
+    spec = RoomSpec(
         name=room_name(session),
         labels=Labels(desk.label, desk.store.epoch, seat.name, session.id),
         root=desk.root,
         workspace=desk.rooms / seat.name,
-        mounts=mounts,
+        mounts=tuple(Mount(path, inside) for inside, path in mounts.items()),
         env={"HOME": "/tmp", "LANG": "C.UTF-8"},
-        limits=desk.project.limits,
+        limits=desk.frozen.project.limits,
         user=seat.user,
     )
-
-
-@asynccontextmanager
-async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[tuple[Room, str]]:
-    """The session's room with its workspace, and what the session must be told of it ("" when it is as it left it)."""
-    spec = spec_of(seat, desk, session)
-    assert spec.workspace is not None
     room = await desk.engine.open(spec)
+
+    async def keep_saving() -> None:
+        while True:
+            await anyio.sleep(CHECKPOINT_EVERY_S)
+            await checkpoint(desk, session, room)
+
     try:
-        yield room, await lay_workspace(desk, session, room)
+        await lay_workspace(desk, session, room)
+        with unwrapped():
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(keep_saving)
+                yield room
+                beside.cancel_scope.cancel()
+        await checkpoint(desk, session, room)
     finally:
         with anyio.CancelScope(shield=True):
             await room.stop()
 
 
-async def lay_workspace(desk: Desk, session: Session, room: Room) -> str:
-    """Makes the workspace unless it is there: from the session's checkpoint if it has one, else at main."""
+async def lay_workspace(desk: Desk, session: Session, room: Room) -> None:
+    """Makes the workspace unless it is there, from the session's checkpoint if it has one, else at main; tells the
+    session what it must know of it."""
     if (await room.run(workspace.is_there())).ok:
-        return ""
+        return
     origin = workspace.ORIGIN if desk.root else str(desk.folder / "public.git")  # `local` mounts nothing
     saved = await desk.repository.checkpoint(room_name(session))
     if saved is None:
@@ -318,28 +276,16 @@ async def lay_workspace(desk: Desk, session: Session, room: Room) -> str:
     made = await room.run(command)
     if not made.ok:
         raise RoomError(f"no workspace could be made: {made.stderr.decode('utf-8', 'replace')[-300:]}")
-    if saved is not None:
-        return "The sandbox died and was rebuilt from your last checkpoint: later changes to files, and jobs, are gone."
     begun = await desk.store.read(lambda db: sessions.get(db, session.id).turns)
-    if not begun and desk.root is None:
-        return f"This sandbox isolates nothing: /workspace is your current folder, /team is {desk.folder / 'team'}."
-    return "The sandbox died before its first checkpoint: your workspace is a fresh copy of main." if begun else ""
-
-
-@asynccontextmanager
-async def checkpoints(desk: Desk, session: Session, room: Room) -> AsyncIterator[None]:
-    """Saves the workspace every few minutes while the context lasts."""
-
-    async def keep() -> None:
-        while True:
-            await anyio.sleep(CHECKPOINT_EVERY_S)
-            await checkpoint(desk, session, room)
-
-    with unwrapped():
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(keep)
-            yield
-            beside.cancel_scope.cancel()
+    if saved is not None:
+        news = "The sandbox died and was rebuilt from your last checkpoint: later changes to files, and jobs, are gone."
+    elif begun:
+        news = "The sandbox died before its first checkpoint: your workspace is a fresh copy of main."
+    elif desk.root is None:
+        news = f"This sandbox isolates nothing: /workspace is your current folder, /team is {desk.folder / 'team'}."
+    else:
+        return
+    await desk.store.write(lambda tx: sessions.say(tx, session.id, "run", news))
 
 
 async def checkpoint(desk: Desk, session: Session, room: Room) -> None:
@@ -348,9 +294,8 @@ async def checkpoint(desk: Desk, session: Session, room: Room) -> None:
         stream = workspace.packed(await room.run(workspace.pack(Kind.CHECKPOINT, CHECKPOINT_LIMIT)))
         await desk.repository.receive_checkpoint(stream, room_name(session))
     except (workspace.Unpacked, Refused) as refusal:
-        await desk.journal(
-            "attempt-failed", session.seat, session=session.id, turn=0, failure=f"checkpoint: {refusal}", wait_s=0
-        )
+        failure = {"session": session.id, "turn": 0, "failure": f"checkpoint: {refusal}", "wait_s": 0}
+        await desk.journal("attempt-failed", session.seat, **failure)
 
 
 def room_name(session: Session) -> str:

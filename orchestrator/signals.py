@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 import anyio
@@ -29,6 +29,13 @@ class Bell:
             while self.heard <= since:
                 await self._next.wait()
         return self.heard
+
+    async def rings(self) -> AsyncIterator[None]:
+        """Yields at once, then after each ring; several rings while its reader is at work are one."""
+        while True:
+            heard = self.heard
+            yield
+            await self.wait(heard)
 
 
 @contextmanager

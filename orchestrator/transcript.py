@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import anyio
 
@@ -15,24 +15,29 @@ from orchestrator.records import CallState, Session
 from orchestrator.store import Store, Tx, sessions
 
 
+@dataclass
 class StoredLog:
-    """`agents.session.SessionLog`: each write is durable before the copy in memory changes."""
+    """`agents.session.SessionLog`: each write is durable before the copy in memory, which is read back, changes."""
 
-    def __init__(self, store: Store, session: Session, transcript: Transcript, calls: int) -> None:
-        self._store = store
-        self._session = session.id
-        self._transcript = transcript
-        self._calls = calls  # of the turns before the last one
-        self._pending: list[Pending] = []
-        self._began: dict[str, float] = {}
+    _store: Store
+    _session: Session
+    _transcript: Transcript = field(default_factory=lambda: Transcript(""))
+    _pending: Sequence[Pending] = ()
+    _began: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     async def load(cls, store: Store, session: Session) -> StoredLog:
         """The session as it is stored, whoever wrote it."""
-        transcript, calls, pending = await store.write(lambda tx: stored(tx, session))
-        log = cls(store, session, transcript, calls)
-        log._pending = pending
+        log = cls(store, session)
+        await log._write(lambda _: None)
         return log
+
+    async def _write(self, change: Callable[[Tx], object]) -> None:
+        def write(tx: Tx) -> tuple[Transcript, list[Pending]]:
+            change(tx)
+            return stored(tx, self._session, self._transcript.turns[:-1])
+
+        self._transcript, self._pending = await self._store.write(write)
 
     @property
     def turn(self) -> int:
@@ -42,84 +47,53 @@ class StoredLog:
         return self._transcript
 
     def pending(self) -> Sequence[Pending]:
-        return tuple(self._pending)
+        return self._pending
 
     async def store_reply(self, reply: Reply) -> None:
         turn = self.turn + 1
-        await self._store.write(lambda tx: sessions.store_reply(tx, self._session, turn, reply))
-        self._pending = [
-            Pending(sessions.call_id(self._session, turn, index), self._calls + index, call)
-            for index, call in enumerate(reply.calls)
-        ]
-        self._calls += len(reply.calls)
-        self._transcript = replace(self._transcript, turns=(*self._transcript.turns, Turn(reply)))
+        await self._write(lambda tx: sessions.store_reply(tx, self._session.id, turn, reply))
 
     async def store_summary(self, reply: Reply, text: str) -> None:
-        turns = self.turn
-        await self._store.write(lambda tx: sessions.store_summary(tx, self._session, turns, text, reply))
-        summaries = (*self._transcript.summaries, Summary(turns, text))
-        self._transcript = replace(self._transcript, summaries=summaries)
+        await self._write(lambda tx: sessions.store_summary(tx, self._session.id, self.turn, text, reply))
 
     async def begin(self, pending: Pending) -> None:
         self._began[pending.key] = anyio.current_time()
-        await self._store.write(lambda tx: sessions.begin_call(tx, pending.key))
+        await self._write(lambda tx: sessions.begin_call(tx, pending.key))
 
     async def finish(self, pending: Pending, answer: Answer) -> None:
         seconds = anyio.current_time() - self._began.pop(pending.key, anyio.current_time())
-        await self._store.write(lambda tx: sessions.finish_call(tx, pending.key, answer, seconds))
-        self._pending = [other for other in self._pending if other.key != pending.key]
-        last = self._transcript.turns[-1]
-        result = ToolResult(pending.call.id, answer.text, answer.refused)
-        self._put_last(replace(last, results=(*last.results, result), end=last.end or answer.end))
+        await self._write(lambda tx: sessions.finish_call(tx, pending.key, answer, seconds))
 
     async def hear(self) -> None:
-        turn = self.turn
-        lines = await self._store.write(lambda tx: sessions.deliver(tx, self._session, turn))
-        self._heard(lines)
+        await self._write(lambda tx: sessions.deliver(tx, self._session.id, self.turn))
 
     async def say(self, line: str) -> None:
-        turn = self.turn
+        def write(tx: Tx) -> None:
+            sessions.say(tx, self._session.id, "run", line)
+            sessions.deliver(tx, self._session.id, self.turn)
 
-        def work(tx: Tx) -> list[str]:
-            sessions.say(tx, self._session, "run", line)
-            return sessions.deliver(tx, self._session, turn)
-
-        self._heard(await self._store.write(work))
-
-    def _heard(self, lines: list[str]) -> None:
-        if not lines:
-            return
-        if not self._transcript.turns:
-            self._transcript = replace(self._transcript, said=(*self._transcript.said, *lines))
-        else:
-            last = self._transcript.turns[-1]
-            self._put_last(replace(last, said=(*last.said, *lines)))
-
-    def _put_last(self, turn: Turn) -> None:
-        self._transcript = replace(self._transcript, turns=(*self._transcript.turns[:-1], turn))
+        await self._write(write)
 
 
-def stored(tx: Tx, session: Session) -> tuple[Transcript, int, list[Pending]]:
-    """A session's transcript, how many calls its turns hold, and those of the last turn that have no result yet."""
+def stored(tx: Tx, session: Session, known: Sequence[Turn] = ()) -> tuple[Transcript, list[Pending]]:
+    """A session's transcript, and the calls of its last turn that have no result yet. `known` are its first turns,
+    where they have been read before: only the last one ever changes."""
     db = tx.db
     said = sessions.messages(db, session.id)
-    turns, calls, pending = [], 0, []
-    for number, reply in sessions.turns_of(db, session.id):
-        stored = sessions.calls_of(db, session.id, number)
-        results = tuple(
-            ToolResult(wanted.id, call.result, call.failed)
-            for wanted, call in zip(reply.calls, stored, strict=True)
-            if call.state is CallState.DONE
-        )
+    turns, pending = list(known), list[Pending]()
+    before = sum(len(turn.reply.calls) for turn in known)
+    for number, reply in sessions.turns_of(db, session.id, len(known)):
+        calls = list(zip(reply.calls, sessions.calls_of(db, session.id, number), strict=True))
+        done = [(wanted, call) for wanted, call in calls if call.state is CallState.DONE]
         pending = [
-            Pending(call.id, calls + call.index, wanted, call.state is CallState.RUNNING)
-            for wanted, call in zip(reply.calls, stored, strict=True)
+            Pending(call.id, before + call.index, wanted, call.state is CallState.RUNNING)
+            for wanted, call in calls
             if call.state is not CallState.DONE
         ]
-        calls += len(stored)
-        ends = [End(call.end) for call in stored if call.end]
+        before += len(calls)
+        results = tuple(ToolResult(wanted.id, call.result, call.failed) for wanted, call in done)
+        ends = [End(call.end) for _, call in done if call.end]
         turns.append(Turn(reply, results, tuple(said.get(number, ())), ends[0] if ends else None))
     summaries = tuple(Summary(count, text) for count, text in sessions.summaries(db, session.id))
     opening = tx.payload(session.opening).decode() if session.opening else ""
-    transcript = Transcript(opening, tuple(turns), summaries, tuple(said.get(0, ())))
-    return transcript, calls, pending
+    return Transcript(opening, tuple(turns), summaries, tuple(said.get(0, ()))), pending

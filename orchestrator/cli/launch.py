@@ -25,6 +25,7 @@ from orchestrator.control import who
 from orchestrator.signals import unwrapped
 from orchestrator.store import Store, Tx, reading
 from orchestrator.watch.journal import Entry, entries, spoken
+from orchestrator.watch.text import clock
 
 NEWS_S: Final = 20.0
 POLL_S: Final = 0.2
@@ -111,7 +112,7 @@ async def _reassure(folder: Path) -> None:
         await anyio.sleep(NEWS_S)
         with reading(folder / STATE) as db:
             newest = entries(db, "kind IN ('judging', 'judged', 'landed', 'bounced', 'voided')")[-1:]
-        last = f"; the gate's last word: {spoken(newest[0], f'{newest[0].at:%H:%M:%S}')}" if newest else ""
+        last = f"; the gate's last word: {spoken(newest[0], clock(newest[0].at))}" if newest else ""
         typer.echo(f"… {anyio.current_time() - began:.0f} s{last}", err=True)
 
 

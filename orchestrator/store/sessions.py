@@ -106,8 +106,9 @@ def _whole(db: sqlite3.Connection, call: Call) -> Call:
     return dataclasses.replace(call, result=read_payload(db, call.result).decode()) if call.result else call
 
 
-def turns_of(db: sqlite3.Connection, session: str) -> list[tuple[int, Reply]]:
-    turns = db.execute("SELECT number, reply FROM turn WHERE session = ? ORDER BY number", (session,)).fetchall()
+def turns_of(db: sqlite3.Connection, session: str, after: int = 0) -> list[tuple[int, Reply]]:
+    sql = "SELECT number, reply FROM turn WHERE session = ? AND number > ? ORDER BY number"
+    turns = db.execute(sql, (session, after)).fetchall()
     return [(row["number"], decode_reply(read_payload(db, row["reply"]))) for row in turns]
 
 

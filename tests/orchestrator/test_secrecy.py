@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import ramp
-from orchestrator.seat import landed_since
+from orchestrator.briefing import landed_since
 from orchestrator.store import Tx, changes, reading, sessions
 from orchestrator.tasklist import Show, render_tasks
 from orchestrator.transcript import stored

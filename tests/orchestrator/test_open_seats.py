@@ -1,0 +1,47 @@
+"""A seat from a shell, as a person or any program takes it: one command a tool call, in a run of its own."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.orchestrator.running import Run, faults, small_project, yard
+
+
+def seat(run: Run, token: str, *words: str, code: int = 0) -> dict[str, Any]:
+    """One command of the seat that holds the token; `code` is what it must end with."""
+    done = run.yard.say("seat", run.name, *words, "--token", token, "--json")
+    assert done.returncode == code, (words, done.stdout, done.stderr, run.tail())
+    answer: dict[str, Any] = json.loads(done.stdout) if code < 2 else {}
+    return answer
+
+
+def test_a_change_lands_from_a_shell_through_a_killed_process_and_the_next_session_begins() -> None:
+    with yard() as place:
+        project = small_project(place.folder / "project", ("red", "green"))
+        run = place.start(project, "open", 1)
+        run.until("SELECT 1 FROM scorecard")
+        token = seat(run, "", "take")["token"]
+        claimed = seat(run, token, "claim", run.one("SELECT id FROM task WHERE cases LIKE '%a-red%'"))["text"]
+        assert "a-red" in claimed
+        place.say("say", run.name, "agent-01", "Red is a colour.")
+        made = seat(run, token, "shell", "echo red >parts/red && cat parts/red")
+        assert "red" in made["text"]
+        assert made["messages"] == ["[person] Red is a colour."]
+        run.kill()
+        run.resume()
+        assert "1 of 1 seats are at work" in seat(run, token, "wait", "--timeout-s", "1")["text"]
+        assert "red" in seat(run, token, "shell", "cat parts/red")["text"]
+        seat(run, token, "shell", "--command", "exit 3", code=1)
+        landed = seat(run, token, "submit", "--summary", "Red", "--fixes", "parts/a-red")
+        assert landed["session_over"] == "landed", landed
+        assert seat(run, token, "last")["text"] == landed["text"]
+        seat(run, token, "shell", "true", code=1)
+        again = seat(run, token, "take")
+        assert (again["session"], again["token"]) == ("agent-01/2", token)
+        assert seat(run, token, "leave")["left"] == "agent-01"
+        seat(run, token, "shell", "true", code=4)
+        assert place.say("stop", run.name).returncode == 0
+        assert run.wait() == "stopped"
+        assert not faults(run)
+        assert [row["end"] for row in run.rows('SELECT "end" FROM session ORDER BY number')] == ["landed", "left"]
