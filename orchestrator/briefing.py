@@ -1,61 +1,42 @@
-"""The block that the run writes as a session's first message. Pure text from facts; agents' words in it are quoted."""
+"""The block that the run writes as a session's first message. Agents' words in it are quoted."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Final
 
 from agents.visible import visible
+from orchestrator.records import Session, Task
+from orchestrator.tasklist import describe, note_lines
 
-CHANGES_SHOWN = 5
-NOTE_LINES = 5
-
-
-@dataclass(frozen=True)
-class Briefing:
-    """What a session is told about itself. `task` is None when it has to choose one."""
-
-    seat: str
-    role: str
-    number: int
-    others: int
-    task: str | None
-    task_text: str
-    usd: str | None
-    minutes: int | None
-    main: str
-    counts: Mapping[str, tuple[int, int]]
-    landed: Sequence[str]
-    notes: Sequence[str]
+CHANGES_SHOWN: Final = 5
+NOTES_SHOWN: Final = 5
+CASES_SHOWN: Final = 10
 
 
-def opening(facts: Briefing) -> str:
-    left = []
-    if facts.usd is not None:
-        left.append(f"{facts.usd} USD")
-    if facts.minutes is not None:
-        left.append(f"{facts.minutes} min")
-    suites = " · ".join(f"{name} {passed}/{total}" for name, (passed, total) in facts.counts.items())
+def opening(
+    db: sqlite3.Connection,
+    session: Session,
+    task: Task | None,
+    *,
+    others: int,
+    left: str,
+    counts: Mapping[str, tuple[int, int]],
+    landed: Sequence[str],
+) -> str:
+    """What a session is told about itself. `task` is None when it has to choose one, `left` what it may still spend."""
+    suites = " · ".join(f"{name} {passed}/{total}" for name, (passed, total) in counts.items())
+    chosen = f"{task.id} {task.title}" if task else "none yet: call tasks"
+    notes = note_lines(db, task)[:NOTES_SHOWN] if task else []
     lines = [
-        f"You are {facts.seat}, {_a(facts.role)}, in session {facts.number} of this seat. "
-        f"{facts.others} other seats work at the same time.",
-        f"Task: {facts.task or 'none yet: call tasks'}    Left for this session: {', '.join(left) or 'not limited'}.",
-        f"Main: {facts.main[:7]}, {suites or 'nothing passes yet'}.",
+        f"You are {session.seat}, a{'n' * (session.role[0] in 'aeiou')} {session.role}, in session {session.number} "
+        f"of this seat. {others} other seats work at the same time.",
+        f"Task: {chosen}    Left for this session: {left or 'not limited'}.",
+        f"Main: {session.base[:7]}, {suites or 'nothing passes yet'}.",
+        f"Changed since your last session:{'' if landed else ' nothing.'}",
+        *(f"  {visible(line)}" for line in landed[-CHANGES_SHOWN:]),
+        f"Notes of whoever held this task before:{'' if notes else ' none.'}",
+        *(f"  {line}" for line in notes),
     ]
-    if facts.landed:
-        lines.append("Changed since your last session:")
-        lines += [f"  {visible(line)}" for line in facts.landed[-CHANGES_SHOWN:]]
-    else:
-        lines.append("Changed since your last session: nothing.")
-    if facts.notes:
-        lines.append("Notes of whoever held this task before:")
-        lines += [f"  > {visible(line)}" for line in facts.notes[:NOTE_LINES]]
-    else:
-        lines.append("Notes of whoever held this task before: none.")
-    if facts.task_text:
-        lines += ["", facts.task_text]
-    return "\n".join(lines)
-
-
-def _a(role: str) -> str:
-    return f"an {role}" if role[:1] in "aeiou" else f"a {role}"
+    return "\n".join([*lines, "", describe(db, task, session.id, CASES_SHOWN)] if task else lines)

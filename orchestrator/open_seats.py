@@ -115,7 +115,7 @@ class OpenSeats:
         session, desk = held.session, self._desk
         now = desk.utc_now()
         text = await desk.store.read(lambda db: read_payload(db, session.opening).decode())
-        tasks = await desk.store.read(lambda db: render_tasks(db, Show.READY, now, weights=desk.weights))
+        tasks = await desk.store.read(lambda db: render_tasks(db, Show.READY, now))
         return {
             "seat": held.seat.name,
             "role": held.seat.role,
@@ -161,8 +161,8 @@ class OpenSeats:
         heard = bell.heard
         news = "" if not wait_s else "changed" if await bell.wait(heard, wait_s) > heard else "nothing changed"
         taken = sum(held.over is None for held in self._taken.values())
-        now, weights = self._desk.utc_now(), self._desk.weights
-        text = await self._desk.store.read(lambda db: render_tasks(db, Show.READY, now, weights=weights))
+        now = self._desk.utc_now()
+        text = await self._desk.store.read(lambda db: render_tasks(db, Show.READY, now))
         return {"text": f"{news + ', ' if news else ''}{taken} of {len(self._seats)} seats are at work\n{text}"}
 
     @property

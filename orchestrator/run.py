@@ -131,7 +131,6 @@ class Run:
             models=models,
             seats=seats_of(project.roles, settings),
             shown_cases=frozenset(case.id for case in frozen.cases if not case.heldout),
-            weights=weights_of(frozen),
             utc_now=utc_now,
             verifying=anyio.CapacityLimiter(1),
         )
@@ -507,13 +506,3 @@ def prices_of(models: Mapping[str, Model]) -> Prices:
     }
     most = {id: Usage(**model.script.usage) for id, model in scripted.items()}
     return Prices(declared, most)
-
-
-def weights_of(frozen: Frozen) -> Mapping[str, float]:
-    """What a suite's milestones are worth together."""
-    weights: dict[str, float] = {}
-    for milestone in frozen.project.milestones:
-        for cases in milestone.needs:
-            suite = cases.partition("/")[0]
-            weights[suite] = weights.get(suite, 0.0) + milestone.credit
-    return weights

@@ -20,16 +20,16 @@ from agents.models.failures import ModelFailure
 from agents.session import Mind, Outcome, converse
 from agents.team import End
 from orchestrator import board, ramp, workspace
-from orchestrator.briefing import Briefing, opening
+from orchestrator.briefing import opening
 from orchestrator.desk import Desk, Seat
 from orchestrator.ledger import SessionMeter, spent_words
 from orchestrator.quarantine import Refused
-from orchestrator.records import Session, SessionState, Task
+from orchestrator.records import Session, SessionState
 from orchestrator.signals import unwrapped
 from orchestrator.store import Tx, sessions, tasks
 from orchestrator.store.rows import update
 from orchestrator.transcript import StoredLog
-from orchestrator.verbs import Verbs, describe
+from orchestrator.verbs import Verbs
 from orchestrator.workspace import Kind
 from sandbox.room import MIB, Labels, Mount, Room, RoomDied, RoomError, RoomSpec
 
@@ -94,13 +94,12 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | st
 
     def work(tx: Tx) -> Session | str:
         live = {session.seat: session.id for session in sessions.live(tx.db)}
-        seating = ramp.Seating()
+        roles, best = {one.name: one.role for one in desk.seats}, ""
         if not open_token:
-            posts = [ramp.Post(one.name, one.role, live.get(one.name, "")) for one in desk.seats]
-            wanted = ramp.seats_wanted(tx.db, posts, any_case_passes=bool(card.passed()), weights=desk.weights)
-            seating = wanted[seat.name]
-            if seating.idle:
-                return seating.idle
+            try:
+                best = ramp.next_task(tx.db, seat.name, roles, live, any_case_passes=bool(card.passed()))
+            except board.Refused as idle:
+                return str(idle)
             if seat.role == ramp.PLANNER and not _news_for_planner(tx, seat.name):
                 return "nothing has landed, bounced or been released since its last session"
         number = sessions.next_number(tx, seat.name)
@@ -120,10 +119,12 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | st
         landed = landed_since(tx, seat.name)
         sessions.start(tx, session, open_token)
         task = None
-        if desk.project.planned and seating.task:
-            board.claim(tx, seating.task, session.id)
-            task = board.get(tx.db, seating.task)
-        text = opening(_briefing(tx, desk, session, task, card.counts(), landed))
+        if desk.project.planned and best:
+            board.claim(tx, best, session.id)
+            task = board.get(tx.db, best)
+        budget = None if desk.ledger.prices.unmetered(session.model) else desk.settings.session_budget
+        left, others = f"{budget / 1e6:.2f} USD" if budget else "", desk.settings.agents - 1
+        text = opening(tx.db, session, task, others=others, left=left, counts=card.counts(), landed=landed)
         update(tx, "session", session.id, opening=tx.keep(text))
         return sessions.get(tx.db, session.id)
 
@@ -131,27 +132,6 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | st
     if isinstance(begun, Session):
         desk.board_changed.ring()
     return begun
-
-
-def _briefing(
-    tx: Tx, desk: Desk, session: Session, task: Task | None, counts: dict[str, tuple[int, int]], landed: list[str]
-) -> Briefing:
-    budget = desk.settings.session_budget
-    metered = budget is not None and not desk.ledger.prices.unmetered(session.model)
-    return Briefing(
-        seat=session.seat,
-        role=session.role,
-        number=session.number,
-        others=desk.settings.agents - 1,
-        task=f"{task.id} {task.title}" if task else None,
-        task_text=describe(tx, task, session.id) if task else "",
-        usd=f"{(budget or 0) / 1e6:.2f}" if metered else None,
-        minutes=None,
-        main=session.base,
-        counts=counts,
-        landed=landed,
-        notes=[line for note in board.notes_for(tx.db, task) for line in note.text.splitlines()] if task else [],
-    )
 
 
 def _news_for_planner(tx: Tx, seat: str) -> bool:

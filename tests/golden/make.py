@@ -21,7 +21,7 @@ from orchestrator.clusters import Failure
 from orchestrator.ledger import Budget, Ledger, size
 from orchestrator.prices import Declared, Prices
 from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource
-from orchestrator.store import Tx, changes, sessions
+from orchestrator.store import Tx, changes, rows, sessions
 from orchestrator.store.store import MIGRATIONS, migrate
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
@@ -41,8 +41,9 @@ def fill(tx: Tx) -> None:
         made = Session(f"{seat}/1", seat, 1, "builder", MODEL, SessionState.ACTIVE, NOW, "base", opening=opening)
         sessions.start(tx, made, token=f"token of {seat}")
     first = board.add_task(
-        tx, "lexer", TaskSource.PROJECT, by="project", why="first", cases=["torture/a"], touches=["src"], order=1.5
+        tx, "lexer", TaskSource.PROJECT, by="project", why="first", cases=["torture/a"], touches=["src"]
     )
+    rows.update(tx, "task", first.id, order=1.5)
     board.add_task(tx, "parser", TaskSource.PLANNER, by="agent-02/1", cases=["torture/b*"], after=[first.id])
     clusters.sync_failures(tx, {"torture/c": Failure("torture|exit 134", "exit 134")}, set())
     board.claim(tx, first.id, "agent-01/1", "read, then write")
