@@ -16,11 +16,13 @@ from typing import Final
 from genai_prices import Usage as Counts
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelPrice
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from agents.models.base import Usage
+from orchestrator.settings import Declared
 
 MICRO: Final = 1_000_000
+PRICES: Final = TypeAdapter(dict[str, Declared])
 UNMETERED: Final = ("open", "recorded")
 """Seats whose requests are not ours to pay: outside money budgets, shown as unmetered."""
 
@@ -31,24 +33,10 @@ class Unpriced(Exception):
     """A money budget was asked for, and a model has no known price."""
 
 
-class Declared(BaseModel):
-    """A price that the user or a script states, in USD per million tokens.
+class PricesError(Exception):
+    """A file of declared prices that cannot be used: where in it, and what is wrong."""
 
-    A kind of cached input that is left out costs what `input` costs.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    input: Decimal = Field(ge=0)
-    output: Decimal = Field(ge=0)
-    cache_read: Decimal | None = Field(default=None, ge=0)
-    cache_write_5m: Decimal | None = Field(default=None, ge=0)
-    cache_write_1h: Decimal | None = Field(default=None, ge=0)
-
-    def price(self) -> ModelPrice:
-        writes = {"cache_write_mtok": self.cache_write_5m, "cache_write_1h_mtok": self.cache_write_1h}
-        stated = {"input_mtok": self.input, "output_mtok": self.output, "cache_read_mtok": self.cache_read, **writes}
-        return ModelPrice(**{key: rate for key, rate in stated.items() if rate is not None})
+    kind = "config"
 
 
 class Prices:
@@ -56,7 +44,7 @@ class Prices:
     most, where that does not follow from the request (scripted models)."""
 
     def __init__(self, declared: Mapping[str, Declared] | None = None, most: Mapping[str, Usage] | None = None) -> None:
-        self._declared = {id: rates.price() for id, rates in (declared or {}).items()}
+        self._declared = {id: _stated(rates) for id, rates in (declared or {}).items()}
         self._most = dict(most or {})
 
     @staticmethod
@@ -74,20 +62,22 @@ class Prices:
         price = self._price(model, at)
         if price is None:
             return None
-        extremes = [Usage(output=output_tokens, **{kind: input_tokens}) for kind in _INPUTS]
-        return max(_micro(price, usage) for usage in ([self._most[model]] if model in self._most else extremes))
+        if model in self._most:
+            return _micro(price, self._most[model])
+        return max(_micro(price, Usage(output=output_tokens, **{kind: input_tokens})) for kind in _INPUTS)
 
     def check(self, models: Iterable[str], at: datetime) -> None:
         """Raises `Unpriced` when a budget in money could not be kept with these models."""
-        unknown = [id for id in dict.fromkeys(models) if not self.unmetered(id) and self._price(id, at) is None]
-        if unknown:
+        if unknown := [id for id in dict.fromkeys(models) if not self.unmetered(id) and self._price(id, at) is None]:
             raise Unpriced(
-                f"no price is known for {', '.join(unknown)}, so a budget in dollars cannot be kept: "
-                f'declare it in a prices file ("{unknown[0]}" = {{ input = 3.0, output = 15.0 }}, USD per million '
-                "tokens), or name another model"
+                f"no price is known for {', '.join(unknown)}, so a budget in dollars cannot be kept: declare it with "
+                f'--prices FILE ("{unknown[0]}" = {{ input = 3.0, output = 15.0 }}, USD per million tokens), '
+                "or name another model"
             )
 
     def _price(self, model: str, at: datetime, resolved: str = "") -> ModelPrice | None:
+        if self.unmetered(model):
+            return None
         vendor, _, rest = model.partition("/") if ":" not in model.partition("/")[0] else ("", "", "")
         name = rest.partition("@")[0]
         for id in (f"{vendor}/{resolved}", resolved, model, f"{vendor}/{name}"):
@@ -102,15 +92,19 @@ class Prices:
 
 
 def load(path: Path) -> dict[str, Declared]:
-    """Reads a file of declared prices: TOML, one table for each model id. Raises `ValueError` with file and place."""
+    """Reads a file of declared prices: TOML, one table for each model id. Raises `PricesError`."""
     try:
-        table = tomllib.loads(path.read_text(), parse_float=Decimal)
-        return TypeAdapter(dict[str, Declared]).validate_python(table)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: {error}") from error
+        return PRICES.validate_python(tomllib.loads(path.read_text(), parse_float=Decimal))
     except ValidationError as error:
         problem = error.errors()[0]
-        raise ValueError(f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+        raise PricesError(f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+    except (OSError, ValueError) as error:  # no such file, not UTF-8, not TOML (which says the line)
+        raise PricesError(f"{path}: {error}") from error
+
+
+def _stated(rates: Declared) -> ModelPrice:
+    kinds = {"cache_write_5m": "cache_write_mtok", "cache_write_1h": "cache_write_1h_mtok"}
+    return ModelPrice(**{kinds.get(kind, f"{kind}_mtok"): rate for kind, rate in rates if rate is not None})
 
 
 def _micro(price: ModelPrice, usage: Usage) -> int:

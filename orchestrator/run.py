@@ -25,14 +25,14 @@ from orchestrator.gate import Gate, HeldoutLane
 from orchestrator.ledger import Budget, Ledger
 from orchestrator.open_seats import OpenSeats
 from orchestrator.preparing import SECRET, thawed_models
-from orchestrator.prices import Declared, Prices
+from orchestrator.prices import Prices
 from orchestrator.project.freezing import Frozen, load_frozen
 from orchestrator.project.furnishing import furnish, judge_plan
 from orchestrator.records import RunState, Session, TaskSource
 from orchestrator.repository import Repository
 from orchestrator.roles import share_out
 from orchestrator.seat import room_name, work
-from orchestrator.settings import Settings
+from orchestrator.settings import Declared, Settings
 from orchestrator.store import Store, Tx, changes, sessions
 from orchestrator.store.store import when
 from orchestrator.watch.scribe import Scribe
@@ -122,7 +122,7 @@ class Run:
             repository=repository,
             judge=judge("verify", VERIFY_USER, settings.verify_cores),
             gate=gate,
-            ledger=Ledger(prices_of(models), Budget(settings.budget, settings.session_budget)),
+            ledger=Ledger(prices_of(models, settings), Budget(settings.budget, settings.session_budget)),
             engine=engine,
             label=label,
             rooms=home / "workspaces" / label,
@@ -496,8 +496,9 @@ def seats_of(roles: Mapping[str, int], settings: Settings) -> Sequence[Seat]:
     ]
 
 
-def prices_of(models: Mapping[str, Model]) -> Prices:
-    """genai-prices, and what scripted teams declare: their price, and that no reply uses more than they say."""
+def prices_of(models: Mapping[str, Model], settings: Settings) -> Prices:
+    """genai-prices, before it what scripted teams declare (their price, and that no reply uses more than they say), and
+    before both what the user declared."""
     scripted = {id: model for id, model in models.items() if isinstance(model, Scripted)}
     declared = {
         id: Declared.model_validate(model.script.price.model_dump())
@@ -505,4 +506,4 @@ def prices_of(models: Mapping[str, Model]) -> Prices:
         if model.script.price
     }
     most = {id: Usage(**model.script.usage) for id, model in scripted.items()}
-    return Prices(declared, most)
+    return Prices(declared | settings.prices, most)

@@ -22,7 +22,7 @@ from agents.team import End
 from orchestrator import board, ramp, workspace
 from orchestrator.briefing import opening
 from orchestrator.desk import Desk, Seat
-from orchestrator.ledger import SessionMeter, spent_words
+from orchestrator.ledger import SPENT, SessionMeter
 from orchestrator.quarantine import Refused
 from orchestrator.records import Session, SessionState
 from orchestrator.signals import unwrapped
@@ -176,7 +176,7 @@ async def live(seat: Seat, desk: Desk, session: Session) -> bool:
                 outcome = Outcome(End.CRASHED, f"its room died {DEAD_ROOMS} times: {death}")
     if outcome.end is End.DRAINED:
         return False  # the session stays live: a resume goes on at this turn
-    if outcome.end is End.BUDGET and outcome.reason.startswith(spent_words("run")):
+    if outcome.end is End.BUDGET and outcome.reason.startswith(SPENT.format("run")):
         again = not desk.draining
         desk.broke = outcome.reason
         while not desk.draining:

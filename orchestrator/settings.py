@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+
+class Declared(BaseModel):
+    """A price that the user or a script states, in USD per million tokens.
+
+    A kind of cached input that is left out costs what `input` costs.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: Decimal = Field(ge=0)
+    output: Decimal = Field(ge=0)
+    cache_read: Decimal | None = Field(default=None, ge=0)
+    cache_write_5m: Decimal | None = Field(default=None, ge=0)
+    cache_write_1h: Decimal | None = Field(default=None, ge=0)
 
 
 class Settings(BaseModel):
@@ -17,6 +34,8 @@ class Settings(BaseModel):
     budget: int | None = None
     """Micro-dollars for the whole run; None only for teams that cost nothing."""
     session_budget: int | None = None
+    prices: dict[str, Declared] = {}
+    """By model id; they go before every other price."""
     hours: float | None = None
     idle_s: float | None = None
     """Drain when no case newly passed on main for so long."""

@@ -19,8 +19,9 @@ from agents.team import Answer, End
 from orchestrator import board, clusters
 from orchestrator.clusters import Failure
 from orchestrator.ledger import Budget, Ledger, size
-from orchestrator.prices import Declared, Prices
+from orchestrator.prices import Prices
 from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource
+from orchestrator.settings import Declared
 from orchestrator.store import Tx, changes, rows, sessions
 from orchestrator.store.store import MIGRATIONS, migrate
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
