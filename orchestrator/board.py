@@ -62,7 +62,7 @@ def add_task(tx: Tx, title: str, source: TaskSource, *, by: str, **words: Unpack
     Raises `Refused` for what names no case, folder or task, and for what an open task already covers. Cases that the
     new task names leave the groups of failing cases that nobody holds: this is how a planner splits one.
     """
-    facts = _checked(tx, title, **words)
+    facts = _checked(tx, title, words)
     if not facts["title"]:
         raise Refused("a task needs a title that names the defect or the ability")
     open_now, named = tasks.open_tasks(tx.db), set(facts["cases"])
@@ -89,7 +89,7 @@ def rewrite(tx: Tx, task_id: str, title: str, *, by: str, **words: Unpack[Words]
     Raises `Refused`.
     """
     _free(tx, task_id)
-    given = {name: value for name, value in _checked(tx, title, **words).items() if value}
+    given = {name: value for name, value in _checked(tx, title, words).items() if value}
     rows.update(tx, "task", task_id, by=by, releases=0, **given)
     return get(tx.db, task_id)
 
@@ -101,16 +101,9 @@ def put(tx: Tx, title: str, source: TaskSource, **facts: Any) -> Task:
     return task
 
 
-def _checked(
-    tx: Tx,
-    title: str,
-    why: str = "",
-    cases: Sequence[str] = (),
-    touches: Sequence[str] = (),
-    after: Sequence[str] = (),
-    known: Collection[str] | None = None,
-) -> dict[str, Any]:
+def _checked(tx: Tx, title: str, words: Words) -> dict[str, Any]:
     """A task's fields from what somebody wrote."""
+    cases, known, after = words.get("cases", ()), words.get("known"), words.get("after", ())
     if len(cases) > NAMED:
         raise Refused(f"a task names at most {NAMED} cases (got {len(cases)}): use a pattern such as torture/20*")
     for case in cases:
@@ -119,8 +112,8 @@ def _checked(
             raise Refused(f"no visible case is or matches {one_line(case, 60)!r}: cases are suite/name{example}")
     for earlier in after:
         get(tx.db, earlier)
-    lists = {"cases": _once(map(one_line, cases)), "touches": declared(touches), "after": tuple(after)}
-    return {"title": one_line(title, TITLE), "why": few_lines(why), **lists}
+    lists = {"cases": _once(map(one_line, cases)), "touches": declared(words.get("touches", ())), "after": tuple(after)}
+    return {"title": one_line(title, TITLE), "why": few_lines(words.get("why", "")), **lists}
 
 
 def _once(*names: Iterable[str]) -> tuple[str, ...]:
@@ -259,20 +252,20 @@ def claim(tx: Tx, task_id: str, session: str, plan: str = "", touches: Sequence[
     return taken
 
 
-def release(tx: Tx, session: str, reason: str, text: str = "", *, gave_up: bool = True) -> Task:
+def release(tx: Tx, session: str, reason: str, note: str = "", *, gave_up: bool = True) -> str:
     """Ends the session's claim, with a note for whoever takes the task next. Raises `Refused` when it holds none.
 
-    `gave_up`: the task counts as tried once more by somebody who could not do it.
+    `gave_up`: the task counts as tried once more by somebody who could not do it. Returns the session's answer.
     """
     mine = tasks.claim_of(tx.db, session)
     if mine is None:
         raise Refused("you hold no task")
-    if few_lines(text):
-        note(tx, mine.task, session, text)
+    if few_lines(note):
+        leave_note(tx, session, mine.task, note)
     releases = get(tx.db, mine.task).releases + gave_up
     tasks.end_claim(tx, mine.task, TaskState.READY, releases=releases)
     tx.journal("released", seat_of(session), task=mine.task, session=session, reason=one_line(reason))
-    return get(tx.db, mine.task)
+    return f"{mine.task} released, work kept"
 
 
 def recover(tx: Tx, continuing: Collection[str]) -> None:
@@ -286,11 +279,15 @@ def recover(tx: Tx, continuing: Collection[str]) -> None:
 # Notes
 
 
-def note(tx: Tx, topic: str, session: str, text: str) -> None:
-    """Leaves a note; replaces the session's earlier one on the topic. Raises `Refused` when it says nothing."""
+def leave_note(tx: Tx, session: str, topic: str, text: str) -> str:
+    """Leaves a note; replaces the session's earlier one on the topic. Raises `Refused` when it says nothing.
+
+    Returns the session's answer.
+    """
     topic, text = one_line(topic, TOPIC), few_lines(text)
     if not topic or not text:
         raise Refused("a note needs a topic (a task, a folder, suspect-case, planner, operator) and a text")
     tx.run("DELETE FROM note WHERE topic = ? AND session = ?", topic, session)
     rows.insert(tx, "note", Note(topic, session, tx.now, text))
     tx.journal("noted", seat_of(session), session=session, topic=topic, text=text)
+    return "noted"

@@ -12,7 +12,6 @@ from orchestrator.tasklist import describe, note_lines
 
 CHANGES_SHOWN: Final = 5
 NOTES_SHOWN: Final = 5
-CASES_SHOWN: Final = 10
 
 
 def opening(
@@ -39,4 +38,4 @@ def opening(
         f"Notes of whoever held this task before:{'' if notes else ' none.'}",
         *(f"  {line}" for line in notes),
     ]
-    return "\n".join([*lines, "", describe(db, task, session.id, CASES_SHOWN)] if task else lines)
+    return "\n".join([*lines, "", describe(db, task, session.id)] if task else lines)

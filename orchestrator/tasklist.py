@@ -16,6 +16,7 @@ STUCK_TIMES: Final = 2  # bounces or releases
 STUCK_FOR: Final = timedelta(hours=2)
 TRIED: Final = 3  # earlier sessions named
 FOLDERS: Final = 3
+CASES: Final = 10
 
 
 class Show(StrEnum):
@@ -54,7 +55,7 @@ def render_tasks(db: sqlite3.Connection, show: Show, now: datetime, *, session: 
     return "\n".join(lines[:LINES])
 
 
-def describe(db: sqlite3.Connection, task: Task, session: str, shown: int | None = None) -> str:
+def describe(db: sqlite3.Connection, task: Task, session: str, shown: int | None = CASES) -> str:
     """Everything about one task, with at most `shown` of its cases: how to run one, notes, who else is in its folders.
 
     `session` is who asks.
@@ -97,10 +98,8 @@ def _line(task: Task, held: Claim | None, holders: list[str], before: list[str],
     if task.cases:
         parts.append(f"{len(task.cases)} case{'s' * (len(task.cases) > 1)}, first {task.cases[0]}")
     if task.touches:
-        more = f" and {len(task.touches) - FOLDERS} more" if len(task.touches) > FOLDERS else ""
-        parts.append("in " + ", ".join(task.touches[:FOLDERS]) + more)
-    tried = [one for one in holders if held is None or one != held.session]
-    if tried:
+        parts.append("in " + ", ".join(task.touches[:FOLDERS]) + " …" * (len(task.touches) > FOLDERS))
+    if tried := [one for one in holders if held is None or one != held.session]:
         counts = [f"{n} {word}" for n, word in ((task.bounces, "bounced"), (task.releases, "released")) if n]
         marks = f" ({', '.join(counts)})" if counts else ""
         parts.append(f"tried by {', '.join(dict.fromkeys(tried[-TRIED:]))}{marks}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from functools import partial
 from typing import Any, Final
 
 import anyio
 
 from agents.team import Answer, End
+from agents.tools import Plan
 from agents.visible import visible
 from orchestrator import board, quarantine, ramp, workspace
 from orchestrator.board import Refused
@@ -24,7 +26,6 @@ from verifiers.judging import Selection
 from verifiers.scorecard import Outcome, Scorecard
 
 ERRORS_SHOWN: Final = 10
-CASES_SHOWN: Final = 10
 NO_CLAIM: Final = "you hold no task: call tasks, then claim one"
 
 
@@ -40,8 +41,8 @@ class Verbs:
             "claim": self._claim,
             "verify": self._verify,
             "submit": self._submit,
-            "release": self._release,
-            "note": self._note,
+            "release": partial(self._do_on_board, board.release, End.RELEASED),
+            "note": partial(self._do_on_board, board.leave_note, None),
             "plan": self._plan,
         }
 
@@ -75,12 +76,15 @@ class Verbs:
 
     # -- the board
 
+    async def _do_on_board(self, effect: Callable[..., str], end: End | None, call_id: str, **arguments: Any) -> Answer:
+        return await self._store(call_id, lambda tx: effect(tx, self._session.id, **arguments), end)
+
     async def _tasks(self, call_id: str, show: str, limit: int) -> Answer:
         me, now = self._session.id, self._desk.utc_now()
 
         def look(db: sqlite3.Connection) -> str:
             if show.startswith("T"):
-                return describe(db, board.get(db, show), me)
+                return describe(db, board.get(db, show), me, shown=None)
             return render_tasks(db, Show(show), now, session=me, limit=limit)
 
         return Answer(await self._desk.store.read(look))
@@ -93,7 +97,7 @@ class Verbs:
                 self._refuse_company(tx)
             own = title and board.add_task(tx, title, TaskSource.SEAT, by=me, touches=touches).id
             taken = board.claim(tx, own or task, me, plan, touches)
-            return describe(tx.db, board.get(tx.db, taken.task), me, CASES_SHOWN)
+            return describe(tx.db, board.get(tx.db, taken.task), me)
 
         return await self._store(call_id, work)
 
@@ -106,50 +110,30 @@ class Verbs:
             who = f"{first.seat} ({first.role})"
             raise Refused(f"no case passes on main yet, so {who} works alone first: wait, then ask again")
 
-    async def _release(self, call_id: str, reason: str, note: str) -> Answer:
-        def work(tx: Tx) -> str:
-            return f"{board.release(tx, self._session.id, reason, note).id} released, work kept"
-
-        return await self._store(call_id, work, End.RELEASED)
-
-    async def _note(self, call_id: str, topic: str, text: str) -> Answer:
-        def work(tx: Tx) -> str:
-            board.note(tx, topic, self._session.id, text)
-            return "noted"
-
-        return await self._store(call_id, work)
-
-    async def _plan(
-        self,
-        call_id: str,
-        title: str,
-        task: str,
-        done_when: Sequence[str],
-        drop: Sequence[str],
-        merge: Sequence[str],
-        order: Sequence[str],
-        **words: Any,
-    ) -> Answer:
+    async def _plan(self, call_id: str, **arguments: Any) -> Answer:
         """A planner's change of the board; says which lines changed."""
-        by = self._session.id
-        words |= {"cases": done_when, "known": self._desk.shown_cases}
+        asked, by = Plan(**arguments), self._session.id
+        words: board.Words = {"why": asked.why, "cases": asked.done_when, "known": self._desk.shown_cases}
+        words |= {"touches": asked.touches, "after": asked.after}
 
         def work(tx: Tx) -> str:
             said = []
-            if task:
-                new = board.rewrite(tx, task, title, by=by, **words)
+            if asked.task:
+                new = board.rewrite(tx, asked.task, asked.title, by=by, **words)
                 said.append(f'{new.id} "{new.title}" changed: it now names {len(new.cases)} cases, and no others')
-            elif title:
-                new = board.add_task(tx, title, TaskSource.PLANNER, by=by, **words)
+            elif asked.title:
+                new = board.add_task(tx, asked.title, TaskSource.PLANNER, by=by, **words)
                 said.append(f'{new.id} "{new.title}" written: {len(new.cases)} cases')
-            for name in drop:
-                said.append(f"{board.drop_task(tx, name, words['why'] or 'dropped by the planner', by).id} dropped")
-            if merge:
-                kept = board.merge(tx, merge[0], merge[1:], by)
-                said.append(f"{', '.join(merge[1:])} merged into {kept.id}: {len(kept.cases)} cases")
-            if order:
-                board.order(tx, order, by)
-                said.append(f"first now: {', '.join(order)}")
+            for name in asked.drop:
+                board.drop_task(tx, name, asked.why or "dropped by the planner", by)
+                said.append(f"{name} dropped")
+            if asked.merge:
+                into, *others = asked.merge
+                kept = board.merge(tx, into, others, by)
+                said.append(f"{', '.join(others)} merged into {into}: {len(kept.cases)} cases")
+            if asked.order:
+                board.order(tx, asked.order, by)
+                said.append(f"first now: {', '.join(asked.order)}")
             return "\n".join(said)
 
         return await self._store(call_id, work)

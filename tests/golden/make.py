@@ -48,7 +48,7 @@ def fill(tx: Tx) -> None:
     board.add_task(tx, "parser", TaskSource.PLANNER, by="agent-02/1", cases=["torture/b*"], after=[first.id])
     clusters.sync_failures(tx, {"torture/c": Failure("torture|exit 134", "exit 134")}, set())
     board.claim(tx, first.id, "agent-01/1", "read, then write")
-    board.note(tx, first.id, "agent-01/1", "look at the table")
+    board.leave_note(tx, "agent-01/1", first.id, "look at the table")
     books = Ledger(Prices({MODEL: Declared(input=Decimal(3), output=Decimal(15))}), Budget(10_000_000))
     request = size(Request("system", (), (Message(Role.USER, (Text("go"),)),)))
     attempt = books.reserve(tx, "agent-01/1", 1, MODEL, request, 100)

@@ -121,14 +121,16 @@ def test_a_claim_ends_with_its_task_its_release_or_its_session(tx: Tx) -> None:
         task = planned(tx, ending)
         board.claim(tx, task, a)
         if ending == "release":
-            assert board.release(tx, a, "already passes", "look at abi.rs").releases == 1
+            assert board.release(tx, a, "already passes", "look at abi.rs") == f"{task} released, work kept"
+            assert get(tx, task).releases == 1
             assert note_lines(tx.db, get(tx, task)) == ["agent-01/1: > look at abi.rs"]
         elif ending == "close":
             board.close(tx, task, "done")
             board.close(tx, task, "again")
             assert get(tx, task).reason == "done"
         else:
-            assert board.release(tx, a, "crashed", gave_up=False).releases == 0
+            board.release(tx, a, "crashed", gave_up=False)
+            assert get(tx, task).releases == 0
         assert tasks.claims(tx.db) == []
     with pytest.raises(Refused, match="hold no task"):
         board.release(tx, a, "why")
@@ -336,13 +338,13 @@ def test_lock_files_are_what_the_tables_say_whatever_became_of_them(tx: Tx, tmp_
 
 
 def test_a_note_has_five_lines_and_replaces_the_sessions_earlier_one(tx: Tx) -> None:
-    board.note(tx, "T1", "agent-01/1", "\n".join(f"line {n}" for n in range(9)))
+    board.leave_note(tx, "agent-01/1", "T1", "\n".join(f"line {n}" for n in range(9)))
     assert tasks.notes(tx.db, "T1")[0].text.splitlines()[-1] == "line 4 …"
-    board.note(tx, "T1", "agent-01/1", "new")
-    board.note(tx, "T1", "agent-02/1", "other")
+    board.leave_note(tx, "agent-01/1", "T1", "new")
+    board.leave_note(tx, "agent-02/1", "T1", "other")
     assert sorted(note.text for note in tasks.notes(tx.db, "T1")) == ["new", "other"]
     with pytest.raises(Refused, match="needs a topic"):
-        board.note(tx, "T1", "agent-01/1", " \n ")
+        board.leave_note(tx, "agent-01/1", "T1", " \n ")
 
 
 def test_the_list_begins_with_totals_and_says_who_tried_holds_and_waits(tx: Tx) -> None:
