@@ -71,16 +71,16 @@ class Ledger:
         `request` is its `size`. The worst case takes every byte for a token, save for what the session's last request
         held word for word, which the vendor has counted.
         """
-        (whole, total), held = list(request.items())[-1], tasks.claim_of(tx.db, session)
-        worst, metered = None, not self.prices.unmetered(model)
-        if metered:
-            counted = attempts.counted(tx.db, session, model, {end: total - so_far for end, so_far in request.items()})
-            worst = self.prices.worst(model, FRAME + min(counted or total, total), max_tokens, tx.now)
-            if worst is None and self.budget != Budget():
-                self.prices.check([model], tx.now)
+        whole, total = list(request.items())[-1]
+        counted = attempts.counted(tx.db, session, model, {end: total - so_far for end, so_far in request.items()})
+        worst = self.prices.worst(model, FRAME + min(counted or total, total), max_tokens, tx.now)
+        if worst is not None:
             kept = 0 if self.draining else int((self.budget.run or 0) * DRAIN)
-            self._admit(tx, "run", RUN, worst or 0, self.budget.run, kept)
-            self._admit(tx, "session", session, worst or 0, self.budget.session)
+            self._admit(tx, "run", RUN, worst, self.budget.run, kept)
+            self._admit(tx, "session", session, worst, self.budget.session)
+        elif self.budget != Budget():
+            self.prices.check([model], tx.now)
+        held, metered = tasks.claim_of(tx.db, session), not self.prices.unmetered(model)
         task = held.task if held else ""
         return attempts.add(tx, session, turn, task, model, worst, metered=metered, prefix=whole)
 

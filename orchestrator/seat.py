@@ -122,9 +122,7 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | st
         if desk.project.planned and best:
             board.claim(tx, best, session.id)
             task = board.get(tx.db, best)
-        budget = None if desk.ledger.prices.unmetered(session.model) else desk.settings.session_budget
-        left, others = f"{budget / 1e6:.2f} USD" if budget else "", desk.settings.agents - 1
-        text = opening(tx.db, session, task, others=others, left=left, counts=card.counts(), landed=landed)
+        text = opening(tx.db, desk, session, task, card, landed)
         update(tx, "session", session.id, opening=tx.keep(text))
         return sessions.get(tx.db, session.id)
 
