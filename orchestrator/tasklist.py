@@ -62,7 +62,7 @@ def describe(db: sqlite3.Connection, task: Task, session: str, shown: int | None
     """
     cut = f" and {len(task.cases) - shown} more" if shown and len(task.cases) > shown else ""
     facts = {
-        "why": task.why,
+        "why": " ".join(task.why.splitlines()),
         "touches": " ".join(task.touches),
         "after": " ".join(task.after),
         f"cases ({len(task.cases)})": " ".join(task.cases[:shown]) + cut,

@@ -256,10 +256,10 @@ class Verbs:
             advice = f"main is {main}: `git pull --rebase` brings it under your work; repair, verify, submit again."
             return Answer(f"{change.id} bounced: {change.reason}\n{advice}", refused=True)
         task = await self._desk.store.read(lambda db: board.get(db, change.task))
-        closed = f", {task.id} closed: {task.reason}"
-        left = f"; {task.id} is not done yet and goes back to the board"
-        text = closed if task.state is TaskState.CLOSED else left
-        return Answer(f"{change.id} landed as {change.landed_as[:7]}{text}", end=End.LANDED)
+        how = (
+            f"closed: {task.reason}" if task.state is TaskState.CLOSED else "is not done yet and goes back to the board"
+        )
+        return Answer(f"{change.id} landed as {change.landed_as[:7]}, {task.id} {how}", end=End.LANDED)
 
 
 def error_lines(card: Scorecard, floor: Set[str]) -> list[str]:
