@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from agents.visible import visible
-from orchestrator import board
 from orchestrator.records import Session, Task
 from orchestrator.store import Tx
-from orchestrator.verbs import describe
+from orchestrator.tasklist import describe, note_lines
 
-CHANGES_SHOWN = 5
-NOTE_LINES = 5
+CHANGES_SHOWN: Final = 5
+NOTES_SHOWN: Final = 5
 
 
 def opening(
@@ -23,7 +23,7 @@ def opening(
     named = f"{task.id} {task.title}" if task else "none yet: call tasks"
     suites = " · ".join(f"{name} {passed}/{total}" for name, (passed, total) in counts.items())
     landed = landed_since(tx, session.seat)[-CHANGES_SHOWN:]
-    notes = [line for note in board.notes_for(tx.db, task) for line in note.text.splitlines()] if task else []
+    notes = note_lines(tx.db, task)[:NOTES_SHOWN] if task else []
     return "\n".join(
         [
             f"You are {session.seat}, {article} {session.role}, in session {session.number} of this seat. "
@@ -33,8 +33,8 @@ def opening(
             f"Changed since your last session:{'' if landed else ' nothing.'}",
             *(f"  {visible(line)}" for line in landed),
             f"Notes of whoever held this task before:{'' if notes else ' none.'}",
-            *(f"  > {visible(line)}" for line in notes[:NOTE_LINES]),
-            *(["", describe(tx, task, session.id)] if task else []),
+            *(f"  {line}" for line in notes),
+            *(["", describe(tx.db, task, session.id)] if task else []),
         ]
     )
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from orchestrator import board
@@ -41,30 +43,26 @@ def sync_failures(tx: Tx, failing: Mapping[str, Failure], passing: Collection[st
     its signature is the same, and one that was merged goes where it was merged.
     """
     open_now = tasks.open_tasks(tx.db)
-    owners = [task for task in open_now if task.state is TaskState.CLAIMED or not task.signature]
-    loose = sorted(failing.keys() - {case for task in owners for case in task.cases})
-    homes = {signature: _home(tx, signature) for signature in {failing[case].signature for case in loose}}
-    found: dict[str, list[str]] = {}  # id of a task, or signature of a new one -> cases
-    for case in loose:
-        home = homes[failing[case].signature]
-        found.setdefault(home.id if home else failing[case].signature, []).append(case)
-    for task in open_now:
-        if not task.signature:
-            kept = task.cases
-        elif task.state is TaskState.CLAIMED:
-            kept = tuple(case for case in task.cases if case not in passing)
+    owned = {case for task in open_now if task.state is TaskState.CLAIMED or not task.signature for case in task.cases}
+    loose = sorted((failing[case].signature, case) for case in failing.keys() - owned)
+    gained: dict[str, tuple[str, ...]] = {}  # by task
+    for signature, group in groupby(loose, itemgetter(0)):
+        cases, home = tuple(case for _, case in group), _home(tx, signature)
+        if home is not None:
+            gained[home.id] = (*gained.get(home.id, ()), *cases)
         else:
-            kept = ()
-        cases = (*kept, *found.get(task.id, ()))
-        if task.signature and task.state is TaskState.READY and not cases:
+            title = _title(cases, failing)
+            board.put(tx, title, TaskSource.CASES, by="run", cases=cases, signature=signature)
+    for task in open_now:
+        free = task.signature and task.state is TaskState.READY
+        kept = () if free else (case for case in task.cases if not task.signature or case not in passing)
+        cases = (*kept, *gained.get(task.id, ()))
+        if free and not cases:
             passed = all(case in passing for case in task.cases)
             board.close(tx, task.id, "its cases pass" if passed else "its cases fail differently by now")
         elif cases and cases != task.cases:
             title = _title(cases, failing) if task.signature and task.by == "run" else ""  # a planner's words stay
             rows.update(tx, "task", task.id, cases=cases, title=title or task.title)
-    for signature in (signature for signature, home in homes.items() if home is None):
-        cases = tuple(found[signature])
-        board.put(tx, _title(cases, failing), TaskSource.CASES, by="run", cases=cases, signature=signature)
 
 
 def _home(tx: Tx, signature: str) -> Task | None:

@@ -51,7 +51,6 @@ class Desk:
     models: Mapping[str, Model]  # by model id; open seats have none
     seats: Sequence[Seat]
     shown_cases: frozenset[str]
-    weights: Mapping[str, float]  # of suites, by what their milestones are worth
     utc_now: Callable[[], datetime]
     board_changed: Bell
     verifying: anyio.Lock = field(default_factory=anyio.Lock)

@@ -20,19 +20,13 @@ from orchestrator.prices import Prices
 from orchestrator.records import Attempt, AttemptState
 from orchestrator.store import Store, Tx, attempts, tasks
 from orchestrator.store.attempts import RUN
+from orchestrator.watch.text import money
 
+SPENT: Final = "the {}'s budget is spent"  # how the refusal of a request begins, for "run" and "session"
 WARN: Final = 0.8
 DRAIN: Final = 0.05  # share of the run's budget that only a draining team may use
 FRAME: Final = 1_000  # tokens that a vendor adds to a request: its own words about tools, roles, separators
 EACH: Final = 16  # and for each message
-
-
-class BudgetSpent(OutOfMoney):
-    """The budget does not hold this request at its worst case. Nothing was sent. `scope` is "run" or "session"."""
-
-    def __init__(self, scope: str, message: str) -> None:
-        super().__init__(message)
-        self.scope = scope
 
 
 @dataclass(frozen=True)
@@ -43,25 +37,18 @@ class Budget:
     session: int | None = None
 
 
-@dataclass(frozen=True)
-class Size:
-    """A request's size. `after` maps a digest of each of its beginnings to the bytes that come after it; `whole` is the
-    digest of all of it."""
+def size(request: Request) -> dict[str, int]:
+    """Measures a request in UTF-8 bytes, as JSON: no tokenizer makes more tokens of a text than it has bytes.
 
-    bytes: int
-    after: dict[str, int]
-    whole: str
-
-
-def size(request: Request) -> Size:
-    """Measures a request in UTF-8 bytes, as JSON. No tokenizer makes more tokens of a text than it has bytes."""
+    Returns the bytes up to the end of each of its parts, by a digest of everything up to there; the last is all of it.
+    """
     chain, total, ends = hashlib.sha256(), 0, {}
     for part in ([request.system, request.tools], *request.messages):
         data = json.dumps(part, default=_plain, ensure_ascii=False).encode("utf-8", "backslashreplace")
         chain.update(hashlib.sha256(data).digest())
         total += len(data) + EACH
         ends[chain.hexdigest()] = total
-    return Size(total, {end: total - so_far for end, so_far in ends.items()}, chain.hexdigest())
+    return ends
 
 
 def _plain(value: object) -> dict[str, object]:
@@ -76,39 +63,38 @@ class Ledger:
         self.budget = budget
         self.draining = False
 
-    def reserve(self, tx: Tx, session: str, turn: int, model: str, request: Size, max_tokens: int) -> Attempt:
-        """Sets an attempt's worst case aside. Raises `BudgetSpent`, and `Unpriced` under a budget in money.
+    def reserve(
+        self, tx: Tx, session: str, turn: int, model: str, request: Mapping[str, int], max_tokens: int
+    ) -> Attempt:
+        """Sets an attempt's worst case aside. Raises `OutOfMoney`, and `Unpriced` under a budget in money.
 
-        The worst case takes every byte for a token, save for what the session's last request held word for word, which
-        the vendor has counted.
+        `request` is its `size`. The worst case takes every byte for a token, save for what the session's last request
+        held word for word, which the vendor has counted.
         """
-        held = tasks.claim_of(tx.db, session)
-        worst, metered = None, not self.prices.unmetered(model)
-        if metered:
-            counted = attempts.counted(tx.db, session, model, request.after)
-            tokens = FRAME + min(counted or request.bytes, request.bytes)
-            worst = self.prices.worst(model, tokens, max_tokens, tx.now)
-            if worst is None and self.budget != Budget():
-                self.prices.check([model], tx.now)
-            limit = self.budget.run
-            kept = int(limit * DRAIN) if limit is not None and not self.draining else 0
-            self._admit(tx, "run", RUN, worst or 0, limit, kept)
-            self._admit(tx, "session", session, worst or 0, self.budget.session)
+        whole, total = list(request.items())[-1]
+        counted = attempts.counted(tx.db, session, model, {end: total - so_far for end, so_far in request.items()})
+        worst = self.prices.worst(model, FRAME + min(counted or total, total), max_tokens, tx.now)
+        if worst is not None:
+            kept = 0 if self.draining else int((self.budget.run or 0) * DRAIN)
+            self._admit(tx, "run", RUN, worst, self.budget.run, kept)
+            self._admit(tx, "session", session, worst, self.budget.session)
+        elif self.budget != Budget():
+            self.prices.check([model], tx.now)
+        held, metered = tasks.claim_of(tx.db, session), not self.prices.unmetered(model)
         task = held.task if held else ""
-        return attempts.add(tx, session, turn, task, model, worst, metered=metered, prefix=request.whole)
+        return attempts.add(tx, session, turn, task, model, worst, metered=metered, prefix=whole)
 
     def _admit(self, tx: Tx, scope: str, account: str, worst: int, limit: int | None, kept: int = 0) -> None:
         if limit is None or (used := attempts.account(tx.db, account).total) + worst <= limit - kept:
             return
-        spent = f"{spent_words(scope)}: {usd(used)} settled, reserved or in doubt of {usd(limit - kept)}"
-        draining = f", with {usd(kept)} more kept for draining" if kept else ""
-        raise BudgetSpent(scope, f"{spent}{draining}; the next request may cost {usd(worst)}")
+        spent = f"{SPENT.format(scope)}: {money(used)} settled, reserved or in doubt of {money(limit - kept)}"
+        draining = f", with {money(kept)} more kept for draining" if kept else ""
+        raise OutOfMoney(f"{spent}{draining}; the next request may cost {money(worst)}")
 
     def settle(self, tx: Tx, attempt: int, usage: Usage, resolved: str) -> Attempt:
         """Books what the vendor counted, at the prices of the request's date."""
         asked = attempts.get(tx.db, attempt)
-        metered = not self.prices.unmetered(asked.model)
-        cost = self.prices.cost(asked.model, usage, asked.at, resolved) if metered else None
+        cost = self.prices.cost(asked.model, usage, asked.at, resolved)
         settled = attempts.end(tx, attempt, AttemptState.SETTLED, cost=cost, usage=usage, resolved=resolved)
         self._warn(tx)
         return settled
@@ -173,12 +159,3 @@ class SessionMeter:
 
     async def free(self, attempt: int, failure: ModelFailure) -> None:
         await self.store.write(lambda tx: self.ledger.free(tx, attempt, str(failure)))
-
-
-def spent_words(scope: str) -> str:
-    """How the refusal of a request begins, for "run" and "session"."""
-    return f"the {scope}'s budget is spent"
-
-
-def usd(micro: int) -> str:
-    return f"${micro / 1_000_000:,.2f}"

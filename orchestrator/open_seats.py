@@ -166,8 +166,8 @@ class OpenSeats:
         raise Refusal(f"no {wanted} seat is free; {len(busy)} of {len(self._seats)} open seats are taken", "not_found")
 
     async def _board(self) -> str:
-        now, weights = self._desk.utc_now(), self._desk.weights
-        return await self._desk.store.read(lambda db: render_tasks(db, Show.READY, now, weights=weights))
+        now = self._desk.utc_now()
+        return await self._desk.store.read(lambda db: render_tasks(db, Show.READY, now))
 
     # -- a session's task
 

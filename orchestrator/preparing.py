@@ -45,7 +45,7 @@ async def prepare(folder: Path, settings: Settings, home: Path, *, local: bool, 
 
 def freeze_scripts(folder: Path, settings: Settings) -> tuple[Settings, dict[str, str]]:
     """Copies scripted teams into the run, so that a resume plays what was started; returns their digests."""
-    models, digests = dict(settings.models), {}
+    models, prices, digests = dict(settings.models), dict(settings.prices), {}
     for role, model in settings.models.items():
         if not model.startswith(SCRIPTED):
             continue
@@ -55,7 +55,9 @@ def freeze_scripts(folder: Path, settings: Settings) -> tuple[Settings, dict[str
         shutil.copyfile(source, target)
         models[role] = f"{SCRIPTED}{target.relative_to(folder)}"
         digests[f"models.{target.name}"] = text_digest(target.read_text())
-    return settings.model_copy(update={"models": models}), digests
+        if model in prices:
+            prices[models[role]] = prices[model]
+    return settings.model_copy(update={"models": models, "prices": prices}), digests
 
 
 def lay_team_folder(folder: Path, frozen: Frozen, furnished: Furnished) -> None:

@@ -22,6 +22,7 @@ from agents.models.base import Usage
 from agents.models.scripted import Price
 
 MICRO: Final = 1_000_000
+PRICES: Final = TypeAdapter(dict[str, Price])
 UNMETERED: Final = ("open", "recorded")
 """Seats whose requests are not ours to pay: outside money budgets, shown as unmetered."""
 
@@ -32,21 +33,18 @@ class Unpriced(Exception):
     """A money budget was asked for, and a model has no known price."""
 
 
-class Declared(Price):
-    """A price that the user or a script states."""
+class PricesError(Exception):
+    """A file of declared prices that cannot be used: where in it, and what is wrong."""
 
-    def price(self) -> ModelPrice:
-        writes = {"cache_write_mtok": self.cache_write_5m, "cache_write_1h_mtok": self.cache_write_1h}
-        stated = {"input_mtok": self.input, "output_mtok": self.output, "cache_read_mtok": self.cache_read, **writes}
-        return ModelPrice(**{key: rate for key, rate in stated.items() if rate is not None})
+    kind = "config"
 
 
 class Prices:
     """`declared` by model id, as `--model` or as the vendor names it. `most` says what one request of a model uses at
     most, where that does not follow from the request (scripted models)."""
 
-    def __init__(self, declared: Mapping[str, Declared] | None = None, most: Mapping[str, Usage] | None = None) -> None:
-        self._declared = {id: rates.price() for id, rates in (declared or {}).items()}
+    def __init__(self, declared: Mapping[str, Price] | None = None, most: Mapping[str, Usage] | None = None) -> None:
+        self._declared = {id: _stated(rates) for id, rates in (declared or {}).items()}
         self._most = dict(most or {})
 
     @staticmethod
@@ -64,20 +62,22 @@ class Prices:
         price = self._price(model, at)
         if price is None:
             return None
-        extremes = [Usage(output=output_tokens, **{kind: input_tokens}) for kind in _INPUTS]
-        return max(_micro(price, usage) for usage in ([self._most[model]] if model in self._most else extremes))
+        if model in self._most:
+            return _micro(price, self._most[model])
+        return max(_micro(price, Usage(output=output_tokens, **{kind: input_tokens})) for kind in _INPUTS)
 
     def check(self, models: Iterable[str], at: datetime) -> None:
         """Raises `Unpriced` when a budget in money could not be kept with these models."""
-        unknown = [id for id in dict.fromkeys(models) if not self.unmetered(id) and self._price(id, at) is None]
-        if unknown:
+        if unknown := [id for id in dict.fromkeys(models) if not self.unmetered(id) and self._price(id, at) is None]:
             raise Unpriced(
-                f"no price is known for {', '.join(unknown)}, so a budget in dollars cannot be kept: "
-                f'declare it in a prices file ("{unknown[0]}" = {{ input = 3.0, output = 15.0 }}, USD per million '
-                "tokens), or name another model"
+                f"no price is known for {', '.join(unknown)}, so a budget in dollars cannot be kept: declare it with "
+                f'--prices FILE ("{unknown[0]}" = {{ input = 3.0, output = 15.0 }}, USD per million tokens), '
+                "or name another model"
             )
 
     def _price(self, model: str, at: datetime, resolved: str = "") -> ModelPrice | None:
+        if self.unmetered(model):
+            return None
         vendor, _, rest = model.partition("/") if ":" not in model.partition("/")[0] else ("", "", "")
         name = rest.partition("@")[0]
         for id in (f"{vendor}/{resolved}", resolved, model, f"{vendor}/{name}"):
@@ -91,16 +91,20 @@ class Prices:
         return None
 
 
-def load(path: Path) -> dict[str, Declared]:
-    """Reads a file of declared prices: TOML, one table for each model id. Raises `ValueError` with file and place."""
+def load(path: Path) -> dict[str, Price]:
+    """Reads a file of declared prices: TOML, one table for each model id. Raises `PricesError`."""
     try:
-        table = tomllib.loads(path.read_text(), parse_float=Decimal)
-        return TypeAdapter(dict[str, Declared]).validate_python(table)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: {error}") from error
+        return PRICES.validate_python(tomllib.loads(path.read_text(), parse_float=Decimal))
     except ValidationError as error:
         problem = error.errors()[0]
-        raise ValueError(f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+        raise PricesError(f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+    except (OSError, ValueError) as error:  # no such file, not UTF-8, not TOML (which says the line)
+        raise PricesError(f"{path}: {error}") from error
+
+
+def _stated(rates: Price) -> ModelPrice:
+    kinds = {"cache_write_5m": "cache_write_mtok", "cache_write_1h": "cache_write_1h_mtok"}
+    return ModelPrice(**{kinds.get(kind, f"{kind}_mtok"): rate for kind, rate in rates if rate is not None})
 
 
 def _micro(price: ModelPrice, usage: Usage) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -28,8 +27,8 @@ from orchestrator.gate import Gate, HeldoutLane
 from orchestrator.ledger import Budget, Ledger
 from orchestrator.open_seats import OpenSeats
 from orchestrator.preparing import SECRET, thawed_models
-from orchestrator.prices import Declared, Prices
-from orchestrator.project.freezing import Frozen, load_frozen
+from orchestrator.prices import Prices
+from orchestrator.project.freezing import load_frozen
 from orchestrator.project.furnishing import furnish, judge_plan
 from orchestrator.records import RunState, Session, TaskSource
 from orchestrator.repository import Repository
@@ -117,7 +116,7 @@ class Run:
             repository=repository,
             judge=judge("verify", VERIFY_USER, settings.verify_cores),
             gate=gate,
-            ledger=Ledger(prices_of(models), Budget(settings.budget, settings.session_budget)),
+            ledger=Ledger(prices_of(models, settings), Budget(settings.budget, settings.session_budget)),
             engine=engine,
             label=label,
             rooms=home / "workspaces" / label,
@@ -126,7 +125,6 @@ class Run:
             models=models,
             seats=seats_of(project.roles, settings),
             shown_cases=frozenset(case.id for case in frozen.cases if not case.heldout),
-            weights=weights_of(frozen),
             utc_now=utc_now,
             board_changed=gate.board_changed,
         )
@@ -390,19 +388,11 @@ def seats_of(roles: Mapping[str, int], settings: Settings) -> Sequence[Seat]:
     ]
 
 
-def prices_of(models: Mapping[str, Model]) -> Prices:
-    """genai-prices, and what scripted teams declare: their price, and that no reply uses more than they say."""
+def prices_of(models: Mapping[str, Model], settings: Settings) -> Prices:
+    """genai-prices, before it what scripted teams declare (their price, and that no reply uses more than they say), and
+    before both what the user declared."""
     scripted = {id: model for id, model in models.items() if isinstance(model, Scripted)}
     prices = {id: model.script.price for id, model in scripted.items()}
-    declared = {id: Declared.model_validate(price.model_dump()) for id, price in prices.items() if price}
+    declared = {id: price for id, price in prices.items() if price}
     most = {id: Usage(**model.script.usage) for id, model in scripted.items()}
-    return Prices(declared, most)
-
-
-def weights_of(frozen: Frozen) -> Mapping[str, float]:
-    """What a suite's milestones are worth together."""
-    weights = defaultdict[str, float](float)
-    for milestone in frozen.project.milestones:
-        for cases in milestone.needs:
-            weights[cases.partition("/")[0]] += milestone.credit
-    return weights
+    return Prices(declared | settings.prices, most)

@@ -23,7 +23,7 @@ from agents.team import End
 from orchestrator import board, ramp, workspace
 from orchestrator.briefing import opening
 from orchestrator.desk import Desk, Seat
-from orchestrator.ledger import SessionMeter, spent_words
+from orchestrator.ledger import SPENT, SessionMeter
 from orchestrator.quarantine import Refused
 from orchestrator.records import Session, SessionState
 from orchestrator.signals import unwrapped
@@ -72,7 +72,7 @@ async def work(seat: Seat, desk: Desk) -> bool:
     outcome = await live(seat, desk, session, partial(think, desk, session))
     if outcome.end is End.DRAINED:
         return False  # the session stays live: a resume goes on at this turn
-    if outcome.end is End.BUDGET and outcome.reason.startswith(spent_words("run")):
+    if outcome.end is End.BUDGET and outcome.reason.startswith(SPENT.format("run")):
         goes_on = not desk.draining
         desk.broke = outcome.reason
         while not desk.draining:
@@ -113,10 +113,13 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | st
     metered = budget is not None and not desk.ledger.prices.unmetered(seat.model)
 
     def start(tx: Tx) -> Session | str:
-        seating = ramp.Seating() if open_token else _seating(tx, seat, desk, any_case_passes=bool(card.passed()))
-        if seating.idle:
-            return seating.idle
-        task = board.get(tx.db, seating.task) if desk.frozen.project.planned and seating.task else None
+        best = ""
+        if not open_token:
+            try:
+                best = _next_task(tx, seat, desk, any_case_passes=bool(card.passed()))
+            except board.Refused as idle:
+                return str(idle)
+        task = board.get(tx.db, best) if desk.frozen.project.planned and best else None
         number = sessions.next_number(tx, seat.name)
         session = Session(
             id=f"{seat.name}/{number}",
@@ -145,17 +148,17 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | st
     return begun
 
 
-def _seating(tx: Tx, seat: Seat, desk: Desk, *, any_case_passes: bool) -> ramp.Seating:
-    """What the ramp has for the seat; a planner is held back until something has happened since its last session."""
-    at_work = {session.seat: session.id for session in sessions.live(tx.db)}
-    posts = [ramp.Post(one.name, one.role, at_work.get(one.name, "")) for one in desk.seats]
-    seating = ramp.seats_wanted(tx.db, posts, any_case_passes=any_case_passes, weights=desk.weights)[seat.name]
-    if seat.role == ramp.PLANNER and not seating.idle:
+def _next_task(tx: Tx, seat: Seat, desk: Desk, *, any_case_passes: bool) -> str:
+    """As the ramp says; but a planner is held back until something has happened since its last session."""
+    live = {session.seat: session.id for session in sessions.live(tx.db)}
+    roles = {one.name: one.role for one in desk.seats}
+    best = ramp.next_task(tx.db, seat.name, roles, live, any_case_passes=any_case_passes)
+    if seat.role == ramp.PLANNER:
         news = "SELECT max(seq) FROM journal WHERE kind IN ('landed', 'bounced', 'released', 'task-closed')"
         ended = "SELECT max(seq) FROM journal WHERE kind = 'session-ended' AND seat = ?"
         if tx.one(f"SELECT 1 WHERE ({ended}) > coalesce(({news}), 0)", seat.name):
-            return ramp.Seating(idle="nothing has landed, bounced or been released since its last session")
-    return seating
+            raise board.Refused("nothing has landed, bounced or been released since its last session")
+    return best
 
 
 async def end(desk: Desk, session: Session, outcome: Outcome) -> None:

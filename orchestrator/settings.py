@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from agents.models.scripted import Price
+
 
 class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -17,6 +19,8 @@ class Settings(BaseModel):
     budget: int | None = None
     """Micro-dollars for the whole run; None only for teams that cost nothing."""
     session_budget: int | None = None
+    prices: dict[str, Price] = {}
+    """By model id; they go before every other price."""
     hours: float | None = None
     idle_s: float | None = None
     """Drain when no case newly passed on main for so long."""

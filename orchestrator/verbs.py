@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from functools import partial
 from typing import Any, Final
 
 import anyio
 
 from agents.team import Answer, End
+from agents.tools import Plan
 from agents.visible import visible
-from orchestrator import board, ramp, workspace
+from orchestrator import board, quarantine, ramp, workspace
+from orchestrator.board import Refused
 from orchestrator.desk import Desk
-from orchestrator.quarantine import SUBMISSION, Refused
 from orchestrator.records import CallState, Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
 from orchestrator.repository import Conflict, Received
 from orchestrator.store import Tx, changes, sessions, tasks
 from orchestrator.store.rows import update
-from orchestrator.tasklist import Show, render_tasks
+from orchestrator.tasklist import Show, describe, render_tasks
 from orchestrator.workspace import Kind
 from sandbox.room import Room
 from verifiers.judging import Selection, Tier
@@ -26,41 +29,33 @@ ERRORS_SHOWN: Final = 10
 NO_CLAIM: Final = "you hold no task: call tasks, then claim one"
 
 
-class No(Exception):
-    """A verb is refused; the text says what to do instead."""
-
-
 class Verbs:
-    """`agents.team.Team` for one session in its room."""
+    """`agents.team.Team` for one session in its room. Each verb takes the arguments of its class in `agents.tools`."""
 
     def __init__(self, desk: Desk, session: Session, room: Room) -> None:
         self._desk = desk
         self._session = session
         self._room = room
+        self._verbs: Mapping[str, Callable[..., Awaitable[Answer]]] = {
+            "tasks": self._tasks,
+            "claim": self._claim,
+            "verify": self._verify,
+            "submit": self._submit,
+            "release": partial(self._do_on_board, board.release, End.RELEASED),
+            "note": partial(self._do_on_board, board.leave_note, None),
+            "plan": self._plan,
+        }
 
     async def do(self, verb: str, call_id: str, arguments: Mapping[str, Any]) -> Answer:
         done = await self._desk.store.read(lambda db: sessions.get_call(db, call_id))
         if done is not None and done.state is CallState.DONE:
             return Answer(done.result, done.failed, End(done.end) if done.end else None)
         try:
-            match verb:
-                case "tasks":
-                    return await self._tasks(**arguments)
-                case "claim":
-                    return await self._claim(call_id, **arguments)
-                case "verify":
-                    return await self._verify(arguments["what"])
-                case "submit":
-                    return await self._submit(call_id, **arguments)
-                case "release":
-                    return await self._release(call_id, **arguments)
-                case "note":
-                    return await self._note(call_id, **arguments)
-                case "plan":
-                    return await self._plan(call_id, **arguments)
-        except (No, board.Refused) as refusal:
+            return await self._verbs[verb](call_id, **arguments)
+        except quarantine.Refused as refusal:
+            return Answer(f"not taken: {refusal}", refused=True)
+        except (Refused, workspace.Unpacked) as refusal:
             return Answer(str(refusal), refused=True)
-        raise ValueError(f"there is no verb {verb}")
 
     async def _store(self, call_id: str, work: Callable[[Tx], str], end: End | None = None) -> Answer:
         """One transaction: the verb's effect, and its answer under the call's id."""
@@ -74,193 +69,171 @@ class Verbs:
         self._desk.board_changed.ring()
         return answer
 
-    async def _claimed(self) -> Task | None:
-        return await self._desk.store.write(lambda tx: task_of(tx, self._session.id))
+    def _held(self, db: sqlite3.Connection) -> Task | None:
+        """The task that the session works on."""
+        held = tasks.claim_of(db, self._session.id)
+        return None if held is None else board.get(db, held.task)
 
     # -- the board
 
-    async def _tasks(self, show: str = "ready", limit: int = 10) -> Answer:
-        if show[:1] == "T":
-            return Answer(await self._desk.store.write(lambda tx: whole(tx, board.get(tx.db, show))))
-        now, weights = self._desk.utc_now(), self._desk.weights
-        text = await self._desk.store.read(
-            lambda db: render_tasks(db, Show(show), now, session=self._session.id, limit=limit, weights=weights)
-        )
-        return Answer(text)
+    async def _do_on_board(self, effect: Callable[..., str], end: End | None, call_id: str, **arguments: Any) -> Answer:
+        return await self._store(call_id, lambda tx: effect(tx, self._session.id, **arguments), end)
 
-    async def _claim(
-        self, call_id: str, task: str = "", title: str = "", touches: Sequence[str] = (), plan: str = ""
-    ) -> Answer:
-        passing = bool((await self._desk.gate.judge_main()).passed())
+    async def _tasks(self, call_id: str, show: str, limit: int) -> Answer:
+        me, now = self._session.id, self._desk.utc_now()
+
+        def look(db: sqlite3.Connection) -> str:
+            if show.startswith("T"):
+                return describe(db, board.get(db, show), me, shown=None)
+            return render_tasks(db, Show(show), now, session=me, limit=limit)
+
+        return Answer(await self._desk.store.read(look))
+
+    async def _claim(self, call_id: str, task: str, title: str, touches: Sequence[str], plan: str) -> Answer:
+        passing, me = (await self._desk.gate.judge_main()).passed(), self._session.id
 
         def work(tx: Tx) -> str:
             if not passing:
-                self._alone(tx)
-            if title:
-                claim = board.claim_own(tx, title, touches, self._session.id, plan)
-            else:
-                claim = board.claim(tx, task, self._session.id, plan, touches)
-            return describe(tx, board.get(tx.db, claim.task), self._session.id)
+                self._refuse_company(tx)
+            own = title and board.add_task(tx, title, TaskSource.SEAT, by=me, touches=touches).id
+            taken = board.claim(tx, own or task, me, plan, touches)
+            return describe(tx.db, board.get(tx.db, taken.task), me)
 
         return await self._store(call_id, work)
 
-    def _alone(self, tx: Tx) -> None:
+    def _refuse_company(self, tx: Tx) -> None:
         """Until a case passes on main, one seat works: sixteen seats on an empty tree write sixteen products."""
         others = [other for other in sessions.live(tx.db) if other.id != self._session.id]
-        first = next((other for other in others if other.role == ramp.PLANNER), None)
-        if first is None or self._session.role == ramp.PLANNER:
-            first = next((other for other in others if tasks.claim_of(tx.db, other.id)), None)
-        if first is not None:
-            raise No(
-                f"no case passes on main yet, so {first.seat} ({first.role}) works alone first: wait, then ask again"
-            )
+        planners = [other for other in others if ramp.PLANNER == other.role != self._session.role]
+        holders = [other for other in others if tasks.claim_of(tx.db, other.id)]
+        for first in (planners + holders)[:1]:
+            who = f"{first.seat} ({first.role})"
+            raise Refused(f"no case passes on main yet, so {who} works alone first: wait, then ask again")
 
-    async def _release(self, call_id: str, reason: str, note: str = "") -> Answer:
+    async def _plan(self, call_id: str, **arguments: Any) -> Answer:
+        """A planner's change of the board; says which lines changed."""
+        asked, by = Plan(**arguments), self._session.id
+        words: board.Words = {"why": asked.why, "cases": asked.done_when, "known": self._desk.shown_cases}
+        words |= {"touches": asked.touches, "after": asked.after}
+
         def work(tx: Tx) -> str:
-            task = board.release(tx, self._session.id, reason, note)
-            return f"{task.id} released, work kept"
-
-        return await self._store(call_id, work, End.RELEASED)
-
-    async def _note(self, call_id: str, topic: str, text: str) -> Answer:
-        def work(tx: Tx) -> str:
-            board.note(tx, topic, self._session.id, text)
-            return "noted"
+            said = []
+            if asked.task:
+                new = board.rewrite(tx, asked.task, asked.title, by=by, **words)
+                said.append(f'{new.id} "{new.title}" changed: it now names {len(new.cases)} cases, and no others')
+            elif asked.title:
+                new = board.add_task(tx, asked.title, TaskSource.PLANNER, by=by, **words)
+                said.append(f'{new.id} "{new.title}" written: {len(new.cases)} cases')
+            for name in asked.drop:
+                board.drop_task(tx, name, asked.why or "dropped by the planner", by)
+                said.append(f"{name} dropped")
+            if asked.merge:
+                into, *others = asked.merge
+                kept = board.merge(tx, into, others, by)
+                said.append(f"{', '.join(others)} merged into {into}: {len(kept.cases)} cases")
+            if asked.order:
+                board.order(tx, asked.order, by)
+                said.append(f"first now: {', '.join(asked.order)}")
+            return "\n".join(said)
 
         return await self._store(call_id, work)
-
-    async def _plan(self, call_id: str, **wanted: Any) -> Answer:
-        known = self._desk.shown_cases
-
-        return await self._store(call_id, lambda tx: plan(tx, self._session.id, known, **wanted))
 
     # -- the judge and the queue
 
-    async def _packed(self) -> bytes:
-        """The workspace as the room gives it out: bytes for the quarantine. Raises `No`."""
-        try:
-            return workspace.packed(await self._room.run(workspace.pack(Kind.SUBMISSION, SUBMISSION.packed)))
-        except workspace.Unpacked as failure:
-            raise No(str(failure)) from failure
-
     async def _received(self, ref: str) -> Received:
-        try:
-            return await self._desk.repository.receive(await self._packed(), ref)
-        except Refused as refusal:
-            raise No(f"not taken: {refusal}") from refusal
+        """The workspace, out of the room and through the quarantine. Raises `Unpacked` and `quarantine.Refused`."""
+        given = await self._room.run(workspace.pack(Kind.SUBMISSION, quarantine.SUBMISSION.packed))
+        return await self._desk.repository.receive(workspace.packed(given), ref)
 
-    async def _verify(self, what: str) -> Answer:
-        desk = self._desk
-        task = await self._claimed()
-        wanted = self._selections(what, task)
-        received = await self._received(f"refs/drafts/{self._session.seat}")
-        main = await desk.repository.main()
-        merged = await desk.repository.merge(main, received.commit)
+    async def _verify(self, call_id: str, what: str) -> Answer:
+        desk, session = self._desk, self._session
+        wanted = self._selections(what, await desk.store.read(self._held))
+        received = await self._received(f"refs/drafts/{session.seat}")
+        merged = await desk.repository.merge(await desk.repository.main(), received.commit)
         if isinstance(merged, Conflict):
-            return Answer(conflict_text(merged), refused=True)
+            files = ", ".join(merged.files[:5])
+            raise Refused(f"conflicts with main in {files}: `git pull --rebase` and resolve it\n{merged.hunks}")
         began = anyio.current_time()
-        floor = await desk.gate.judge_main()
-        parts, errors = [], []
+        floor = (await desk.gate.judge_main()).passed()
+        said, errors, passed, total = [], [], 0, 0
         async with desk.verifying:
             for name, selection in wanted.items():
                 card = await desk.judge.judge(desk.repository.tree(merged), selection)
                 if card.void:
-                    return Answer(
-                        f"the judge could not run: {card.void}. Not your change's fault; try again.", refused=True
-                    )
+                    raise Refused(f"the judge could not run: {card.void}. Not your change's fault; try again.")
                 if not card.build.ok:
-                    return Answer(f"does not build: {card.build.reason}\n{card.build.log_tail}", refused=True)
-                parts.append(totals(name, card, floor))
+                    raise Refused(f"does not build: {card.build.reason}\n{card.build.log_tail}")
+                good, all_of_it = len(card.passed()), len(card.verdicts)
+                said.append(f"{name} {good}/{all_of_it} (main {len(floor & card.verdicts.keys())})")
                 errors += error_lines(card, floor)
+                passed, total = passed + good, total + all_of_it
         seconds = anyio.current_time() - began
-        passed, total = sum(part[1] for part in parts), sum(part[2] for part in parts)
-        await desk.journal(
-            "verified",
-            self._session.seat,
-            session=self._session.id,
-            what=what,
-            passed=passed,
-            total=total,
-            seconds=round(seconds, 1),
-        )
-        text = " · ".join([*(part[0] for part in parts), f"{seconds:.0f} s"])
-        shown = list(dict.fromkeys(errors))
-        if len(shown) > ERRORS_SHOWN:
-            await self._room.write("/tmp/verify.log", "\n".join(shown).encode())
-            shown = [*shown[:ERRORS_SHOWN], f"({len(shown) - ERRORS_SHOWN} more in /tmp/verify.log)"]
-        return Answer("\n".join([text, *shown]))
+        counts = {"passed": passed, "total": total, "seconds": round(seconds, 1)}
+        await desk.journal("verified", session.seat, session=session.id, what=what, **counts)
+        lines = list(dict.fromkeys(errors))
+        if len(lines) > ERRORS_SHOWN:
+            await self._room.write("/tmp/verify.log", "\n".join(lines).encode())
+            lines[ERRORS_SHOWN:] = [f"({len(lines) - ERRORS_SHOWN} more in /tmp/verify.log)"]
+        return Answer("\n".join([" · ".join([*said, f"{seconds:.0f} s"]), *lines]))
 
     def _selections(self, what: str, task: Task | None) -> dict[str, Selection]:
-        fast = Selection(Tier.FAST, seed=self._session.seat)
-        if what == "fast":
-            return {"fast": fast}
-        if what == "touched":
-            wanted = {"fast": fast}
-            return {"task": Selection(Tier.CASES, frozenset(task.cases)), **wanted} if task and task.cases else wanted
+        fast = {"fast": Selection(Tier.FAST, seed=self._session.seat)}
+        own = {"task": Selection(Tier.CASES, frozenset(task.cases))} if task and task.cases else {}
+        if what in ("fast", "touched"):
+            return fast if what == "fast" else own | fast
         if what == "task":
-            if task is None:
-                raise No(NO_CLAIM)
-            if not task.cases:
-                raise No(f"{task.id} names no cases: use verify fast, or case ids")
-            return {"task": Selection(Tier.CASES, frozenset(task.cases))}
+            if not own:
+                raise Refused(f"{task.id} names no cases: use verify fast, or case ids" if task else NO_CLAIM)
+            return own
         cases = frozenset(what.replace(",", " ").split())
-        unknown = sorted(case for case in cases if case not in self._desk.shown_cases)
-        if unknown:
-            raise No(
-                f"no such case: {', '.join(unknown[:3])}; what is `fast`, `task` or case ids as `tasks` prints them"
-            )
+        if unknown := sorted(cases - self._desk.shown_cases):
+            meant = "what is `fast`, `task` or case ids as `tasks` prints them"
+            raise Refused(f"no such case: {', '.join(unknown[:3])}; {meant}")
         return {"cases": Selection(Tier.CASES, cases)}
 
-    async def _submit(self, call_id: str, summary: str, fixes: Sequence[str] = ()) -> Answer:
-        desk = self._desk
+    async def _submit(self, call_id: str, summary: str, fixes: Sequence[str]) -> Answer:
+        desk, session = self._desk, self._session
         found = await desk.store.read(lambda db: changes.by_call(db, call_id))
-        change = found or await self._hand_in(call_id, summary, tuple(fixes))
-        await self._mark(SessionState.WAITING)
-        while not change.state.terminal:
-            heard = desk.gate.moved.heard
-            change = await self._reread(change)
-            if not change.state.terminal:
-                await desk.gate.moved.wait(heard)
-        await self._mark(SessionState.ACTIVE)
+        id = (found or await self._hand_in(call_id, summary, tuple(fixes))).id
+        await desk.store.write(lambda tx: update(tx, "session", session.id, state=SessionState.WAITING))
+        heard = desk.gate.moved.heard
+        while not (change := await desk.store.read(lambda db: changes.get(db, id))).state.terminal:
+            heard = await desk.gate.moved.wait(heard)
+        await desk.store.write(lambda tx: update(tx, "session", session.id, state=SessionState.ACTIVE))
         return await self._verdict(change)
-
-    async def _reread(self, change: Change) -> Change:
-        return await self._desk.store.read(lambda db: changes.get(db, change.id))
-
-    async def _mark(self, state: SessionState) -> None:
-        await self._desk.store.write(lambda tx: update(tx, "session", self._session.id, state=state))
 
     async def _hand_in(self, call_id: str, summary: str, fixes: tuple[str, ...]) -> Change:
         """Takes the workspace as a change, and queues it; a conflict with main bounces it at once."""
-        desk = self._desk
-        task = await self._claimed()
-        if task is None and self._session.role == ramp.PLANNER:
-            task = await self._desk.store.write(lambda tx: own_task(tx, summary, self._session.id))
-        if task is None:
-            raise No(NO_CLAIM)
-        unknown = [case for case in fixes if case not in desk.shown_cases and case not in task.cases]
-        if unknown:
-            raise No(f"fixes names no known case: {', '.join(unknown[:3])}; give case ids as `tasks` prints them")
+        desk, session = self._desk, self._session
+
+        def task_of(tx: Tx) -> Task:
+            held = self._held(tx.db)
+            if held is None and session.role != ramp.PLANNER:
+                raise Refused(NO_CLAIM)
+            if held is None:  # a planner's DESIGN.md: the task names no case, and closes when the change lands
+                title = f"{session.id}: {summary.strip().partition(chr(10))[0]}"
+                held = board.add_task(tx, title, TaskSource.SEAT, by=session.id)
+                board.claim(tx, held.id, session.id)
+            return held
+
+        task = await desk.store.write(task_of)
+        if unknown := [case for case in fixes if case not in desk.shown_cases and case not in task.cases]:
+            raise Refused(f"fixes names no known case: {', '.join(unknown[:3])}; give case ids as `tasks` prints them")
         async with desk.submitting:
             number = await desk.store.write(changes.next_number)
             received = await self._received(f"refs/changes/{number}")
             merged = await desk.repository.merge(await desk.repository.main(), received.commit)
             change = Change(
                 id=f"C{number}",
-                session=self._session.id,
-                seat=self._session.seat,
+                session=session.id,
+                seat=session.seat,
                 task=task.id,
                 state=ChangeState.QUEUED,
                 submitted=desk.utc_now(),
-                base=received.base,
-                commit=received.commit,
-                tree=received.tree,
                 call=call_id,
                 summary=summary,
                 fixes=fixes or task.cases,
-                files=received.files,
-                added=received.added,
-                removed=received.removed,
+                **vars(received),
             )
 
             def work(tx: Tx) -> None:
@@ -272,7 +245,7 @@ class Verbs:
             await desk.store.write(work)
         desk.gate.queued.ring()
         desk.board_changed.ring()
-        return await self._reread(change)
+        return change
 
     async def _verdict(self, change: Change) -> Answer:
         """The change's end, as its submitter reads it. A landing ends the session."""
@@ -282,117 +255,18 @@ class Verbs:
             main = (await self._desk.repository.main())[:7]
             advice = f"main is {main}: `git pull --rebase` brings it under your work; repair, verify, submit again."
             return Answer(f"{change.id} bounced: {change.reason}\n{advice}", refused=True)
-
-        def work(tx: Tx) -> str:
-            task = board.get(tx.db, change.task)
-            if task.state is TaskState.CLOSED:
-                return f"{change.id} landed as {change.landed_as[:7]}, {task.id} closed: {task.reason}"
-            return f"{change.id} landed as {change.landed_as[:7]}; {task.id} is not done yet and goes back to the board"
-
-        return Answer(await self._desk.store.write(work), end=End.LANDED)
+        task = await self._desk.store.read(lambda db: board.get(db, change.task))
+        how = (
+            f"closed: {task.reason}" if task.state is TaskState.CLOSED else "is not done yet and goes back to the board"
+        )
+        return Answer(f"{change.id} landed as {change.landed_as[:7]}, {task.id} {how}", end=End.LANDED)
 
 
-def describe(tx: Tx, task: Task, session: str) -> str:
-    """What `claim` shows: the task, its cases, how to run one, notes, who else is in these folders."""
-    lines = [f"{task.id} {visible(task.title)}"]
-    if task.why:
-        lines.append(f"why: {visible(task.why)}")
-    if task.cases:
-        more = f" and {len(task.cases) - 10} more" if len(task.cases) > 10 else ""
-        lines.append(f"cases ({len(task.cases)}): {' '.join(task.cases[:10])}{more}")
-        lines.append(f"run one: verify {task.cases[0]}   its source: /team/cases/")
-    lines += [
-        f"note from {note.session}: > {visible(line)}"
-        for note in board.notes_for(tx.db, task)
-        for line in note.text.splitlines()
-    ]
-    lines += [f"also here: {other}" for other in neighbours(tx, task, session)]
-    return "\n".join(lines)
-
-
-def whole(tx: Tx, task: Task) -> str:
-    """Everything about one task, with all its cases."""
-    lines = [f"{task.id} {visible(task.title)}", f"{task.state}, from {task.source} {task.by}".rstrip()]
-    lines += [f"why: {visible(task.why)}"] if task.why else []
-    lines += [f"touches: {' '.join(task.touches)}"] if task.touches else []
-    lines += [f"after: {' '.join(task.after)}"] if task.after else []
-    lines += [f"cases ({len(task.cases)}): {' '.join(task.cases)}"] if task.cases else []
-    notes = board.notes_for(tx.db, task)
-    return "\n".join(
-        [*lines, *(f"note from {n.session}: > {visible(line)}" for n in notes for line in n.text.splitlines())]
-    )
-
-
-def neighbours(tx: Tx, task: Task, session: str) -> list[str]:
-    """Others whose folders overlap the task's, one line each."""
-    claims = [held for held in tasks.claims(tx.db) if held.session != session]
-    here = [held for held in claims if board.overlap(task.touches, held.touches)]
-    return [f"{held.session} on {held.task} in {', '.join(held.touches)}" for held in here]
-
-
-def own_task(tx: Tx, summary: str, session: str) -> Task:
-    """The task of a planner's own change (DESIGN.md): it names no case, and closes when the change lands."""
-    title = f"{session}: {summary.strip().partition(chr(10))[0]}"
-    return board.get(tx.db, board.claim_own(tx, title, (), session).task)
-
-
-def task_of(tx: Tx, session: str) -> Task | None:
-    held = tasks.claim_of(tx.db, session)
-    return None if held is None else board.get(tx.db, held.task)
-
-
-def plan(
-    tx: Tx,
-    session: str,
-    known: frozenset[str],
-    *,
-    title: str = "",
-    why: str = "",
-    done_when: Sequence[str] = (),
-    touches: Sequence[str] = (),
-    after: Sequence[str] = (),
-    task: str = "",
-    drop: Sequence[str] = (),
-    merge: Sequence[str] = (),
-    order: Sequence[str] = (),
-) -> str:
-    """A planner's change of the board; says which lines changed."""
-    said = []
-    facts: dict[str, Any] = {"why": why, "cases": done_when, "touches": touches, "after": after, "known": known}
-    if task:
-        changed = board.rewrite(tx, task, session, title=title, **facts)
-        said.append(f'{changed.id} "{changed.title}" changed: it now names {len(changed.cases)} cases, and no others')
-    elif title:
-        made = board.add_task(tx, title, TaskSource.PLANNER, by=session, **facts)
-        said.append(f'{made.id} "{made.title}" written: {len(made.cases)} cases')
-    said += [f"{board.drop_task(tx, name, why or 'dropped by the planner', session).id} dropped" for name in drop]
-    if merge:
-        kept = board.merge(tx, merge[0], merge[1:], session)
-        said.append(f"{', '.join(merge[1:])} merged into {kept.id}: {len(kept.cases)} cases")
-    if order:
-        board.order(tx, order, session)
-        said.append(f"first now: {', '.join(order)}")
-    return "\n".join(said)
-
-
-def conflict_text(conflict: Conflict) -> str:
-    files = ", ".join(conflict.files[:5])
-    return f"conflicts with main in {files}: `git pull --rebase` and resolve it\n{conflict.hunks}"
-
-
-def totals(name: str, card: Scorecard, floor: Scorecard) -> tuple[str, int, int]:
-    passed, total = len(card.passed()), len(card.verdicts)
-    main = len(floor.passed() & card.verdicts.keys())
-    return f"{name} {passed}/{total} (main {main})", passed, total
-
-
-def error_lines(card: Scorecard, floor: Scorecard) -> list[str]:
+def error_lines(card: Scorecard, floor: Set[str]) -> list[str]:
     """Failing cases, those that main passes first."""
     failing = [verdict for verdict in card.verdicts.values() if verdict.outcome not in (Outcome.PASS, Outcome.SKIP)]
-    passing = floor.passed()
-    failing.sort(key=lambda verdict: verdict.case not in passing)
     return [
         f"ERROR {verdict.case}: {visible(verdict.reason) or verdict.outcome.name.lower()}"
-        + (" (passes on main)" if verdict.case in passing else "")
-        for verdict in failing
+        + (" (passes on main)" if verdict.case in floor else "")
+        for verdict in sorted(failing, key=lambda verdict: verdict.case not in floor)
     ]

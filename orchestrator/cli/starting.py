@@ -23,6 +23,7 @@ from orchestrator.cli.places import STATE
 from orchestrator.cli.screen import Screen, asked, utc_now
 from orchestrator.preparing import prepare
 from orchestrator.prices import Prices
+from orchestrator.prices import load as declared_prices
 from orchestrator.project import load
 from orchestrator.project.freezing import load_frozen
 from orchestrator.project.project import Project
@@ -43,6 +44,7 @@ Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder."
 Agents = Annotated[int, typer.Option(min=1, help="Seats in the team.")]
 Models = Annotated[list[str] | None, typer.Option(metavar="[ROLE=]ID", help=f"{FORMS}. May be repeated.")]
 Budget = Annotated[float | None, typer.Option(min=0.01, help="USD for the whole run.")]
+Declared = Annotated[Path | None, typer.Option("--prices", help="TOML: USD per million tokens by model id.")]
 Hours = Annotated[float | None, typer.Option(min=0.001, help="Drain after so many hours of work.")]
 Sandbox = Annotated[str | None, typer.Option(help="docker, bubblewrap or local (no isolation).")]
 Name = Annotated[str | None, typer.Option(help="The run's name instead of the next number.")]
@@ -57,6 +59,7 @@ def start(
     agents: Agents,
     model: Models = None,
     budget: Budget = None,
+    declared: Declared = None,
     hours: Hours = None,
     sandbox: Sandbox = None,
     unlocked: Unlocked = False,
@@ -75,12 +78,13 @@ def start(
         models=_models(model or [], project),
         budget=round(budget * 1_000_000) if budget else project.budget.usd,
         session_budget=project.budget.session,
+        prices=declared_prices(declared) if declared else {},
         hours=hours or project.budget.hours,
         idle_s=project.budget.idle,
         sandbox=sandbox,
         unlocked=unlocked,
     )
-    prices = prices_of({id: make(id, os.environ) for id in settings.models.values() if id != OPEN})
+    prices = prices_of({id: make(id, os.environ) for id in settings.models.values() if id != OPEN}, settings)
     if settings.budget is not None:
         prices.check(settings.models.values(), utc_now())
     plan = _plan(settings, project, prices)
@@ -124,7 +128,7 @@ def create(run: Path, settings: Settings, progress: Callable[[str, str], None]) 
     run.mkdir(parents=True)
     try:
         models = [f"{role}={id}".lstrip("=") for role, id in settings.models.items()]
-        said = {"command": sys.argv, **settings.model_dump(exclude_none=True), "models": models}
+        said = {"command": sys.argv, **settings.model_dump(exclude_none=True, exclude={"prices"}), "models": models}
         lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in said.items()]
         (run / "run.toml").write_text("# What was asked, for people.\n" + "".join(lines), encoding="utf-8")
         anyio.run(work)

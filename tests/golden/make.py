@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Final
 
 from agents.models.base import Message, Reply, Request, Role, Stop, Text, ToolCall, Usage
+from agents.models.scripted import Price
 from agents.team import Answer, End
 from orchestrator import board, clusters
 from orchestrator.clusters import Failure
 from orchestrator.ledger import Budget, Ledger, size
-from orchestrator.prices import Declared, Prices
+from orchestrator.prices import Prices
 from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource
-from orchestrator.store import Tx, changes, sessions
+from orchestrator.store import Tx, changes, rows, sessions
 from orchestrator.store.store import MIGRATIONS, migrate
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
@@ -41,13 +42,14 @@ def fill(tx: Tx) -> None:
         made = Session(f"{seat}/1", seat, 1, "builder", MODEL, SessionState.ACTIVE, NOW, "base", opening=opening)
         sessions.start(tx, made, token=f"token of {seat}")
     first = board.add_task(
-        tx, "lexer", TaskSource.PROJECT, by="project", why="first", cases=["torture/a"], touches=["src"], order=1.5
+        tx, "lexer", TaskSource.PROJECT, by="project", why="first", cases=["torture/a"], touches=["src"]
     )
+    rows.update(tx, "task", first.id, order=1.5)
     board.add_task(tx, "parser", TaskSource.PLANNER, by="agent-02/1", cases=["torture/b*"], after=[first.id])
     clusters.sync_failures(tx, {"torture/c": Failure("torture|exit 134", "exit 134")}, set())
     board.claim(tx, first.id, "agent-01/1", "read, then write")
-    board.note(tx, first.id, "agent-01/1", "look at the table")
-    books = Ledger(Prices({MODEL: Declared(input=Decimal(3), output=Decimal(15))}), Budget(10_000_000))
+    board.leave_note(tx, "agent-01/1", first.id, "look at the table")
+    books = Ledger(Prices({MODEL: Price(input=Decimal(3), output=Decimal(15))}), Budget(10_000_000))
     request = size(Request("system", (), (Message(Role.USER, (Text("go"),)),)))
     attempt = books.reserve(tx, "agent-01/1", 1, MODEL, request, 100)
     usage = Usage(input=1000, output=100)

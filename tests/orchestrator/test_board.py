@@ -11,11 +11,11 @@ from orchestrator import board, clusters
 from orchestrator.board import Refused
 from orchestrator.clusters import Failure
 from orchestrator.lockfiles import locks, sync
-from orchestrator.ramp import Post, seats_wanted
+from orchestrator.ramp import next_task
 from orchestrator.records import Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
 from orchestrator.store import Tx, changes, rows, sessions, tasks
 from orchestrator.store.store import migrate
-from orchestrator.tasklist import LINES, Show, render_tasks
+from orchestrator.tasklist import LINES, Show, note_lines, render_tasks
 
 NOW = datetime(2026, 3, 14, 17, 0, tzinfo=UTC)
 KNOWN = [f"torture/{name}" for name in "abcdefgh"] + ["unit/one", "unit/two"]
@@ -107,7 +107,7 @@ def test_one_live_session_for_a_task_and_one_task_for_a_session(tx: Tx) -> None:
     with pytest.raises(Refused, match="you hold T1"):
         board.claim(tx, two, a)
     with pytest.raises(Refused, match="you hold T1"):
-        board.claim_own(tx, "another", [], a)
+        board.claim(tx, board.add_task(tx, "another", TaskSource.SEAT, by=a).id, a)
     sessions.end(tx, b, End.FINISHED)
     with pytest.raises(Refused, match="has ended"):
         board.claim(tx, two, b)
@@ -121,14 +121,16 @@ def test_a_claim_ends_with_its_task_its_release_or_its_session(tx: Tx) -> None:
         task = planned(tx, ending)
         board.claim(tx, task, a)
         if ending == "release":
-            assert board.release(tx, a, "already passes", "look at abi.rs").releases == 1
-            assert [note.text for note in board.notes_for(tx.db, get(tx, task))] == ["look at abi.rs"]
+            assert board.release(tx, a, "already passes", "look at abi.rs") == f"{task} released, work kept"
+            assert get(tx, task).releases == 1
+            assert note_lines(tx.db, get(tx, task)) == ["agent-01/1: > look at abi.rs"]
         elif ending == "close":
             board.close(tx, task, "done")
             board.close(tx, task, "again")
             assert get(tx, task).reason == "done"
         else:
-            assert board.release(tx, a, "crashed", gave_up=False).releases == 0
+            board.release(tx, a, "crashed", gave_up=False)
+            assert get(tx, task).releases == 0
         assert tasks.claims(tx.db) == []
     with pytest.raises(Refused, match="hold no task"):
         board.release(tx, a, "why")
@@ -171,16 +173,15 @@ def test_what_a_queued_change_promises_to_fix_is_held_by_it_until_it_ends(tx: Tx
     assert ids(tx) == [task]
 
 
-def test_best_first_is_order_then_cases_then_milestones_then_fewer_failures_then_age(tx: Tx) -> None:
+def test_best_first_is_order_then_cases_then_fewer_failures_then_age(tx: Tx) -> None:
     small = planned(tx, "small", "torture/a")
     tried = planned(tx, "tried", "torture/b")
-    worth = planned(tx, "worth", "unit/one")
+    later = planned(tx, "later", "unit/one")
     large = planned(tx, "large", "torture/c", "torture/d")
     first = planned(tx, "first")
     changes.bounce(tx, changes.get(tx.db, queued(tx, small)), "loses torture/b")
     board.order(tx, [first], "agent-01/1")
-    ready = [task.id for task in board.ready(tx.db, {"unit": 30.0})]
-    assert ready == [first, large, worth, tried, small]
+    assert ids(tx) == [first, large, tried, later, small]
     board.order(tx, [small, tried], "agent-01/1")
     assert ids(tx)[:2] == [small, tried] and ids(tx)[-1] == first
 
@@ -272,23 +273,44 @@ def test_what_a_planner_decided_about_a_group_outlives_the_next_look(tx: Tx) -> 
     assert get(tx, part).cases == ("torture/e",)
 
 
+def seating(tx: Tx, roles: dict[str, str], *working: str, passing: bool = True) -> list[str]:
+    """For each seat the task it begins with, why it is idle, or itself where it works."""
+
+    def place(seat: str) -> str:
+        live = {name: f"{name}/1" for name in working}
+        try:
+            return seat if seat in live else next_task(tx.db, seat, roles, live, any_case_passes=passing)
+        except Refused as idle:
+            return str(idle).removeprefix("no case passes yet; ")
+
+    return [place(seat) for seat in roles]
+
+
 def test_the_ramp_starts_one_seat_then_one_for_each_task_in_folders_of_its_own(tx: Tx) -> None:
     planned(tx, "parser", "torture/a", "torture/b", "torture/c", touches=("src/parse",))
     planned(tx, "expressions", "torture/d", "torture/e", touches=("src/parse/expr.rs",))
     planned(tx, "linker", touches=("src/parser",))
-    free = [Post("agent-01", "builder"), Post("agent-02", "builder"), Post("agent-03", "planner")]
-    alone = seats_wanted(tx.db, free, any_case_passes=False)
-    assert not alone["agent-03"].idle and "agent-03 works alone" in alone["agent-01"].idle
-    builders = seats_wanted(tx.db, free[:2], any_case_passes=False)
-    assert builders["agent-01"].task == "T1" and builders["agent-02"].idle
-    ramped = seats_wanted(tx.db, [*free[:2], Post("agent-04", "builder")], any_case_passes=True)
-    assert [ramped[f"agent-0{n}"].task for n in (1, 2, 4)] == ["T1", "T3", ""]
-    assert "folders of others" in ramped["agent-04"].idle
-    begun = [Post("agent-01", "builder", "agent-01/1"), Post("agent-02", "builder"), Post("agent-04", "builder")]
-    assert seats_wanted(tx.db, begun, any_case_passes=True)["agent-02"].task == "T3"
+    builders = {"agent-01": "builder", "agent-02": "builder"}
+    seats = {**builders, "agent-03": "planner"}
+    assert seating(tx, seats, passing=False) == ["agent-03 works alone", "agent-03 works alone", ""]
+    assert seating(tx, builders, passing=False) == ["T1", "agent-01 works alone"]
+    assert seating(tx, builders, "agent-02", passing=False) == ["agent-02 works alone", "agent-02"]
+    assert seating(tx, seats) == ["T1", "T3", ""]
+    builders["agent-04"] = "builder"
+    assert seating(tx, builders) == ["T1", "T3", "each of the 3 ready tasks is spoken for or in folders of others"]
+    assert seating(tx, builders, "agent-01")[1] == "T3"  # who works and holds nothing will take T1
     board.claim(tx, "T1", session(tx, "agent-01/1"))
-    after = seats_wanted(tx.db, begun, any_case_passes=True)
-    assert [after["agent-02"].task, after["agent-04"].task] == ["T3", ""]
+    after = seating(tx, builders, "agent-01")
+    assert after[1] == "T3" and after[2].startswith("each of the 2 ready tasks")
+
+
+def test_a_planner_rests_while_two_tasks_are_ready_for_each_builder(tx: Tx) -> None:
+    seats = {"agent-01": "planner", "agent-02": "builder"}
+    assert seating(tx, seats) == ["", "no task is ready"]
+    planned(tx, "one")
+    assert seating(tx, seats) == ["", "T1"]
+    planned(tx, "two")
+    assert seating(tx, seats) == ["2 tasks are ready", "T1"]
 
 
 def test_undeclared_folders_overlap_nothing() -> None:
@@ -316,13 +338,13 @@ def test_lock_files_are_what_the_tables_say_whatever_became_of_them(tx: Tx, tmp_
 
 
 def test_a_note_has_five_lines_and_replaces_the_sessions_earlier_one(tx: Tx) -> None:
-    board.note(tx, "T1", "agent-01/1", "\n".join(f"line {n}" for n in range(9)))
+    board.leave_note(tx, "agent-01/1", "T1", "\n".join(f"line {n}" for n in range(9)))
     assert tasks.notes(tx.db, "T1")[0].text.splitlines()[-1] == "line 4 …"
-    board.note(tx, "T1", "agent-01/1", "new")
-    board.note(tx, "T1", "agent-02/1", "other")
+    board.leave_note(tx, "agent-01/1", "T1", "new")
+    board.leave_note(tx, "agent-02/1", "T1", "other")
     assert sorted(note.text for note in tasks.notes(tx.db, "T1")) == ["new", "other"]
     with pytest.raises(Refused, match="needs a topic"):
-        board.note(tx, "T1", "agent-01/1", " \n ")
+        board.leave_note(tx, "agent-01/1", "T1", " \n ")
 
 
 def test_the_list_begins_with_totals_and_says_who_tried_holds_and_waits(tx: Tx) -> None:

@@ -84,7 +84,11 @@ class BoardLaws(RuleBasedStateMachine):
 
     @rule(seat=SEATS, pick=PICK)
     def claim_own(self, seat: int, pick: int) -> None:
-        self.attempt(board.claim_own, self.tx, f"own {pick % 5}", ["src"], self.live(seat))
+        def work() -> None:
+            own = board.add_task(self.tx, f"own {pick % 5}", TaskSource.SEAT, by="p", touches=["src"])
+            board.claim(self.tx, own.id, self.live(seat))
+
+        self.attempt(work)
 
     @rule(seat=SEATS)
     def release(self, seat: int) -> None:

@@ -83,6 +83,27 @@ def test_a_killed_run_counts_what_was_in_flight_against_the_budget(place: Yard) 
     assert run.one("SELECT sum(turns) FROM session") == 8  # ten requests of ten cents, two of them lost
 
 
+def test_a_declared_price_is_frozen_with_the_run_and_goes_before_every_other(place: Yard) -> None:
+    project = small_project(place.folder / "small")
+    team, file = small_team(place.folder / "team.toml", calls=spendthrift, cents=10), place.folder / "prices.toml"
+    file.write_text(f'["scripted:{team}"]\ninput = 200\noutput = 0\n["openai/own"]\ninput = 1\noutput = 2.5\n')
+    asked = ("start", str(project), "--agents", "1", "--unlocked", "--budget", "1", "--prices", str(file))
+    said = place.say(*asked, "--model", "openai/own@http://127.0.0.1:9/v1", "--dry-run")
+    assert "(priced)" in said.stdout, said.stderr
+    run = place.start(project, team, 1, "run", *asked[5:])
+    file.unlink()
+    run.finish()
+    assert "budget" in run.one("SELECT reason FROM run")
+    assert place.say("set", run.name, "budget=2").returncode == 0
+    run.resume()
+    run.finish()
+    costs = {row["cost"] for row in run.rows("SELECT cost FROM attempt WHERE state = 'settled'")}
+    assert costs == {200_000} and 1.8 * DOLLAR <= used(run) <= 2 * DOLLAR  # twenty cents each, not the script's ten
+
+    said = place.say(*asked, "--model", f"scripted:{team}")
+    assert (said.returncode, f"{file}: " in said.stderr) == (2, True), said.stderr
+
+
 def test_a_model_without_a_price_is_refused_under_a_budget_before_anything_starts(place: Yard) -> None:
     project = small_project(place.folder / "small")
     team = small_team(place.folder / "team.toml", cents=None)
@@ -90,5 +111,5 @@ def test_a_model_without_a_price_is_refused_under_a_budget_before_anything_start
         said = place.say("start", str(project), "--agents", "2", "--model", model, "--unlocked", "--budget", "1")
         assert said.returncode == 3, said.stderr
         assert "no price is known for" in said.stderr
-        assert "name another model" in said.stderr
+        assert "--prices FILE" in said.stderr
     assert list(place.logs.iterdir()) == []

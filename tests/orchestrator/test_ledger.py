@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agents.attempts import Meter
+from agents.attempts import Meter, OutOfMoney
 from agents.models.base import Message, Reply, Request, Role, Stop, Text, ToolResult, ToolSpec, Usage
 from agents.models.failures import Fault, ModelFailure
-from orchestrator import ledger as ledgers
-from orchestrator.ledger import Budget, BudgetSpent, Ledger, SessionMeter, size
-from orchestrator.prices import Declared, Prices, Unpriced, load
+from agents.models.scripted import Price
+from orchestrator.ledger import Budget, Ledger, SessionMeter, size
+from orchestrator.prices import Prices, PricesError, Unpriced, load
 from orchestrator.records import Attempt, AttemptState, Session, SessionState
 from orchestrator.store import Store, Tx, attempts, rows, sessions
 from orchestrator.store.store import migrate
@@ -29,7 +29,7 @@ NOW = datetime(2026, 3, 14, 17, 0, tzinfo=UTC)
 OPUS = "anthropic/claude-opus-4-6"
 TEAM = "scripted:team.toml"
 ONE = Decimal(1)
-DECLARED = Declared(input=ONE, output=ONE)
+DECLARED = Price(input=ONE, output=ONE)
 SCRIPTED = Prices({TEAM: DECLARED}, {TEAM: Usage(input=60_000, output=40_000)})  # ten cents a request
 CENTS = 10_000  # micro-dollars
 
@@ -82,7 +82,7 @@ def test_an_unknown_price_is_none_and_refuses_a_money_budget_in_words() -> None:
     unknown = "openai/qwen3-coder@http://localhost:8000/v1"
     assert Prices().cost(unknown, Usage(input=5), NOW) is None and Prices().worst(unknown, 5, 5, NOW) is None
     Prices().check([OPUS, "open", "recorded", "recorded:x"], NOW)
-    with pytest.raises(Unpriced, match=r"no price is known for openai/qwen3-coder@.*prices file"):
+    with pytest.raises(Unpriced, match=r"no price is known for openai/qwen3-coder@.*--prices FILE"):
         Prices().check([OPUS, unknown], NOW)
     with pytest.raises(Unpriced):
         Prices().check([TEAM], NOW)
@@ -100,11 +100,12 @@ def test_declared_prices_go_before_the_table(tmp_path: Path) -> None:
     assert prices.cost(asked_at, Usage(input=1_000, output=1_000), NOW, "Qwen/Qwen3-Coder-480B") == 300 + 1_200
     assert prices.cost(OPUS, Usage(input=10, cache_read=10, cache_write_1h=10), NOW) == 30
     file.write_text('["x/y"]\ninput = -1\noutput = 1\n')
-    with pytest.raises(ValueError, match=r"prices.toml: x/y.input"):
+    with pytest.raises(PricesError, match=r"prices.toml: x/y.input"):
         load(file)
     file.write_text("input =")
-    with pytest.raises(ValueError, match=r"prices.toml"):
-        load(file)
+    for wrong in (file, tmp_path / "none.toml"):
+        with pytest.raises(PricesError, match=wrong.name):
+            load(wrong)
 
 
 @given(
@@ -122,11 +123,15 @@ def test_the_worst_case_is_above_every_split_of_the_tokens(split: list[int], out
 # Sizes
 
 
+def weighed(request: Request) -> int:
+    return max(size(request).values())
+
+
 def test_a_request_is_measured_in_bytes_of_everything_that_is_sent() -> None:
     text = "añ\n" * 1000
-    assert size(asked(text)).bytes >= len(text.encode())
-    assert size(asked("x", tools=3)).bytes > size(asked("x")).bytes + 3 * len("what it does")
-    assert size(Request("", (), (Message(Role.USER, (ToolResult("c", "\udc80" * 50),)),))).bytes >= 50
+    assert weighed(asked(text)) >= len(text.encode())
+    assert weighed(asked("x", tools=3)) > weighed(asked("x")) + 3 * len("what it does")
+    assert weighed(Request("", (), (Message(Role.USER, (ToolResult("c", "\udc80" * 50),)),))) >= 50
 
 
 def test_what_the_last_request_held_word_for_word_counts_as_the_vendor_counted_it() -> None:
@@ -156,14 +161,11 @@ def test_a_budget_of_a_dollar_is_never_passed_and_keeps_a_reserve_for_draining()
     tx, books = memory(), ledger(SCRIPTED, run=100 * CENTS)
     for _ in range(9):
         spend(books, tx)
-    with pytest.raises(
-        BudgetSpent, match=r"the run's budget is spent: \$0.90 .* of \$0.95, .* for draining"
-    ) as refused:
+    with pytest.raises(OutOfMoney, match=r"^the run's budget is spent: \$0.90 .* of \$0.95, .* for draining"):
         spend(books, tx)
-    assert refused.value.scope == "run"
     books.draining = True
     spend(books, tx)
-    with pytest.raises(BudgetSpent):
+    with pytest.raises(OutOfMoney):
         spend(books, tx)
     assert attempts.account(tx.db).total == 100 * CENTS
     books.budget, books.draining = Budget(200 * CENTS), False
@@ -175,9 +177,8 @@ def test_a_session_has_a_budget_of_its_own() -> None:
     spend(books, tx)
     assert books.spent_share(tx.db, "agent-01/1") == 0.5
     spend(books, tx)
-    with pytest.raises(BudgetSpent, match="the session's budget") as refused:
+    with pytest.raises(OutOfMoney, match=r"^the session's budget is spent"):
         spend(books, tx)
-    assert refused.value.scope == "session"
     spend(books, tx, "agent-02/1")
 
 
@@ -264,7 +265,7 @@ class LedgerLaws(RuleBasedStateMachine):
         before = attempts.account(self.tx.db)
         try:
             made = self.books.reserve(self.tx, f"agent-0{seat}/1", 1, TEAM, size(asked("x")), 10)
-        except BudgetSpent:
+        except OutOfMoney:
             assert attempts.account(self.tx.db) == before
         else:
             self.flying.append(made.id)
@@ -369,7 +370,3 @@ def test_a_reply_that_cannot_be_stored_is_not_settled_either(tmp_path: Path) -> 
         await store.close()
 
     anyio.run(scenario)
-
-
-def test_money_is_shown_in_dollars() -> None:
-    assert ledgers.usd(641_204_999) == "$641.20"
