@@ -15,18 +15,14 @@ from typing import Any, Final
 
 import anyio
 import filelock
-import typer
 
 from orchestrator import control
 from orchestrator.cli.failures import EXIT, Failure
-from orchestrator.cli.places import STATE, live_pid
-from orchestrator.cli.screen import utc_now
+from orchestrator.cli.screen import STATE, live_pid, utc_now
 from orchestrator.control import who
-from orchestrator.signals import unwrapped
 from orchestrator.store import Store, Tx, reading
-from orchestrator.watch.journal import Entry, entries, spoken
+from orchestrator.watch.journal import Entry, entries
 
-NEWS_S: Final = 20.0
 POLL_S: Final = 0.2
 OUTPUT: Final = "orchestrator.jsonl"
 
@@ -88,31 +84,8 @@ def _owned(folder: Path) -> Iterator[None]:
 
 
 def tell(folder: Path, do: str, **fields: Any) -> dict[str, Any]:
-    """Asks the run's process to do something. Raises `Failure` when none answers, and what it refuses with."""
-
-    async def asked() -> dict[str, Any]:
-        with unwrapped():
-            async with anyio.create_task_group() as beside:
-                beside.start_soon(_reassure, folder)
-                answer = await control.ask(folder, {"do": do, "by": who(), **fields})
-                beside.cancel_scope.cancel()
-        return answer
-
-    try:
-        return anyio.run(asked)
-    except control.NotRunning as silent:
-        raise Failure("refused", str(silent), f"go on with it: python -m orchestrator resume {folder.name}") from silent
-
-
-async def _reassure(folder: Path) -> None:
-    """Says on stderr, while somebody waits, for how long and what the gate did last."""
-    began = anyio.current_time()
-    while True:
-        await anyio.sleep(NEWS_S)
-        with reading(folder / STATE) as db:
-            newest = entries(db, "kind IN ('judging', 'judged', 'landed', 'bounced', 'voided')")[-1:]
-        last = f"; the gate's last word: {spoken(newest[0], f'{newest[0].at:%H:%M:%S}')}" if newest else ""
-        typer.echo(f"… {anyio.current_time() - began:.0f} s{last}", err=True)
+    """Asks the run's process to do something. Raises `NotRunning`, and `Refusal` in its words."""
+    return anyio.run(control.ask, folder, {"do": do, "by": who(), **fields})
 
 
 def change(folder: Path, offline: Callable[[Tx], None], do: str, **fields: Any) -> None:
@@ -136,14 +109,14 @@ def change(folder: Path, offline: Callable[[Tx], None], do: str, **fields: Any) 
 def reveal(folder: Path) -> None:
     """Journals, once, that the held-out results of a run have been shown."""
     with reading(folder / STATE) as db:
-        known = db.execute("SELECT 1 FROM journal WHERE kind = 'revealed'").fetchone()
+        known = entries(db, "kind = 'revealed'")
     if not known:
         change(folder, lambda tx: tx.journal("revealed", by=who()), "reveal")
 
 
 def last_seq(folder: Path) -> int:
     with reading(folder / STATE) as db:
-        return int(db.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchone()[0])
+        return int(db.execute("SELECT ifnull(max(seq), 0) FROM journal").fetchone()[0])
 
 
 def follow(folder: Path, after: int, where: str = "1", *values: object) -> Iterator[Entry]:

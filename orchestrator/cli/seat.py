@@ -17,7 +17,7 @@ from agents.tools import ARGUMENTS, DESCRIPTIONS, names
 from agents.visible import visible
 from orchestrator.cli.failures import Failure
 from orchestrator.cli.launch import tell
-from orchestrator.cli.places import find
+from orchestrator.cli.screen import find
 
 TOKEN: Final = "ORCHESTRATOR_SEAT"
 BOARD_WAIT_S: Final = 540.0  # `wait` without a job: until the board changes, but within usual limits of a shell tool

@@ -19,8 +19,7 @@ from agents.models.base import Usage
 from agents.models.choose import FORMS, KEYS, OPEN, make, parse
 from orchestrator.cli.failures import Failure
 from orchestrator.cli.launch import follow, spawn
-from orchestrator.cli.places import STATE
-from orchestrator.cli.screen import Screen, asked, utc_now
+from orchestrator.cli.screen import STATE, Dir, Sandbox, Screen, asked, utc_now
 from orchestrator.preparing import prepare
 from orchestrator.prices import Prices
 from orchestrator.project import load
@@ -30,21 +29,18 @@ from orchestrator.roles import share_out
 from orchestrator.run import prices_of
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.store.store import iso
+from orchestrator.store.store import iso, when
 from orchestrator.watch import queries, render
-from orchestrator.watch.encode import plain
 from orchestrator.watch.journal import NEWS, spoken
 from orchestrator.watch.queries import Answer
-from orchestrator.watch.text import money, span, when
+from orchestrator.watch.text import money, plain, span
 from sandbox.engines import choose
 from sandbox.home import state_home
 
-Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.", show_default=False)]
 Agents = Annotated[int, typer.Option(min=1, help="Seats in the team.")]
 Models = Annotated[list[str] | None, typer.Option(metavar="[ROLE=]ID", help=f"{FORMS}. May be repeated.")]
 Budget = Annotated[float | None, typer.Option(min=0.01, help="USD for the whole run.")]
 Hours = Annotated[float | None, typer.Option(min=0.001, help="Drain after so many hours of work.")]
-Sandbox = Annotated[str | None, typer.Option(help="docker, bubblewrap or local (no isolation).")]
 Name = Annotated[str | None, typer.Option(help="The run's name instead of the next number.")]
 Unlocked = Annotated[bool, typer.Option("--unlocked", help="Start though the folder differs from its lock.")]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Show the plan and its worst case; spend nothing.")]

@@ -11,8 +11,7 @@ import typer
 
 from orchestrator.cli.failures import Failure
 from orchestrator.cli.launch import change, follow, last_seq, spawn, tell
-from orchestrator.cli.places import find, live_pid
-from orchestrator.cli.screen import DryRun, Run, Screen, asked
+from orchestrator.cli.screen import DryRun, Run, Screen, asked, find, live_pid
 from orchestrator.control import who
 from orchestrator.store import Tx
 from orchestrator.watch.journal import NEWS, entries, spoken
@@ -31,8 +30,7 @@ def resume(screen: Screen, run: Run = None, dry_run: DryRun = False) -> None:
     """
     folder = find(screen.logs, run)
     if dry_run:
-        _done(screen, folder.name, "resume", dry_run)
-        return
+        return _done(screen, folder.name, "resume", dry_run)
     began, mark = time.monotonic(), last_seq(folder)
     if live_pid(folder):
         tell(folder, "resume")
@@ -50,6 +48,7 @@ def resume(screen: Screen, run: Run = None, dry_run: DryRun = False) -> None:
         return f"{done['run']}   {done['state']} again after {done['seconds']} s; {goes_on}"
 
     screen.look("resume", folder.name, query, words)
+    return None
 
 
 def pause(screen: Screen, run: Run = None, at_once: AtOnce = False, dry_run: DryRun = False) -> None:

@@ -47,8 +47,8 @@ _MONEY: Final = f"""
     FROM (SELECT *, {PRICE} AS micro FROM attempt)"""
 SEATS: Final = """
     SELECT seat, ifnull(role, '') AS role, ifnull(task, '') AS task, ifnull(id, '') AS session,
-        CASE ifnull(state, 'ended') WHEN 'ended' THEN 'idle' WHEN 'waiting' THEN 'waits'
-            ELSE iif(data ->> 'why' <> '', 'waits', 'works') END AS state,
+        CASE ifnull(state, 'ended') WHEN 'ended' THEN 'idle' WHEN 'waiting' THEN 'waiting'
+            ELSE iif(data ->> 'why' <> '', 'waiting', 'at work') END AS state,
         CASE state WHEN 'waiting' THEN 'a verdict' WHEN 'active' THEN ifnull(data ->> 'why', '')
             ELSE coalesce(data ->> 'reason', data ->> 'error', 'session ' || id || ' ended: ' || end, '') END AS why,
         iif(state = 'active', strftime('%Y-%m-%dT%H:%M:%S+00:00', at, (data ->> 'until') || ' seconds'), NULL) AS until

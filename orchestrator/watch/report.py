@@ -9,12 +9,13 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
+from orchestrator.store.store import when
 from orchestrator.watch import queries
 from orchestrator.watch.curves import COLOURS, Curve, figure
 from orchestrator.watch.journal import entries, spoken
 from orchestrator.watch.queries import PRICE, Answer
 from orchestrator.watch.render import share, spent
-from orchestrator.watch.text import hours, moment, money, visible, when
+from orchestrator.watch.text import cell, heading, moment, span, visible
 
 MOST_POINTS: Final = 800  # of a curve
 _HOUR: Final = "(julianday(at) - (SELECT julianday(created) FROM run)) * 24"
@@ -27,17 +28,14 @@ PANELS: Final = {
         SELECT kind, 0, {_HOUR}, count(*) OVER (PARTITION BY kind ORDER BY seq)
         FROM journal WHERE kind IN ('landed', 'bounced') ORDER BY seq""",
     "USD spent": f"SELECT '$', 0, {_HOUR}, sum({PRICE}) OVER (ORDER BY at, id) / 1e6 FROM attempt WHERE metered",
-    "Sessions at work": f"""
-        SELECT 'sessions', 0, {_HOUR}, sum(step) OVER (ORDER BY at) FROM (SELECT started AS at, 1 AS step FROM session
-            UNION ALL SELECT ended, -1 FROM session WHERE ended IS NOT NULL) ORDER BY at""",
 }
 """Each panel's curves, as SQL: name, whether it is dashed, hour, value."""
 _WHO: Final = f"""
     SELECT seat, max(role) AS role, max(model) AS model, count(*) AS sessions, sum(turns) AS turns,
         (SELECT count(*) FROM change WHERE seat = s.seat AND state = 'landed') AS landed,
         (SELECT count(*) FROM change WHERE seat = s.seat AND state = 'bounced') AS bounced,
-        (SELECT sum(data ->> 'gained') FROM journal WHERE seat = s.seat AND kind = 'landed') AS "cases gained",
-        (SELECT sum({PRICE}) FROM attempt WHERE metered AND session LIKE s.seat || '/%') AS cost
+        (SELECT sum(data ->> 'gained') FROM journal WHERE seat = s.seat AND kind = 'landed') AS cases_gained,
+        (SELECT sum({PRICE}) FROM attempt WHERE metered AND session LIKE s.seat || '/%') AS spent_usd
     FROM session s GROUP BY seat ORDER BY seat"""
 CONDITIONS: Final = ("condition-changed", "said", "revealed", "run-resumed", "run-paused", "gate-paused", "swept")
 
@@ -82,18 +80,18 @@ def _page(db: sqlite3.Connection, folder: Path, status: Answer, picture: str) ->
     queue, heldout = status["queue"], status["heldout"]
     end = f"{status['state']}: {status['reason'] or 'no end yet'}"
     landed = f"{queue.get('landed', 0)} landed, {queue.get('bounced', 0)} bounced"
-    times = f"began {moment(status['since'])}, {hours(status['elapsed_s'])} of work"
+    times = f"began {moment(status['since'])}, {span(status['elapsed_s'])} of work"
     lead = " · ".join([end, f"{status['agents']} seats", times, landed, spent(status)])
-    who = [row | {"cost": "unmetered" if row["cost"] is None else money(row["cost"])} for row in queries.rows(db, _WHO)]
-    none = {"passed": 0, "total": 0}
-    shares = [(name, share(one), share(heldout.get(name, none))) for name, one in status["suites"].items()]
-    suites = [dict(zip(("suite", "shown", "held out"), row, strict=True)) for row in shares]
+    suites = [
+        {"suite": name, "shown": share(one), "held_out": share(heldout[name]) if name in heldout else "none"}
+        for name, one in status["suites"].items()
+    ]
     lock = json.loads((folder / "lock.json").read_text())
     asked = {"asked": queries.settings_of(db).model_dump(exclude_none=True), "lock": lock}
     boxes = {
         "Over time": picture,
         "Cases": _table(suites),
-        "Who did what": _table(who),
+        "Who did what": _table(queries.rows(db, _WHO)),
         "The board": _table(queries.tasks(db)),
         "Landings and bounces": _story(db, ("landed", "bounced")),
         "Interventions and changed conditions": _story(db, CONDITIONS),
@@ -105,13 +103,12 @@ def _page(db: sqlite3.Connection, folder: Path, status: Answer, picture: str) ->
 
 def _table(rows: Sequence[Answer]) -> str:
     """Rows under the names of their columns; numbers stand to the right."""
-    heads = "".join(f"<th>{escape(name)}" for name in (rows[0] if rows else ["none"]))
-    body = "".join("<tr>" + "".join(map(_cell, row.values())) for row in rows)
-    return f"<table><tr>{heads}{body}</table>"
-
-
-def _cell(value: object) -> str:
-    return f"<td{' class=n' if isinstance(value, int) else ''}>{escape('' if value is None else str(value))}"
+    heads = "".join(f"<th>{escape(heading(name))}" for name in (rows[0] if rows else ["none"]))
+    cells = [
+        [f"<td{' class=n' * (not isinstance(value, str))}>{escape(cell(name, value))}" for name, value in row.items()]
+        for row in rows
+    ]
+    return f"<table><tr>{heads}{''.join('<tr>' + ''.join(row) for row in cells)}</table>"
 
 
 def _story(db: sqlite3.Connection, kinds: tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from typing import Final
+from typing import Any, Final
 
 from orchestrator.store import changes
 from orchestrator.store.store import read_payload
@@ -58,7 +58,8 @@ _MAINS: Final = """
     SELECT s.*, c.id || ' ' || c.session AS by FROM landing l JOIN change c ON c.id = l.change
     JOIN scorecard s ON s.id = l.scorecard WHERE l.done ORDER BY l.number"""
 _ON_IT: Final = """
-    SELECT id FROM task WHERE state IN ('ready', 'claimed') AND ? IN (SELECT value FROM json_each(cases))"""
+    SELECT group_concat(id, ', ') FROM task
+    WHERE state IN ('ready', 'claimed') AND ? IN (SELECT value FROM json_each(cases))"""
 
 
 class Unknown(LookupError):
@@ -67,29 +68,29 @@ class Unknown(LookupError):
     kind = "not_found"
 
 
-def why(db: sqlite3.Connection, id: str, at: str) -> Answer:
+def why(db: sqlite3.Connection, id: str) -> Answer:
     """Explains anything that has an id. Raises `Unknown`."""
     _, kind, sql, history = next(row for row in KINDS if re.fullmatch(row[0], id))
-    answer: Answer = {"id": visible(id), "kind": kind, "lost": [], "gained": [], "next": ""}
-    facts = _case(db, id) if kind == "case" else db.execute(sql, {"id": id, "at": at}).fetchone()
-    if facts is None:
+    row = _case(db, id) if kind == "case" else db.execute(sql, {"id": id}).fetchone()
+    if row is None:
         forms = "C63 is a change, T91 a task, agent-07 a seat, agent-07/12 a session, suite/name a case that is shown"
         raise Unknown(f"this run has no {kind} {id!r}: {forms}")
-    told = {label: [visible(line) for line in str(facts[label] or "").splitlines() if line] for label in dict(facts)}
-    if "cost" in told:
-        told["cost"] = [money(facts["cost"])]
-    for label in {"outcome", "reason", "next"} & told.keys():
-        first, *rest = told.pop(label) or [""]
-        answer[label] = first
-        told |= {"detail": rest[:HISTORY]} if rest else {}
+    facts: dict[str, Any] = dict(row)
+    if "cost" in facts:
+        facts["cost"] = money(facts["cost"])
+    told = {label: [visible(line) for line in str(fact or "").splitlines() if line] for label, fact in facts.items()}
+    reason, *detail = told.pop("reason") or [""]
+    outcome, *_ = told.pop("outcome")
+    answer: Answer = {"id": visible(id), "kind": kind, "outcome": outcome, "reason": reason, "lost": [], "gained": []}
+    answer["next"] = "".join(told.pop("next", []))
     if kind == "change":
-        answer |= (verdict := _verdict(db, id))
-        lost = verdict["lost"][:HISTORY]
-        told["lost"] = [f"{one['case']}: passes on {one['passes_on'][0]} · {one['line']}" for one in lost]
-        told["detail"] = [] if lost else told.get("detail", [])
-        told["gained"] = [f"{plural(len(verdict['gained']), 'case')}: {some(verdict['gained'])}"]
-    told["history"] = [spoken(entry, clock(entry.at)) for entry in entries(db, history, id)[-HISTORY:]]
-    return answer | {"facts": told}
+        answer |= _verdict(db, id)
+        told["lost"] = [f"{one['case']}: passes on {one['passes_on'][0]} · {one['line']}" for one in answer["lost"]]
+        told["gained"] = [f"{plural(len(answer['gained']), 'case')}: {some(answer['gained'])}"]
+    if not answer["lost"]:  # else that tells it
+        told["detail"] = detail
+    told["history"] = [spoken(entry, clock(entry.at)) for entry in entries(db, history, id)]
+    return answer | {"facts": {label: lines[-HISTORY:] for label, lines in told.items()}}
 
 
 def _verdict(db: sqlite3.Connection, id: str) -> Answer:
@@ -120,7 +121,6 @@ def _case(db: sqlite3.Connection, name: str) -> Answer | None:
             turned.append(f"{clock(row['at'])}  {Outcome(now).name.lower():<8} {row['by']}")
     if now is None or last is None:
         return None
-    reason = changes.read_scorecard(db, last).verdicts[name].reason
-    on_it = [row["id"] for row in db.execute(_ON_IT, (name,))]
-    facts = {"turned": "\n".join(turned[-HISTORY:]), "on it": some(on_it) or "nobody"}
-    return {"outcome": Outcome(now).name.lower(), "reason": reason, **facts}
+    on_it = db.execute(_ON_IT, (name,)).fetchone()[0] or "nobody"
+    facts = {"reason": changes.read_scorecard(db, last).verdicts[name].reason, "on it": on_it}
+    return {"outcome": Outcome(now).name.lower(), "turned": "\n".join(turned), **facts}
