@@ -33,7 +33,7 @@ from orchestrator.store.store import iso, when
 from orchestrator.watch import queries, render
 from orchestrator.watch.journal import NEWS, spoken
 from orchestrator.watch.queries import Answer
-from orchestrator.watch.text import money, plain, span
+from orchestrator.watch.text import money, plain
 from sandbox.engines import choose
 from sandbox.home import state_home
 
@@ -104,14 +104,13 @@ def create(run: Path, settings: Settings, progress: Callable[[str, str], None]) 
     """
     home = state_home()
     engine = choose(settings.sandbox, home)
-    local = engine.name == "local"
     free = shutil.disk_usage(home if home.exists() else "/").free >> 30
     progress("ready", f"{engine.name}, {len(os.sched_getaffinity(0))} cores, {free} GB free")
-    if local:
+    if engine.name == "local":
         progress("WARNING", "--sandbox local: nothing keeps what agents run apart from this machine")
 
     async def work() -> None:
-        told = partial(progress, "prepare")
+        local, told = engine.name == "local", partial(progress, "prepare")
         frozen = await prepare(run, settings, home, local=local, progress=told)
         store = Store(run / STATE, utc_now)
         await store.create(frozen.name, frozen.model_dump_json())
@@ -176,15 +175,14 @@ def _models(given: list[str], project: Project) -> dict[str, str]:
 
 
 def _plan(settings: Settings, project: Project, prices: Prices) -> Answer:
-    def priced(id: str) -> bool | None:
-        return None if prices.unmetered(id) else prices.cost(id, Usage(input=1), utc_now()) is not None
-
     seats = share_out(project.roles, settings.agents)
-    models = [{"role": role, "id": (id := settings.model_of(role)), "priced": priced(id)} for role in seats]
-    costs = any(one["priced"] is not None for one in models)
+    ids = {role: settings.model_of(role) for role in seats}
+    free = {id for id in ids.values() if prices.unmetered(id)}
+    known = {id for id in ids.values() if id in free or prices.cost(id, Usage(input=1), utc_now()) is not None}
+    models = [{"role": role, "id": id, "priced": None if id in free else id in known} for role, id in ids.items()]
     limits = {"budget_usd": settings.budget, "session_usd": settings.session_budget, "hours": settings.hours}
     plan = {"run": settings.name, "as_of": iso(utc_now()), "seats": seats, "models": models, "estimate_usd": None}
-    worst = settings.budget if costs else 0
+    worst = settings.budget if free < set(ids.values()) else 0
     return plan | {"limits": limits | {"idle_s": settings.idle_s}, "worst_case_usd": worst}
 
 
@@ -193,17 +191,11 @@ def _seats(plan: Answer) -> str:
 
 
 def _plan_words(plan: Answer) -> str:
-    limits = plan["limits"]
-    ends = {
-        "{} for the run": money(limits["budget_usd"]) if limits["budget_usd"] else None,
-        "{} a session": money(limits["session_usd"]) if limits["session_usd"] else None,
-        "{:g} h": limits["hours"],
-        "drains after {} without a newly passing case": span(limits["idle_s"]) if limits["idle_s"] else None,
-    }
+    limits = (f"{name} {value}" for name, value in plain(plan["limits"]).items() if value)
     facts = {
         "seats": f"{_seats(plan)}; one first, more as ready tasks appear",
         "model": ", ".join(sorted({f"{one['id']} ({PRICED[one['priced']]})" for one in plan["models"]})),
-        "limits": ", ".join(words.format(end) for words, end in ends.items() if end) or "none",
+        "limits": ", ".join(limits) or "none",
         "estimate": f"none; worst case {money(plan['worst_case_usd'])}",
     }
     return render.lines(f"would start {plan['run']}, spending nothing yet", facts)

@@ -14,7 +14,7 @@ COST: Final = ("spent_usd", "share", "requests", "landed", "per_landed_usd", "ca
 
 
 def lines(head: str, facts: Answer) -> str:
-    """A first line, and under it what there is of each fact behind its label; its further lines stand below the first."""
+    """A first line, and under it what there is of each fact: its label, then its lines below each other."""
     body = []
     for label, said in facts.items():
         for number, line in enumerate([said] if isinstance(said, str) and said else said or ()):
