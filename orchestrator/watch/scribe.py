@@ -17,17 +17,9 @@ import anyio.to_thread
 
 from orchestrator.store import reading
 from orchestrator.watch.journal import GATE, NEWS, entries, spoken
-from orchestrator.watch.queries import PRICE
+from orchestrator.watch.queries import SQL
 
 INTERVAL_S: Final = 1.0
-TOKENS: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning")
-_REQUESTS: Final = f"""
-    SELECT id, at, session, turn, task, coalesce(nullif(resolved, ''), model) AS model, state,
-        CASE WHEN state = 'free' THEN '0' WHEN {PRICE} IS NULL THEN 'unknown'
-            ELSE printf('%d.%06d', {PRICE} / 1000000, {PRICE} % 1000000) END AS usd,
-        {", ".join(f"coalesce(nullif(usage, '') ->> '{kind}', 0) AS {kind}" for kind in TOKENS)}
-    FROM attempt WHERE id > ? AND id < ifnull((SELECT min(id) FROM attempt WHERE state = 'reserved'), id + 1)
-    ORDER BY id"""
 
 
 class Scribe:
@@ -59,7 +51,7 @@ class Scribe:
                         texts[name] += spoken(*line) + "\n"
                 if entry.seat:
                     texts[f"agents/{entry.seat}.log"] += spoken(*line, with_seat=False) + "\n"
-            requests = db.execute(_REQUESTS, (self._request,))
+            requests = db.execute(SQL["requests"], (self._request,))
             names, rows = [name for name, *_ in requests.description[1:]], requests.fetchall()
         out = io.StringIO()
         table = csv.writer(out, lineterminator="\n")
