@@ -104,8 +104,7 @@ def create(run: Path, settings: Settings, progress: Callable[[str, str], None]) 
     """
     home = state_home()
     engine = choose(settings.sandbox, home)
-    free = shutil.disk_usage(home if home.exists() else "/").free >> 30
-    progress("ready", f"{engine.name}, {len(os.sched_getaffinity(0))} cores, {free} GB free")
+    progress("ready", f"{engine.name}, {len(os.sched_getaffinity(0))} cores")
     if engine.name == "local":
         progress("WARNING", "--sandbox local: nothing keeps what agents run apart from this machine")
 
@@ -162,15 +161,14 @@ def _name(logs: Path, project: str, asked_for: str | None) -> str:
 
 def _models(given: list[str], project: Project) -> dict[str, str]:
     """Model id for each role. Raises `Failure` for what names no role, `ModelUnknown` for what names no model."""
-    if not given:
-        if not any(os.environ.get(key) for key in KEYS.values()):
-            return {"": "anthropic/any"}  # whose missing key says what there is to do
-        raise Failure("usage", "--model is missing", f"give {FORMS}")
+    if not given and not any(os.environ.get(key) for key in KEYS.values()):
+        return {"": "anthropic/any"}  # whose missing key says what there is to do
     models = {choice.role: choice.id for choice in map(parse, given)}
+    roles = f"roles: {', '.join(project.roles)}; without one it is every other role's; {FORMS}"
     if strange := [role for role in models if role and role not in project.roles]:
-        raise Failure("usage", f"--model {strange[0]}=…: no such role", f"roles: {', '.join(project.roles)}")
+        raise Failure("usage", f"--model {strange[0]}=…: no such role", roles)
     if without := [role for role in project.roles if role not in models and "" not in models]:
-        raise Failure("usage", f"no --model for {', '.join(without)}", "one without a role is every other role's")
+        raise Failure("usage", f"no --model for {', '.join(without)}", roles)
     return models
 
 

@@ -119,4 +119,6 @@ def _act(screen: Screen, folder: Path, did: str, do: Callable[[], object] | None
         do()
     answer = {"did": did, "dry_run": do is None}
     would = "" if do else "would "
-    screen.look("done", folder.name, lambda _db, _: answer, lambda done: f"{done['run']}   {would}{did} · {done['state']}")
+    screen.look(
+        "done", folder.name, lambda _db, _: answer, lambda done: f"{done['run']}   {would}{did} · {done['state']}"
+    )
