@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import anyio
-import anyio.to_thread
 from anyio.abc import ByteReceiveStream, SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
@@ -28,6 +27,12 @@ Answerer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 class NotRunning(Exception):
     """No process answers for this run."""
+
+    kind = "refused"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder.name}: no process answers for this run")
+        self.remedies = (f"go on with it: python -m orchestrator resume {folder.name}",)
 
 
 class Refusal(Exception):
@@ -48,12 +53,13 @@ def who() -> str:
 @contextlib.asynccontextmanager
 async def listening(folder: Path, answer: Answerer) -> AsyncIterator[None]:
     """Answers requests while the context is open. A request that is being answered is not cut when its asker leaves."""
-    pointer = folder / POINTER
+    pointer, new = folder / POINTER, anyio.Path(folder / f"{POINTER}.new")
     with tempfile.TemporaryDirectory(prefix="orch-") as short:
         path = Path(short) / "s"
         async with await anyio.create_unix_listener(path, mode=0o600) as listener, anyio.create_task_group() as tasks:
             tasks.start_soon(listener.serve, lambda stream: _converse(stream, answer))
-            await anyio.to_thread.run_sync(_point, pointer, str(path))
+            await new.write_text(str(path))
+            await new.replace(pointer)
             try:
                 yield
             finally:
@@ -81,24 +87,15 @@ async def _line(stream: ByteReceiveStream) -> bytes:
 async def ask(folder: Path, request: dict[str, Any], timeout_s: float | None = None) -> dict[str, Any]:
     """Asks the run's process. Raises `NotRunning`, `Refusal`, `TimeoutError`."""
     try:
-        path = await anyio.Path(folder / POINTER).read_text()
-        stream = await anyio.connect_unix(path)
-    except OSError as failure:
-        raise NotRunning(f"{folder.name}: no process answers for this run") from failure
-    with anyio.fail_after(timeout_s):
-        async with stream:
+        async with await anyio.connect_unix(await anyio.Path(folder / POINTER).read_text()) as stream:
             await stream.send(json.dumps(request).encode() + b"\n")
-            try:
+            with anyio.fail_after(timeout_s):
                 answer = json.loads(await _line(stream))
-            except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError) as failure:
-                raise NotRunning(f"{folder.name}: the run's process ended before it answered") from failure
+    except TimeoutError:
+        raise
+    except (OSError, anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError) as silent:
+        raise NotRunning(folder) from silent
     if not answer["ok"]:
         raise Refusal(answer["message"], answer["kind"])
     result: dict[str, Any] = answer["result"]
     return result
-
-
-def _point(pointer: Path, path: str) -> None:
-    new = pointer.with_name(pointer.name + ".new")
-    new.write_text(path)
-    new.replace(pointer)

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import anyio
 import typer
 
 from orchestrator import doctor as machine
-from orchestrator.cli.screen import Screen
+from orchestrator.cli.screen import Dir, Sandbox, Screen
 from orchestrator.project import check as proof
 from orchestrator.project import lock as locking
 from orchestrator.watch.text import table
 from sandbox.engines import choose
 from sandbox.home import state_home
 
-Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.", show_default=False)]
-Sandbox = Annotated[str | None, typer.Option(help="docker, bubblewrap or local (no isolation).")]
 Quick = Annotated[bool, typer.Option("--quick", help="A sample of the cases, one round.")]
 
 
@@ -30,9 +27,9 @@ def doctor(screen: Screen) -> int:
     """
     report = machine.examine(state_home())
     marks = {machine.Level.OK: "ok", machine.Level.WARN: "less", machine.Level.MISSING: "MISSING"}
-    rows = [[line.name, marks[line.level], line.text, line.remedy] for line in report.lines]
+    rows = [{"what": one.name, "is": marks[one.level], "": one.text, "to do": one.remedy} for one in report.lines]
     end = "ready" if report.ready else "NOT READY: see what is MISSING"
-    screen.give("doctor", report, lambda _: "\n".join([*table(rows, left=4), end]))
+    screen.give("doctor", report, lambda _: f"{table(rows)}\n{end}")
     return 0 if report.ready else 3
 
 
@@ -41,23 +38,14 @@ def project_lock(screen: Screen, folder: Dir, sandbox: Sandbox = None) -> None:
 
     Example: python -m orchestrator project lock projects/hello
     """
-
-    home = state_home()
-    work = partial(
-        locking.lock,
-        folder,
-        choose(sandbox, home, judging=True),
-        home,
-        cores=_cores(),
-        progress=partial(screen.hint, "project"),
-    )
-
-    def words(made: locking.Lock) -> str:
-        suites = made.suites.items()
-        rows = [[name, str(one.shown), str(one.heldout), str(len(one.dropped))] for name, one in suites]
-        return "\n".join([f"{folder}/project.lock", *table([["suite", "shown", "held out", "dropped"], *rows])])
-
-    screen.give("project-lock", anyio.run(work), words)
+    home, cores, told = state_home(), len(os.sched_getaffinity(0)), partial(screen.hint, "project")
+    engine = choose(sandbox, home, judging=True)
+    made = anyio.run(partial(locking.lock, folder, engine, home, cores=cores, progress=told))
+    rows = [
+        {"suite": name, "shown": str(one.shown), "held_out": str(one.heldout), "dropped": len(one.dropped)}
+        for name, one in made.suites.items()
+    ]
+    screen.give("project-lock", made, lambda _: f"{folder}/project.lock\n{table(rows)}")
 
 
 def project_check(screen: Screen, folder: Dir, quick: Quick = False, sandbox: Sandbox = None) -> int:
@@ -65,12 +53,9 @@ def project_check(screen: Screen, folder: Dir, quick: Quick = False, sandbox: Sa
 
     Example: python -m orchestrator project check projects/hello --quick
     """
-    home = state_home()
+    home, cores, told = state_home(), len(os.sched_getaffinity(0)), partial(screen.hint, "project")
     engine = choose(sandbox, home, judging=True)
-    work = partial(
-        proof.check, folder, engine, home, cores=_cores(), quick=quick, progress=partial(screen.hint, "project")
-    )
-    report = anyio.run(work)
+    report = anyio.run(partial(proof.check, folder, engine, home, cores=cores, quick=quick, progress=told))
     screen.give("project-check", report, _proof)
     return 0 if report.ok else 1
 
@@ -86,7 +71,3 @@ def _proof(report: proof.Report) -> str:
     }
     lines = [f"{label:<10} {line}" for label, found in findings.items() for line in found]
     return "\n".join([*lines, "proved" if report.ok else "NOT PROVED"])
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

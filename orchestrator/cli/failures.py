@@ -12,14 +12,7 @@ from typer import _click as click
 
 from orchestrator.watch.text import visible
 
-EXIT: Final[dict[str, int]] = {
-    "refused": 1,
-    "usage": 2,
-    "config": 2,
-    "ambiguous": 2,
-    "not_ready": 3,
-    "not_found": 4,
-    "busy": 5,
+EXIT: Final = {"refused": 1, "usage": 2, "config": 2, "ambiguous": 2, "not_ready": 3, "not_found": 4, "busy": 5} | {
     "lock_differs": 6,
     "internal": 70,
 }
@@ -77,6 +70,5 @@ def _complain(failure: Failure, as_json: bool) -> None:
         error = {"kind": failure.kind, "message": str(failure), "where": failure.where or None}
         typer.echo(json.dumps({"error": error | {"hint": "\n".join(failure.remedies) or None}}))
         return
-    first, *rest = f"error: {failure}".splitlines()
-    more = [f"  {line}" for line in failure.remedies]
-    typer.echo("\n".join(visible(line, 2000) for line in (first, *rest, *more)), err=True)
+    lines = [*f"error: {failure}".splitlines(), *(f"  {line}" for line in failure.remedies)]
+    typer.echo("\n".join(visible(line, 2000) for line in lines), err=True)

@@ -19,8 +19,7 @@ import typer
 
 from orchestrator import control
 from orchestrator.cli.failures import EXIT, Failure
-from orchestrator.cli.places import STATE, live_pid
-from orchestrator.cli.screen import utc_now
+from orchestrator.cli.screen import STATE, live_pid, utc_now
 from orchestrator.control import who
 from orchestrator.signals import unwrapped
 from orchestrator.store import Store, Tx, reading
@@ -89,7 +88,7 @@ def _owned(folder: Path) -> Iterator[None]:
 
 
 def tell(folder: Path, do: str, **fields: Any) -> dict[str, Any]:
-    """Asks the run's process to do something. Raises `Failure` when none answers, and what it refuses with."""
+    """Asks the run's process to do something. Raises `NotRunning`, and `Refusal` in its words."""
 
     async def asked() -> dict[str, Any]:
         with unwrapped():
@@ -99,10 +98,7 @@ def tell(folder: Path, do: str, **fields: Any) -> dict[str, Any]:
                 beside.cancel_scope.cancel()
         return answer
 
-    try:
-        return anyio.run(asked)
-    except control.NotRunning as silent:
-        raise Failure("refused", str(silent), f"go on with it: python -m orchestrator resume {folder.name}") from silent
+    return anyio.run(asked)
 
 
 async def _reassure(folder: Path) -> None:
@@ -137,14 +133,14 @@ def change(folder: Path, offline: Callable[[Tx], None], do: str, **fields: Any) 
 def reveal(folder: Path) -> None:
     """Journals, once, that the held-out results of a run have been shown."""
     with reading(folder / STATE) as db:
-        known = db.execute("SELECT 1 FROM journal WHERE kind = 'revealed'").fetchone()
+        known = entries(db, "kind = 'revealed'")
     if not known:
         change(folder, lambda tx: tx.journal("revealed", by=who()), "reveal")
 
 
 def last_seq(folder: Path) -> int:
     with reading(folder / STATE) as db:
-        return int(db.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchone()[0])
+        return int(db.execute("SELECT ifnull(max(seq), 0) FROM journal").fetchone()[0])
 
 
 def follow(folder: Path, after: int, where: str = "1", *values: object) -> Iterator[Entry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import partial
 from sqlite3 import Connection
 from typing import Annotated
 
@@ -11,8 +12,7 @@ import typer
 
 from orchestrator.cli.failures import Failure
 from orchestrator.cli.launch import follow, reveal
-from orchestrator.cli.places import find, runs_in
-from orchestrator.cli.screen import Run, Screen, asked, utc_now
+from orchestrator.cli.screen import Run, Screen, asked, find, runs_in, utc_now
 from orchestrator.store.store import iso
 from orchestrator.watch import queries, render
 from orchestrator.watch.journal import PARTS, Entry, entries, spoken
@@ -49,10 +49,7 @@ def status(screen: Screen, run: Run = None, check: Check = False, show_heldout: 
     folder = find(screen.logs, run)
     if show_heldout:
         reveal(folder)
-
-    def query(db: Connection, begin: Answer) -> Answer:
-        return queries.status(db, begin, reveal=show_heldout)
-
+    query = partial(queries.status, reveal=show_heldout)
     answer = screen.look("status", folder.name, query, render.status)
     return int(answer["state"] == "dead" or (check and not answer["healthy"]))
 
@@ -78,17 +75,16 @@ def logs(screen: Screen, words: Words = None, follow_on: Follow = False, since: 
         return spoken(entry, moment(entry.at), with_seat=not part.startswith("agent-"))
 
     def query(db: Connection, _: Answer) -> Answer:
-        if part not in PARTS and not db.execute("SELECT 1 FROM journal WHERE seat = ?", (part,)).fetchone():
-            raise Failure("not_found", f"{folder.name} has no seat {part!r} that has done anything")
-        return {"rows": entries(db, where, *values)}
+        found = entries(db, where, *values)
+        if not found and (part or since):
+            raise Failure("not_found", f"{folder.name}: no such entry in the journal", "whole: logs, or logs run")
+        return {"rows": found}
 
-    if not follow_on:
-        screen.look(
-            "logs", folder.name, query, lambda answer: "\n".join(map(words_of, answer["rows"])) or "nothing yet"
-        )
-        return
-    for entry in follow(folder, 0, where, *values):
-        screen.give("logs", entry, words_of)
+    if follow_on:
+        for entry in follow(folder, 0, where, *values):
+            screen.give("logs", entry, words_of)
+    else:
+        screen.look("logs", folder.name, query, lambda answer: "\n".join(map(words_of, answer["rows"])))
 
 
 def tasks(screen: Screen, run: Run = None, show: Annotated[Show, typer.Option(help="Which tasks.")] = "open") -> None:
@@ -96,11 +92,7 @@ def tasks(screen: Screen, run: Run = None, show: Annotated[Show, typer.Option(he
 
     Example: python -m orchestrator tasks --show all
     """
-
-    def query(db: Connection, _: Answer) -> Answer:
-        return {"rows": queries.tasks(db, show)}
-
-    screen.look("tasks", run, query, lambda answer: render.tasks(answer["rows"]) or f"no task is {show}")
+    screen.look("tasks", run, lambda db, _: {"rows": queries.tasks(db, show)}, render.tasks)
 
 
 def why(screen: Screen, id: Id, run: OfRun = None) -> None:
@@ -108,7 +100,7 @@ def why(screen: Screen, id: Id, run: OfRun = None) -> None:
 
     Example: python -m orchestrator why C63
     """
-    screen.look("why", run, lambda db, begin: why_of(db, id, begin["as_of"]), render.why)
+    screen.look("why", run, lambda db, _: why_of(db, id), render.why)
 
 
 def cost(screen: Screen, run: Run = None, by: Annotated[By, typer.Option(help="What the rows are.")] = "role") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,16 +11,20 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Annotated, Any, get_type_hints
 
+import psutil
 import typer
 
-from orchestrator.cli.places import STATE, find, live_pid
+from orchestrator.cli.failures import Failure
 from orchestrator.store import reading
-from orchestrator.watch.encode import encode
 from orchestrator.watch.queries import Answer, frame
+from orchestrator.watch.text import encode
 
+STATE = "state.db"
 Run = Annotated[
     str | None, typer.Argument(help="The run; left out: the only live one, else the newest.", show_default=False)
 ]
+Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.", show_default=False)]
+Sandbox = Annotated[str | None, typer.Option(help="docker, bubblewrap or local (no isolation).")]
 Json = Annotated[bool, typer.Option("--json", help="Exactly one JSON object on stdout.")]
 Logs = Annotated[Path, typer.Option("--logs", envvar="ORCHESTRATOR_LOGS", help="The folder of all runs.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")]
@@ -57,6 +62,37 @@ def asked(folder: Path, query: Callable[[Connection, Answer], Answer]) -> Answer
     with reading(folder / STATE) as db:
         begin = frame(db, live_pid(folder) is not None, utc_now())
         return begin | query(db, begin)
+
+
+def runs_in(logs: Path) -> list[Path]:
+    """The folders of all runs, oldest first. Raises `Failure` when there is none."""
+    found = [file.parent for file in logs.glob(f"*/{STATE}")]
+    if not found:
+        first = "start one: python -m orchestrator start DIR --agents N --model ID"
+        raise Failure("not_found", f"there is no run in {logs}", first, "elsewhere? give --logs DIR")
+    return sorted(found, key=lambda folder: ((folder / STATE).stat().st_ctime_ns, folder.name))
+
+
+def live_pid(folder: Path) -> int | None:
+    """The process that works on a run. A later process that was given the same number is not it."""
+    pid_file = folder / "run.pid"
+    with contextlib.suppress(OSError, ValueError, psutil.Error):
+        process = psutil.Process(int(pid_file.read_text()))
+        began = process.create_time()
+        if process.status() != psutil.STATUS_ZOMBIE and began <= pid_file.stat().st_mtime + 1:
+            return process.pid
+    return None
+
+
+def find(logs: Path, name: str | None = None) -> Path:
+    """The run of that name; without one the only live run, else the newest."""
+    runs = {folder.name: folder for folder in runs_in(logs)}
+    if name is not None and name not in runs:
+        raise Failure("not_found", f"there is no run {name!r} in {logs}", f"runs here: {', '.join([*runs][-8:])}")
+    live = [one for one in runs if live_pid(runs[one])]
+    if name is None and len(live) > 1:
+        raise Failure("ambiguous", f"{len(live)} runs are live: name one", ", ".join(live))
+    return runs[name or [*runs, *live][-1]]
 
 
 def with_screen(command: Callable[..., Any]) -> Callable[..., Any]:

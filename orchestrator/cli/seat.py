@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,31 +17,35 @@ from agents.tools import ARGUMENTS, DESCRIPTIONS, names
 from agents.visible import visible
 from orchestrator.cli.failures import Failure
 from orchestrator.cli.launch import tell
-from orchestrator.cli.places import find
+from orchestrator.cli.screen import find
 
 TOKEN: Final = "ORCHESTRATOR_SEAT"
 BOARD_WAIT_S: Final = 540.0  # `wait` without a job: until the board changes, but within usual limits of a shell tool
-EXAMPLE: Final = """
-example:
-  python -m orchestrator seat RUN take --role builder       prints your seat, its token, your prompt and the board
-  export ORCHESTRATOR_SEAT=TOKEN                             or --token TOKEN with each command
-  python -m orchestrator seat RUN claim T4 --plan "parse declarators, then test"
-  python -m orchestrator seat RUN shell 'cargo build 2>&1 | tail -5'
-  python -m orchestrator seat RUN edit - <<'JSON'            any tool's arguments as JSON on standard input
-  {"path": "src/main.rs", "old": "fn a()", "new": "fn b()"}
-  JSON
-  python -m orchestrator seat RUN verify task
-  python -m orchestrator seat RUN submit --summary "Parse declarators" --fixes torture/a torture/b
-
-If your own shell cuts a long command off, it goes on: `last` waits for its answer and shows it.
-`wait` without a job waits until the board changes. When a session is over, `take` with your token begins the next.
-"""
+VERBS: Final = {
+    "take": "take a free seat, or begin the next session of yours",
+    "last": "your newest command's answer, waiting for it if it still runs",
+    "leave": "give the seat back; your task is released, its work kept",
+    **{name: DESCRIPTIONS[name] for name in names("planner")},
+}
 
 
 def seat(arguments: Sequence[str]) -> int:
     """Take a seat yourself, or for any program: seat RUN take.
 
-    Runs one verb; 0 when it was done, 1 when the answer is a refusal or a failure.
+    example:
+      python -m orchestrator seat RUN take --role builder       prints your seat, its token, your prompt and the board
+      export ORCHESTRATOR_SEAT=TOKEN                             or --token TOKEN with each command
+      python -m orchestrator seat RUN claim T4 --plan "parse declarators, then test"
+      python -m orchestrator seat RUN shell 'cargo build 2>&1 | tail -5'
+      python -m orchestrator seat RUN edit - <<'JSON'            any tool's arguments as JSON on standard input
+      {"path": "src/main.rs", "old": "fn a()", "new": "fn b()"}
+      JSON
+      python -m orchestrator seat RUN verify task
+      python -m orchestrator seat RUN submit --summary "Parse declarators" --fixes torture/a torture/b
+
+    If your own shell cuts a long command off, it goes on: `last` waits for its answer and shows it.
+    `wait` without a job waits until the board changes. When a session is over, `take` with your token begins the next.
+    The exit code is 0 when it was done, 1 when the answer is a refusal or a failure.
     """
     asked = _parser().parse_args(arguments)
     verb, fields = asked.verb, dict[str, Any]()
@@ -53,7 +57,7 @@ def seat(arguments: Sequence[str]) -> int:
     elif verb in ARGUMENTS:
         given = _arguments(asked)
         if verb == "wait" and "job" not in given:
-            verb, fields = "board", {"wait_s": min(asked.timeout_s or BOARD_WAIT_S, BOARD_WAIT_S)}
+            verb, fields = "board", {"wait_s": min(given.get("timeout_s", BOARD_WAIT_S), BOARD_WAIT_S)}
         else:
             verb, fields = "call", {"tool": verb, "arguments": given}
     answer = tell(find(asked.logs, asked.run), "seat", verb=verb, token=asked.token, **fields)
@@ -65,17 +69,15 @@ def seat(arguments: Sequence[str]) -> int:
 
 
 def _arguments(asked: argparse.Namespace) -> dict[str, Any]:
-    """What was given, and nothing else: the tool's own checks say what is missing."""
+    """What was given, and nothing else: the tool's own checks say what is missing or of the wrong type."""
     fields, first = ARGUMENTS[asked.verb].model_fields, _first(asked.verb)
     given = {name: getattr(asked, name) for name in fields if getattr(asked, name) is not None}
     if asked.rest == ["-"]:
         try:
-            read = json.load(sys.stdin)
-        except ValueError as wrong:
-            raise Failure("usage", f"standard input is not JSON: {wrong}") from wrong
-        if not isinstance(read, dict):
-            raise Failure("usage", "standard input must hold one JSON object: the tool's arguments")
-        return given | read
+            return {**given, **json.load(sys.stdin)}
+        except (ValueError, TypeError) as wrong:
+            what = f"standard input must hold one JSON object, the tool's arguments: {wrong}"
+            raise Failure("usage", what) from wrong
     if extra := asked.rest[len(first) :]:
         takes = ", ".join(f"--{name.replace('_', '-')}" for name in fields)
         remedy = f"quote it as one word, or use {takes}"
@@ -112,28 +114,26 @@ def _parser() -> argparse.ArgumentParser:
     logs = os.environ.get("ORCHESTRATOR_LOGS", "logs")
     common.add_argument("--logs", type=Path, default=Path(logs), help="folder of all runs")
     raw = argparse.RawDescriptionHelpFormatter
-    about = "Take a seat of a run's team from a shell, for a person or any program."
-    prog = "python -m orchestrator seat"
-    parser = argparse.ArgumentParser(prog=prog, description=about, epilog=EXAMPLE, formatter_class=raw)
+    parser = argparse.ArgumentParser(
+        prog="python -m orchestrator seat", description=inspect.cleandoc(str(seat.__doc__)), formatter_class=raw
+    )
     parser.add_argument("run", metavar="RUN")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    take = verbs.add_parser("take", parents=[common], help="take a free seat, or begin the next session of yours")
-    take.add_argument("--role", default="", help="builder, planner or a role of the project's own")
-    take.add_argument("--seat", default="", help="a certain seat, such as agent-03")
-    verbs.add_parser("last", parents=[common], help="your newest command's answer, waiting for it if it still runs")
-    verbs.add_parser("leave", parents=[common], help="give the seat back; your task is released, its work kept")
-    for name in names("planner"):
-        words = [name, *map(str.upper, _first(name)), "  or   - for JSON on standard input"]
-        full = "\n".join([*textwrap.wrap(DESCRIPTIONS[name], 100), "", " ".join(words)])
-        tool = verbs.add_parser(name, parents=[common], help=DESCRIPTIONS[name], description=full, formatter_class=raw)
-        for field, info in ARGUMENTS[name].model_fields.items():
-            kind, how = str(info.annotation), dict[str, Any]()
-            if "bool" in kind:
-                how = {"action": "store_true", "default": None}
-            elif "list" in kind:
-                how = {"nargs": "+"}
-            elif "str" not in kind:
-                how = {"type": float if "float" in kind else int}
-            tool.add_argument(f"--{field.replace('_', '-')}", dest=field, help=info.description, **how)
-        tool.add_argument("rest", nargs="*", metavar="ARGUMENT", help=argparse.SUPPRESS)
+    for name, text in VERBS.items():
+        one = verbs.add_parser(name, parents=[common], help=text, description=text)
+        if name == "take":
+            one.add_argument("--role", default="", help="builder, planner or a role of the project's own")
+            one.add_argument("--seat", default="", help="a certain seat, such as agent-03")
+        if name in ARGUMENTS:
+            usage = f"{' '.join(map(str.upper, _first(name)))}; or - for JSON on standard input"
+            one.add_argument("rest", nargs="*", metavar="ARGUMENT", help=usage)
+            for field, info in ARGUMENTS[name].model_fields.items():
+                kind, how = str(info.annotation), dict[str, Any]()
+                if "bool" in kind:
+                    how = {"action": "store_true", "default": None}
+                elif "list" in kind:
+                    how = {"nargs": "+"}
+                elif "float" in kind:
+                    how = {"type": float}
+                one.add_argument(f"--{field.replace('_', '-')}", dest=field, help=info.description, **how)
     return parser

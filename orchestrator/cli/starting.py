@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -19,8 +20,7 @@ from agents.models.base import Usage
 from agents.models.choose import FORMS, KEYS, OPEN, make, parse
 from orchestrator.cli.failures import Failure
 from orchestrator.cli.launch import follow, spawn
-from orchestrator.cli.places import STATE
-from orchestrator.cli.screen import Screen, asked, utc_now
+from orchestrator.cli.screen import STATE, Dir, Sandbox, Screen, asked, utc_now
 from orchestrator.preparing import prepare
 from orchestrator.prices import Prices
 from orchestrator.prices import load as declared_prices
@@ -33,20 +33,17 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.store import iso
 from orchestrator.watch import queries, render
-from orchestrator.watch.encode import plain
 from orchestrator.watch.journal import NEWS, spoken
 from orchestrator.watch.queries import Answer
-from orchestrator.watch.text import money, span, when
+from orchestrator.watch.text import money, plain
 from sandbox.engines import choose
 from sandbox.home import state_home
 
-Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.", show_default=False)]
 Agents = Annotated[int, typer.Option(min=1, help="Seats in the team.")]
 Models = Annotated[list[str] | None, typer.Option(metavar="[ROLE=]ID", help=f"{FORMS}. May be repeated.")]
 Budget = Annotated[float | None, typer.Option(min=0.01, help="USD for the whole run.")]
 Declared = Annotated[Path | None, typer.Option("--prices", help="TOML: USD per million tokens by model id.")]
 Hours = Annotated[float | None, typer.Option(min=0.001, help="Drain after so many hours of work.")]
-Sandbox = Annotated[str | None, typer.Option(help="docker, bubblewrap or local (no isolation).")]
 Name = Annotated[str | None, typer.Option(help="The run's name instead of the next number.")]
 Unlocked = Annotated[bool, typer.Option("--unlocked", help="Start though the folder differs from its lock.")]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Show the plan and its worst case; spend nothing.")]
@@ -112,14 +109,12 @@ def create(run: Path, settings: Settings, progress: Callable[[str, str], None]) 
     """
     home = state_home()
     engine = choose(settings.sandbox, home)
-    local = engine.name == "local"
-    free = shutil.disk_usage(home if home.exists() else "/").free >> 30
-    progress("ready", f"{engine.name}, {len(os.sched_getaffinity(0))} cores, {free} GB free")
-    if local:
+    progress("ready", f"{engine.name}, {len(os.sched_getaffinity(0))} cores")
+    if engine.name == "local":
         progress("WARNING", "--sandbox local: nothing keeps what agents run apart from this machine")
 
     async def work() -> None:
-        told = partial(progress, "prepare")
+        local, told = engine.name == "local", partial(progress, "prepare")
         frozen = await prepare(run, settings, home, local=local, progress=told)
         store = Store(run / STATE, utc_now)
         await store.create(frozen.name, frozen.model_dump_json())
@@ -141,8 +136,8 @@ def watch(run: Path, screen: Screen) -> int:
     """Shows what is news until the run's process has ended; returns the exit code that its end deserves."""
     began = None
     for entry in follow(run, 0):
-        began = began or when(entry.at)
-        minutes, seconds = divmod(int((when(entry.at) - began).total_seconds()), 60)
+        began = began or datetime.fromisoformat(entry.at)
+        minutes, seconds = divmod(int((datetime.fromisoformat(entry.at) - began).total_seconds()), 60)
         if screen.as_json:
             event = {"event": entry.kind, "at": plain(entry.at), "seat": entry.seat or None}
             typer.echo(json.dumps(event | entry.data))
@@ -171,28 +166,26 @@ def _name(logs: Path, project: str, asked_for: str | None) -> str:
 
 def _models(given: list[str], project: Project) -> dict[str, str]:
     """Model id for each role. Raises `Failure` for what names no role, `ModelUnknown` for what names no model."""
-    if not given:
-        if not any(os.environ.get(key) for key in KEYS.values()):
-            return {"": "anthropic/any"}  # whose missing key says what there is to do
-        raise Failure("usage", "--model is missing", f"give {FORMS}")
+    if not given and not any(os.environ.get(key) for key in KEYS.values()):
+        return {"": "anthropic/any"}  # whose missing key says what there is to do
     models = {choice.role: choice.id for choice in map(parse, given)}
+    roles = f"roles: {', '.join(project.roles)}; without one it is every other role's; {FORMS}"
     if strange := [role for role in models if role and role not in project.roles]:
-        raise Failure("usage", f"--model {strange[0]}=…: no such role", f"roles: {', '.join(project.roles)}")
+        raise Failure("usage", f"--model {strange[0]}=…: no such role", roles)
     if without := [role for role in project.roles if role not in models and "" not in models]:
-        raise Failure("usage", f"no --model for {', '.join(without)}", "one without a role is every other role's")
+        raise Failure("usage", f"no --model for {', '.join(without)}", roles)
     return models
 
 
 def _plan(settings: Settings, project: Project, prices: Prices) -> Answer:
-    def priced(id: str) -> bool | None:
-        return None if prices.unmetered(id) else prices.cost(id, Usage(input=1), utc_now()) is not None
-
     seats = share_out(project.roles, settings.agents)
-    models = [{"role": role, "id": (id := settings.model_of(role)), "priced": priced(id)} for role in seats]
-    costs = any(one["priced"] is not None for one in models)
+    ids = {role: settings.model_of(role) for role in seats}
+    free = {id for id in ids.values() if prices.unmetered(id)}
+    known = {id for id in ids.values() if id in free or prices.cost(id, Usage(input=1), utc_now()) is not None}
+    models = [{"role": role, "id": id, "priced": None if id in free else id in known} for role, id in ids.items()]
     limits = {"budget_usd": settings.budget, "session_usd": settings.session_budget, "hours": settings.hours}
     plan = {"run": settings.name, "as_of": iso(utc_now()), "seats": seats, "models": models, "estimate_usd": None}
-    worst = settings.budget if costs else 0
+    worst = settings.budget if free < set(ids.values()) else 0
     return plan | {"limits": limits | {"idle_s": settings.idle_s}, "worst_case_usd": worst}
 
 
@@ -201,17 +194,11 @@ def _seats(plan: Answer) -> str:
 
 
 def _plan_words(plan: Answer) -> str:
-    limits = plan["limits"]
-    ends = {
-        "{} for the run": money(limits["budget_usd"]) if limits["budget_usd"] else None,
-        "{} a session": money(limits["session_usd"]) if limits["session_usd"] else None,
-        "{:g} h": limits["hours"],
-        "drains after {} without a newly passing case": span(limits["idle_s"]) if limits["idle_s"] else None,
-    }
+    limits = (f"{name} {value}" for name, value in plain(plan["limits"]).items() if value)
     facts = {
         "seats": f"{_seats(plan)}; one first, more as ready tasks appear",
         "model": ", ".join(sorted({f"{one['id']} ({PRICED[one['priced']]})" for one in plan["models"]})),
-        "limits": ", ".join(words.format(end) for words, end in ends.items() if end) or "none",
+        "limits": ", ".join(limits) or "none",
         "estimate": f"none; worst case {money(plan['worst_case_usd'])}",
     }
     return render.lines(f"would start {plan['run']}, spending nothing yet", facts)

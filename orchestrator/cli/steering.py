@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from sqlite3 import Connection
 from typing import Annotated
 
@@ -11,8 +14,7 @@ import typer
 
 from orchestrator.cli.failures import Failure
 from orchestrator.cli.launch import change, follow, last_seq, spawn, tell
-from orchestrator.cli.places import find, live_pid
-from orchestrator.cli.screen import DryRun, Run, Screen, asked
+from orchestrator.cli.screen import DryRun, Run, Screen, find, live_pid
 from orchestrator.control import who
 from orchestrator.store import Tx
 from orchestrator.watch.journal import NEWS, entries, spoken
@@ -30,10 +32,10 @@ def resume(screen: Screen, run: Run = None, dry_run: DryRun = False) -> None:
     Example: python -m orchestrator resume c-compiler-2
     """
     folder = find(screen.logs, run)
-    if dry_run:
-        _done(screen, folder.name, "resume", dry_run)
-        return
     began, mark = time.monotonic(), last_seq(folder)
+    if dry_run:
+        _act(screen, folder, "resume", None)
+        return
     if live_pid(folder):
         tell(folder, "resume")
     else:
@@ -45,11 +47,8 @@ def resume(screen: Screen, run: Run = None, dry_run: DryRun = False) -> None:
         seconds = round(time.monotonic() - began, 1)
         return {"seconds": seconds, "sessions": sessions, "requests_resent": None, "verdicts_kept": None}
 
-    def words(done: Answer) -> str:
-        goes_on = f"{done['sessions']['continued']} sessions go on"
-        return f"{done['run']}   {done['state']} again after {done['seconds']} s; {goes_on}"
-
-    screen.look("resume", folder.name, query, words)
+    words = "{run}   {state} again after {seconds} s; {sessions[continued]} sessions go on"
+    screen.look("resume", folder.name, query, lambda answer: words.format_map(answer))
 
 
 def pause(screen: Screen, run: Run = None, at_once: AtOnce = False, dry_run: DryRun = False) -> None:
@@ -57,10 +56,8 @@ def pause(screen: Screen, run: Run = None, at_once: AtOnce = False, dry_run: Dry
 
     Example: python -m orchestrator pause --now
     """
-    folder = find(screen.logs, run)
-    if not dry_run:
-        tell(folder, "pause", now=at_once)
-    _done(screen, folder.name, "pause, before each next request" if at_once else "pause: start nothing new", dry_run)
+    folder, did = find(screen.logs, run), "pause, before each next request" if at_once else "pause: start nothing new"
+    _act(screen, folder, did, None if dry_run else partial(tell, folder, "pause", now=at_once))
 
 
 def stop(screen: Screen, run: Run = None, at_once: AtOnce = False, dry_run: DryRun = False) -> None:
@@ -71,15 +68,16 @@ def stop(screen: Screen, run: Run = None, at_once: AtOnce = False, dry_run: DryR
     folder = find(screen.logs, run)
     did = "stop at the next stored turn" if at_once else "drain: no new sessions, seats are asked to submit or note"
     if live_pid(folder) is None:
-        did = "do nothing, as it is not running"
-    elif not dry_run:
+        dry_run, did = True, "do nothing, as it is not running"
+
+    def drain() -> None:
         mark = last_seq(folder)
         tell(folder, "stop", now=at_once)
         screen.hint("draining", did)
         for entry in follow(folder, mark, f"kind IN {tuple(NEWS)}"):
             screen.hint(clock(entry.at), spoken(entry, ""))
-        did = f"stop: it is {asked(folder, lambda db, begin: begin)['state']}"
-    _done(screen, folder.name, did, dry_run)
+
+    _act(screen, folder, did, None if dry_run else drain)
 
 
 def set_(screen: Screen, words: Budget, dry_run: DryRun = False) -> None:
@@ -98,9 +96,8 @@ def set_(screen: Screen, words: Budget, dry_run: DryRun = False) -> None:
         tx.run("UPDATE run SET settings = ?", old.model_copy(update={"budget": budget}).model_dump_json())
         tx.journal("condition-changed", what="budget", old=old.budget, new=budget, by=who())
 
-    if not dry_run:
-        change(folder, offline, "set", key="budget", value=budget)
-    _done(screen, folder.name, f"set {setting}", dry_run)
+    do = partial(change, folder, offline, "set", key="budget", value=budget)
+    _act(screen, folder, f"set {setting}", None if dry_run else do)
 
 
 def say(screen: Screen, words: Text, dry_run: DryRun = False) -> None:
@@ -113,12 +110,15 @@ def say(screen: Screen, words: Text, dry_run: DryRun = False) -> None:
     if len(names) > 1:
         raise Failure("usage", "say takes [RUN] [SEAT] TEXT", "put the text into quotes")
     folder = find(screen.logs, *names)
-    if not dry_run:
-        tell(folder, "say", to=to, text=text)
-    _done(screen, folder.name, f"say to {to}: {text}", dry_run)
+    _act(screen, folder, f"say to {to}: {text}", None if dry_run else partial(tell, folder, "say", to=to, text=text))
 
 
-def _done(screen: Screen, run: str, did: str, dry_run: bool) -> None:
-    """Gives what was done, or would be."""
-    words = f"{run}   {'would ' if dry_run else ''}{did}"
-    screen.look("done", run, lambda _db, _begin: {"did": did, "dry_run": dry_run}, lambda _: words)
+def _act(screen: Screen, folder: Path, did: str, do: Callable[[], object] | None) -> None:
+    """Does what is asked, if it is not only to be said, and says it with the state that the run is in then."""
+    if do:
+        do()
+    answer = {"did": did, "dry_run": do is None}
+    would = "" if do else "would "
+    screen.look(
+        "done", folder.name, lambda _db, _: answer, lambda done: f"{done['run']}   {would}{did} · {done['state']}"
+    )

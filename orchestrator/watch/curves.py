@@ -35,7 +35,7 @@ def figure(panels: Sequence[tuple[str, Sequence[Curve]]], hours: float) -> str:
 
 
 def _panel(title: str, curves: Sequence[Curve], hours: float) -> str:
-    unit, scale = ("h", 1) if hours >= 2 else ("min", 60)
+    """The curves over their grid; beside it the name and the last value of each, the highest first."""
     heights = _ticks(max(value for curve in curves for _, value in curve.points) or 1)
 
     def x(hour: float) -> float:
@@ -48,19 +48,14 @@ def _panel(title: str, curves: Sequence[Curve], hours: float) -> str:
     for tick in heights:
         parts.append(f"<path d='M{LEFT} {y(tick)}H{WIDTH - RIGHT}' stroke='{GRID}'/>")
         parts.append(_text(LEFT - 8, y(tick) + 4, f"{tick:,g}", FAINT, "end"))
-    for tick in _ticks(hours * scale)[:-1]:
-        parts.append(_text(x(tick / scale), HEIGHT - 14, f"{tick:g} {unit}", FAINT, "middle"))
-    taken: list[float] = []
-    for curve in curves:
+    for tick in _ticks(hours)[:-1]:
+        parts.append(_text(x(tick), HEIGHT - 14, f"{tick:g} h", FAINT, "middle"))
+    for place, curve in enumerate(sorted(curves, key=lambda curve: -curve.points[-1][1])):
         path = f"M{LEFT} {y(0)}" + "".join(f"H{x(hour)}V{y(value)}" for hour, value in curve.points) + f"H{x(hours)}"
         dash = " stroke-dasharray='6 4'" if curve.dashed else ""
         parts.append(f"<path d='{path}' fill='none' stroke='{curve.colour}' stroke-width='2'{dash}/>")
-        last = curve.points[-1][1]
-        place = y(last) + 4
-        while any(abs(place - other) < 14 for other in taken):
-            place -= 14
-        taken.append(place)
-        parts.append(_text(WIDTH - RIGHT + 8, place, f"{curve.name} {round(last, 2):,g}", curve.colour, "start"))
+        words = f"{curve.name} {round(curve.points[-1][1], 2):,g}"
+        parts.append(_text(WIDTH - RIGHT + 8, TOP + 4 + 15 * place, words, curve.colour, "start"))
     return "".join(parts)
 
 

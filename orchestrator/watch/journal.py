@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, Final
 
+from orchestrator.watch.queries import SQL
 from orchestrator.watch.text import money, percent, some, visible
 
 NEWS: Final[dict[str, tuple[str, str]]] = {
@@ -60,19 +61,6 @@ GATE: Final = ("judging", "judged", "voided", "gate-paused", "landed", "bounced"
 PARTS: Final = {"": "kind <> 'call'", "run": f"kind IN {tuple(NEWS)}", "gate": f"kind IN {GATE}"}
 """What `logs` shows of a run, as SQL; any other part is a seat."""
 
-_SQL: Final = """
-    SELECT j.*, t.title, CASE kind WHEN 'landed' THEN (
-        SELECT group_concat(a.key || ' ' || coalesce(b.value ->> 0, 0) || ' → ' || (a.value ->> 0) || ' of '
-            || (a.value ->> 1), ', ')
-        FROM landing l JOIN scorecard s ON s.id = l.scorecard JOIN json_each(s.counts) a
-        LEFT JOIN json_each((SELECT counts FROM scorecard WHERE commit_id = l.old AND tier = 'full' AND void = ''
-            ORDER BY id DESC LIMIT 1)) b ON b.key = a.key
-        WHERE l.change = data ->> 'change' AND coalesce(b.value ->> 0, 0) <> a.value ->> 0) END AS progress
-    FROM journal j LEFT JOIN task t ON t.id = data ->> 'task'
-    WHERE NOT (kind = 'call' AND data ->> 'name' IN ('claim', 'verify', 'submit', 'release', 'note')
-        AND NOT data ->> 'failed') AND ({where}) ORDER BY seq"""
-# A call whose verb has an entry of its own is not told twice.
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -89,7 +77,7 @@ class Entry:
 
 def entries(db: sqlite3.Connection, where: str = "1", *values: object) -> list[Entry]:
     """The entries that a condition in SQL chooses, in order."""
-    return [_entry(row) for row in db.execute(_SQL.format(where=where), values)]
+    return [_entry(row) for row in db.execute(SQL["entries"].format(where=where), values)]
 
 
 def spoken(entry: Entry, stamp: str, *, with_seat: bool = True) -> str:

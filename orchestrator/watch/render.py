@@ -3,52 +3,49 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
+from typing import Final
 
 from orchestrator.watch.queries import Answer
-from orchestrator.watch.text import clock, hours, moment, money, percent, plural, span, table, when
+from orchestrator.watch.text import clock, moment, money, percent, plural, span, table
 
-WAITING = {"queued": "queued", "parked": "parked", "staged": "staged", "judging": "being judged"}
-TEAM = {"works": ("works", "work", ""), "waits": ("waits", "wait", " for "), "idle": ("idle", "idle", ": ")}
-"""For each state of a seat: how one does it, how many do it, and what comes before the reason."""
+BOARD: Final = ("id", "state", "title", "cases", "bounces", "releases", "session", "after", "reason")
+COST: Final = ("spent_usd", "share", "requests", "landed", "per_landed_usd", "cache_hit")
 
 
-def lines(head: str, labelled: Answer) -> str:
-    """A first line, and under it each fact behind its label; further lines of a fact stand below the first."""
+def lines(head: str, facts: Answer) -> str:
+    """A first line, and under it what there is of each fact: its label, then its lines below each other."""
     body = []
-    for label, said in labelled.items():
-        first, *rest = [said] if isinstance(said, str) else said
-        body += [f"  {label:<10} {first}", *(f"  {'':<10} {line}" for line in rest)]
+    for label, said in facts.items():
+        for number, line in enumerate([said] if isinstance(said, str) and said else said or ()):
+            body.append(f"  {'' if number else label:<10} {line}")
     return "\n".join([head, *body])
 
 
 def status(result: Answer) -> str:
-    queue, run = Counter[str](result["queue"]), result["run"]
-    if result["state"] == "dead":
-        waiting = plural(sum(queue[state] for state in WAITING), "change")
-        live = plural(result["sessions_live"], "session")
-        kept = f"{queue['landed']} landed, {waiting} in the queue, {live} in mid-turn"
-        if result["spent_usd"] is not None:
-            kept += f", {money(result['spent_usd'])} settled, {money(result['reserved_usd'])} reserved for "
-            kept += f"{plural(result['reserved'], 'request')} in flight"
-        gone = f"NOT RUNNING since {clock(result['as_of'])}: its process is gone and nobody asked it to stop"
-        return lines(f"{run}   {gone}", {"kept": kept, "next": f"python -m orchestrator resume {run}"})
-    state, took = result["state"], hours(result["elapsed_s"])
-    over = state in ("ended", "stopped")
-    doing = f"after {took}: {result['reason']}" if over else f"{took}, as of {clock(result['as_of'])}"
-    head = f"{run}   {state} {doing}".ljust(88) + ("healthy" if result["healthy"] else "NOT HEALTHY")
-    waits = [f"{queue[state]} {word}" for state, word in WAITING.items() if queue[state]]
-    if queue["judging"]:
-        waits[-1] += f" for {span((when(result['as_of']) - when(result['judging_since'])).total_seconds())}"
-    ended = ", ".join(f"{queue[state]} {state}" for state in ("landed", "bounced", "withdrawn"))
+    run, state, since = result["run"], result["state"], clock(result["as_of"])
+    dead, took = state == "dead", span(result["elapsed_s"])
+    doing = f"{state} {took}, as of {since}"
+    if dead:
+        doing = f"NOT RUNNING since {since}: its process is gone and nobody asked it to stop"
+    elif state in ("ended", "stopped"):
+        doing = f"{state} after {took}: {result['reason']}"
+    queue = ", ".join(f"{count} {what}" for what, count in result["queue"].items())
+    if result["queue"].get("judging"):
+        since, now = map(datetime.fromisoformat, (result["judging_since"], result["as_of"]))
+        queue += f", for {span((now - since).total_seconds())}"
+    seats = Counter((seat["state"], seat["why"]) for seat in result["seats"])
+    team = [f"{count} {what}" + f": {why}" * bool(why) for (what, why), count in sorted(seats.items())]
     facts = {
         "progress": suites(result["suites"]),
         "held out": suites(result["heldout"]) if result["heldout"] is not None else "",
         "money": spent(result),
-        "team": _team(result["seats"]),
-        "queue": f"{', '.join(waits) or 'empty'} · {ended}",
-        "look at": " · ".join(one["text"] for one in result["attention"]),
+        "team": f"{plural(result['sessions_live'], 'session')} in mid-turn" if dead else team,
+        "changes": queue or "none yet",
+        "look at": [one["text"] for one in result["attention"]],
+        "next": f"python -m orchestrator resume {run}" if dead else "",
     }
-    return lines(head, {label: text for label, text in facts.items() if text})
+    return lines(f"{run}   {doing}".ljust(86) + ("  healthy" if result["healthy"] else "  NOT HEALTHY"), facts)
 
 
 def suites(counts: Answer) -> str:
@@ -67,59 +64,37 @@ def spent(result: Answer) -> str:
     if result["spent_usd"] is not None:
         limit = f" of {money(result['budget_usd'])}" if result["budget_usd"] else ""
         words = f"{money(result['spent_usd'])}{limit}, {money(result['burn_usd_h'])} in the last hour"
+    if result["reserved"]:
+        words += f" · {money(result['reserved_usd'])} reserved for {plural(result['reserved'], 'request')} in flight"
     if result["in_doubt"]:
         words += f" · {money(result['in_doubt_usd'])} of it in doubt"
     return words + (f" · {plural(result['unpriced'], 'request')} of unknown price" if result["unpriced"] else "")
 
 
-def _team(seats: list[Answer]) -> str:
-    """How many work, who waits for what, and why the others are idle."""
-    groups = Counter((list(TEAM).index(seat["state"]), seat["state"], seat["why"]) for seat in seats)
-    shown = []
-    for (_, state, why), count in sorted(groups.items(), key=lambda group: (group[0][0], -group[1], group[0][2])):
-        one, many, before = TEAM[state]
-        shown.append(f"{count} {one if count == 1 else many}" + (before + why if why else ""))
-    more = [f"{len(shown) - 5} other reasons"] if len(shown) > 5 else []
-    return " · ".join(shown[:5] + more) or "no seat has begun"
-
-
 def why(result: Answer) -> str:
     head = f"{result['id']} {result['outcome']}" + (f": {result['reason']}" if result["reason"] else "")
-    return lines(head, {label: said for label, said in (result["facts"] | {"next": result["next"]}).items() if said})
+    return lines(head, result["facts"] | {"next": result["next"]})
 
 
-def tasks(found: list[Answer]) -> str:
-    rows = [[row["id"], row["state"], row["title"], plural(row["cases"], "case"), _tried(row)] for row in found]
-    return "\n".join(table(rows, left=5))
-
-
-def _tried(row: Answer) -> str:
-    if row["state"] not in ("ready", "claimed"):
-        return str(row["reason"])
-    marks = [f"{row['session']} since {clock(row['since'])}"] if row["since"] else []
-    marks += [f"after {row['after']}"] if row["after"] and not row["since"] else []
-    counts = (("bounced", row["bounces"]), ("given back", row["releases"]))
-    return ", ".join([*marks, *(f"{word} {plural(count, 'time')}" for word, count in counts if count)])
+def tasks(answer: Answer) -> str:
+    return table([{name: row[name] for name in BOARD} for row in answer["rows"]]) or "no such task"
 
 
 def runs(found: list[Answer]) -> str:
-    lines = [["run", "state", "began", "took", "seats", "passing", "landed", "bounced", "cost"]]
+    shown = []
     for one in found:
         passed, total = (sum(suite[key] for suite in one["suites"].values()) for key in ("passed", "total"))
-        ended = [str(one["queue"].get(state, 0)) for state in ("landed", "bounced")]
-        began, took = moment(one["since"])[:16], hours(one["elapsed_s"])
-        cost = "unmetered" if one["spent_usd"] is None else money(one["spent_usd"])
-        lines.append([one["run"], one["state"], began, took, str(one["agents"]), f"{passed}/{total}", *ended, cost])
-    return "\n".join(table(lines, left=3))
+        times = {"began": moment(one["since"])[:16], "took": span(one["elapsed_s"]), "seats": one["agents"]}
+        ended = {state: one["queue"].get(state, 0) for state in ("landed", "bounced")}
+        cost = {"passing": f"{passed}/{total}", **ended, "spent_usd": one["spent_usd"]}
+        shown.append({"run": one["run"], "state": one["state"], **times, **cost})
+    return table(shown)
 
 
 def cost(result: Answer) -> str:
-    head = [result["by"], "USD", "share", "requests", "landed", "per landed", "cache hit"]
-    body = []
-    for row in (*result["rows"], result["total"]):
-        usd = [money(row[key]) if row[key] is not None else "" for key in ("spent_usd", "per_landed_usd")]
-        shares = [percent(row[key], 1) if row[key] is not None else "" for key in ("share", "cache_hit")]
-        body.append([row["key"], usd[0], shares[0], str(row["requests"]), str(row["landed"] or ""), usd[1], shares[1]])
+    rows = [
+        {result["by"]: row["key"]} | {name: row[name] for name in COST} for row in (*result["rows"], result["total"])
+    ]
     waste, doubt, core = result["waste"], result["in_doubt"], result["core_hours"]
     cut = f"{plural(doubt['requests'], 'request')} cut in flight, counted at their reservation"
     facts: Answer = {
@@ -131,7 +106,7 @@ def cost(result: Answer) -> str:
     if result["unpriced"]:
         facts["unknown"] = f"{plural(result['unpriced'], 'request')} without a price: not in the sums above"
     facts["machine"] = f"{core['gate']:.1f} core-hours of gate, {core['seats']:.1f} h of seats' commands (no rate set)"
-    return "\n".join([*table([head, *body]), *(f"{label:<10} {text}" for label, text in facts.items())])
+    return lines(table(rows), facts)
 
 
 def report(result: Answer) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Final
@@ -12,52 +13,27 @@ from typing import Final
 from orchestrator.watch import queries
 from orchestrator.watch.curves import COLOURS, Curve, figure
 from orchestrator.watch.journal import entries, spoken
-from orchestrator.watch.queries import PRICE, Answer
+from orchestrator.watch.queries import SQL, Answer
 from orchestrator.watch.render import share, spent
-from orchestrator.watch.text import hours, moment, money, visible, when
+from orchestrator.watch.text import cell, heading, moment, span, visible
 
 MOST_POINTS: Final = 800  # of a curve
-_HOUR: Final = "(julianday(at) - (SELECT julianday(created) FROM run)) * 24"
 PANELS: Final = {
-    "Cases that pass on main, %": f"""
-        SELECT key, tier = 'heldout', {_HOUR}, 100.0 * (value ->> 0) / max(value ->> 1, 1)
-        FROM scorecard, json_each(counts)
-        WHERE commit_id <> '' AND tier IN ('full', 'heldout') AND void = '' ORDER BY at, scorecard.id""",
-    "Changes": f"""
-        SELECT kind, 0, {_HOUR}, count(*) OVER (PARTITION BY kind ORDER BY seq)
-        FROM journal WHERE kind IN ('landed', 'bounced') ORDER BY seq""",
-    "USD spent": f"SELECT '$', 0, {_HOUR}, sum({PRICE}) OVER (ORDER BY at, id) / 1e6 FROM attempt WHERE metered",
-    "Sessions at work": f"""
-        SELECT 'sessions', 0, {_HOUR}, sum(step) OVER (ORDER BY at) FROM (SELECT started AS at, 1 AS step FROM session
-            UNION ALL SELECT ended, -1 FROM session WHERE ended IS NOT NULL) ORDER BY at""",
+    "Cases that pass on main, %": "cases_over_time",
+    "Changes": "changes_over_time",
+    "USD spent": "money_over_time",
 }
-"""Each panel's curves, as SQL: name, whether it is dashed, hour, value."""
-_WHO: Final = f"""
-    SELECT seat, max(role) AS role, max(model) AS model, count(*) AS sessions, sum(turns) AS turns,
-        (SELECT count(*) FROM change WHERE seat = s.seat AND state = 'landed') AS landed,
-        (SELECT count(*) FROM change WHERE seat = s.seat AND state = 'bounced') AS bounced,
-        (SELECT sum(data ->> 'gained') FROM journal WHERE seat = s.seat AND kind = 'landed') AS "cases gained",
-        (SELECT sum({PRICE}) FROM attempt WHERE metered AND session LIKE s.seat || '/%') AS cost
-    FROM session s GROUP BY seat ORDER BY seat"""
+"""Each panel, and the query of its curves: name, whether it is dashed, hour, value."""
 CONDITIONS: Final = ("condition-changed", "said", "revealed", "run-resumed", "run-paused", "gate-paused", "swept")
 
-PAGE: Final = """<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>
-<meta http-equiv=Content-Security-Policy content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{title}</title><style>
-body{{font:15px/1.5 system-ui,sans-serif;color:#1f2937;margin:auto;max-width:960px;padding:32px}}
-p{{color:#6b7280}}h2{{font-size:18px;margin-top:36px}}div{{overflow-x:auto}}svg{{max-width:100%;height:auto}}
-table{{border-collapse:collapse;width:100%;font-size:14px}}th{{text-align:left;color:#6b7280}}
-td,th{{padding:4px 14px 4px 0;vertical-align:top;border-bottom:1px solid #e5e7eb}}.n{{text-align:right}}
-pre{{font:12.5px/1.45 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere}}
-</style><h1>{title}</h1><p>{lead}</p>{body}</html>
-"""
+PAGE: Final = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
 
 
 def publish(folder: Path, db: sqlite3.Connection, begin: Answer) -> Answer:
     """Writes `report/index.html` and `report/curves.svg` into the run's folder; held-out results are in them."""
     status, place = queries.status(db, begin, reveal=True), folder / "report"
-    took = when(status["as_of"]) - when(status["since"])
-    panels = [(title, _curves(db.execute(sql))) for title, sql in PANELS.items()]
+    took = datetime.fromisoformat(status["as_of"]) - datetime.fromisoformat(status["since"])
+    panels = [(title, _curves(db.execute(SQL[query]))) for title, query in PANELS.items()]
     picture = figure([panel for panel in panels if panel[1]], took.total_seconds() / 3600)
     place.mkdir(exist_ok=True)
     (place / "curves.svg").write_text(picture, encoding="utf-8")
@@ -82,18 +58,18 @@ def _page(db: sqlite3.Connection, folder: Path, status: Answer, picture: str) ->
     queue, heldout = status["queue"], status["heldout"]
     end = f"{status['state']}: {status['reason'] or 'no end yet'}"
     landed = f"{queue.get('landed', 0)} landed, {queue.get('bounced', 0)} bounced"
-    times = f"began {moment(status['since'])}, {hours(status['elapsed_s'])} of work"
+    times = f"began {moment(status['since'])}, {span(status['elapsed_s'])} of work"
     lead = " · ".join([end, f"{status['agents']} seats", times, landed, spent(status)])
-    who = [row | {"cost": "unmetered" if row["cost"] is None else money(row["cost"])} for row in queries.rows(db, _WHO)]
-    none = {"passed": 0, "total": 0}
-    shares = [(name, share(one), share(heldout.get(name, none))) for name, one in status["suites"].items()]
-    suites = [dict(zip(("suite", "shown", "held out"), row, strict=True)) for row in shares]
+    suites = [
+        {"suite": name, "shown": share(one), "held_out": share(heldout[name]) if name in heldout else "none"}
+        for name, one in status["suites"].items()
+    ]
     lock = json.loads((folder / "lock.json").read_text())
     asked = {"asked": queries.settings_of(db).model_dump(exclude_none=True), "lock": lock}
     boxes = {
         "Over time": picture,
         "Cases": _table(suites),
-        "Who did what": _table(who),
+        "Who did what": _table(queries.rows(db, SQL["who_did_what"])),
         "The board": _table(queries.tasks(db)),
         "Landings and bounces": _story(db, ("landed", "bounced")),
         "Interventions and changed conditions": _story(db, CONDITIONS),
@@ -105,13 +81,12 @@ def _page(db: sqlite3.Connection, folder: Path, status: Answer, picture: str) ->
 
 def _table(rows: Sequence[Answer]) -> str:
     """Rows under the names of their columns; numbers stand to the right."""
-    heads = "".join(f"<th>{escape(name)}" for name in (rows[0] if rows else ["none"]))
-    body = "".join("<tr>" + "".join(map(_cell, row.values())) for row in rows)
-    return f"<table><tr>{heads}{body}</table>"
-
-
-def _cell(value: object) -> str:
-    return f"<td{' class=n' if isinstance(value, int) else ''}>{escape('' if value is None else str(value))}"
+    heads = "".join(f"<th>{escape(heading(name))}" for name in (rows[0] if rows else ["none"]))
+    cells = [
+        [f"<td{' class=n' * (not isinstance(value, str))}>{escape(cell(name, value))}" for name, value in row.items()]
+        for row in rows
+    ]
+    return f"<table><tr>{heads}{''.join('<tr>' + ''.join(row) for row in cells)}</table>"
 
 
 def _story(db: sqlite3.Connection, kinds: tuple[str, ...]) -> str:

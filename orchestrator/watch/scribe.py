@@ -1,17 +1,14 @@
 """Log files for people, written after the fact: they follow the state, and can be made again from it at any time.
 
 progress.log  gate.log  agents/agent-07.log    lines of the journal, as `logs` prints them
-cost.csv                                       one line a request, once it is settled or in doubt
+cost.csv                                       one line a request, in order, as far as all are settled or in doubt
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,17 +16,10 @@ import anyio
 import anyio.to_thread
 
 from orchestrator.store import reading
-from orchestrator.watch.journal import GATE, NEWS, Entry, entries, spoken
+from orchestrator.watch.journal import GATE, NEWS, entries, spoken
+from orchestrator.watch.queries import SQL
 
 INTERVAL_S: Final = 1.0
-TOKENS: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning")
-_REQUESTS: Final = f"""
-    SELECT id, at, session, turn, task, coalesce(nullif(resolved, ''), model) AS model, state,
-        CASE WHEN state = 'free' THEN '0' WHEN micro IS NULL THEN 'unknown'
-            ELSE printf('%d.%06d', micro / 1000000, micro % 1000000) END AS usd,
-        {", ".join(f"coalesce(nullif(usage, '') ->> '{kind}', 0) AS {kind}" for kind in TOKENS)}
-    FROM (SELECT *, iif(state = 'in-doubt', reserved, cost) AS micro FROM attempt)
-    WHERE id > ? OR id IN (SELECT value FROM json_each(?)) ORDER BY id"""
 
 
 class Scribe:
@@ -42,7 +32,6 @@ class Scribe:
         self._folder = folder
         self._seq = 0
         self._request = 0
-        self._in_flight: list[int] = []
         self._begun: set[str] = set()
 
     async def keep(self) -> None:
@@ -55,27 +44,22 @@ class Scribe:
         """Writes what has happened since the last call; at the first, all that has ever happened."""
         texts: dict[str, str] = defaultdict(str)
         with reading(self._folder / "state.db") as db:
-            for entry in (found := entries(db, "seq > ?", self._seq)):
-                for name in _files(entry):
-                    stamp = f"{entry.at[:10]} {entry.at[11:19]}Z"
-                    texts[name] += spoken(entry, stamp, with_seat=not name.startswith("agents/")) + "\n"
-            self._seq = found[-1].seq if found else self._seq
-            texts["cost.csv"] = self._requests(db)
-        for name, text in texts.items():
-            self._write(name, text)
-
-    def _requests(self, db: sqlite3.Connection) -> str:
-        """New requests that have come to their end. Those still in flight are kept in mind for the next time."""
-        found = db.execute(_REQUESTS, (self._request, json.dumps(self._in_flight)))
-        rows = found.fetchall()
-        self._in_flight = [row["id"] for row in rows if row["state"] == "reserved"]
-        self._request = max([self._request, *(row["id"] for row in rows)])
+            for entry in entries(db, "seq > ?", self._seq):
+                self._seq, line = entry.seq, (entry, f"{entry.at[:10]} {entry.at[11:19]}Z")
+                for name, kinds in (("progress.log", NEWS), ("gate.log", GATE)):
+                    if entry.kind in kinds:
+                        texts[name] += spoken(*line) + "\n"
+                if entry.seat:
+                    texts[f"agents/{entry.seat}.log"] += spoken(*line, with_seat=False) + "\n"
+            requests = db.execute(SQL["requests"], (self._request,))
+            names, rows = [name for name, *_ in requests.description[1:]], requests.fetchall()
         out = io.StringIO()
         table = csv.writer(out, lineterminator="\n")
-        if "cost.csv" not in self._begun:
-            table.writerow(name for name, *_ in found.description[1:])
-        table.writerows(row[1:] for row in rows if row["state"] != "reserved")
-        return out.getvalue()
+        table.writerows([] if "cost.csv" in self._begun else [names])
+        table.writerows(row[1:] for row in rows)
+        self._request = rows[-1]["id"] if rows else self._request
+        for name, text in (texts | {"cost.csv": out.getvalue()}).items():
+            self._write(name, text)
 
     def _write(self, name: str, text: str) -> None:
         file, mode = self._folder / name, "a"
@@ -86,12 +70,3 @@ class Scribe:
         self._begun.add(name)
         with file.open(mode, encoding="utf-8") as log:
             log.write(text)
-
-
-def _files(entry: Entry) -> Iterator[str]:
-    if entry.kind in NEWS:
-        yield "progress.log"
-    if entry.kind in GATE:
-        yield "gate.log"
-    if entry.seat:
-        yield f"agents/{entry.seat}.log"

@@ -1,10 +1,14 @@
-"""How values read on a line: hostile text made visible, money, times, shares, tables."""
+"""How values read: on a line for people, with hostile text made visible; in JSON for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from agents import visible as terminal
 
@@ -16,8 +20,25 @@ def visible(text: object, limit: int = 400) -> str:
     return terminal.visible(cut).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def money(micro: int | None) -> str:
-    return "unknown" if micro is None else f"${micro / 1e6:,.2f}"
+def encode(schema: str, answer: Any) -> str:
+    """An answer as JSON. Its fields are only ever added to."""
+    return json.dumps({"schema": f"{schema}/1", **plain(answer)})
+
+
+def plain(value: Any, name: str = "") -> Any:
+    """Dataclasses become objects, times UTC to the second. A number whose name ends in `_usd` or `_usd_h` is
+    micro-dollars and becomes a decimal string; unknown stays null."""
+    if dataclasses.is_dataclass(value):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, str(key)) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    if isinstance(value, int) and name.endswith(("_usd", "_usd_h")):
+        return decimal(value)
+    if isinstance(value, str):
+        return re.sub(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?\+00:00$", r"\1Z", value)
+    return value
 
 
 def decimal(micro: int) -> str:
@@ -26,13 +47,12 @@ def decimal(micro: int) -> str:
     return f"{whole}.{cents.rstrip('0'):0<2}"
 
 
+def money(micro: int | None) -> str:
+    return "unknown" if micro is None else f"${micro / 1e6:,.2f}"
+
+
 def percent(part: float, whole: float) -> str:
-    return "-" if not whole else f"{100 * part / whole:.1f} %"
-
-
-def hours(seconds: float) -> str:
-    """Hours and minutes, `08:31`."""
-    return f"{int(seconds // 3600):02d}:{int(seconds // 60 % 60):02d}"
+    return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
 def span(seconds: float) -> str:
@@ -42,9 +62,9 @@ def span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def when(at: str) -> datetime:
-    """A stored time."""
-    return datetime.fromisoformat(at)
+def moment(at: str) -> str:
+    """A stored time as local date and time."""
+    return datetime.fromisoformat(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def clock(at: str) -> str:
@@ -52,24 +72,36 @@ def clock(at: str) -> str:
     return moment(at)[11:]
 
 
-def moment(at: str) -> str:
-    """A stored time as local date and time."""
-    return when(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def some(names: Sequence[object], shown: int = 3) -> str:
-    """The first few of a list, and how many more there are."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(visible(name) for name in names[:shown]) + more
+def some(names: Sequence[object]) -> str:
+    """The first three of a list, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(visible(name) for name in names[:3]) + more
 
 
 def plural(count: int, word: str) -> str:
     return f"{count:,} {word}" + "s" * (count != 1)
 
 
-def table(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Rows as aligned columns; the first `left` columns are left-aligned, the others right-aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    sides = "<" * left + ">" * (len(widths) - left)
-    shown = ((f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)) for row in rows)
-    return ["  ".join(cells).rstrip() for cells in shown]
+def cell(name: str, value: Any) -> str:
+    """A field of a table: money by its name, a share if it has a fraction."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return percent(value, 1)
+    return money(value) if name.endswith("_usd") else str(value)
+
+
+def heading(name: str) -> str:
+    return name.removesuffix("_usd").replace("_", " ")
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows under the names of their columns, numbers to the right. A column with nothing in it is left out."""
+    columns = []
+    for name in rows[0] if rows else ():
+        values = [row[name] for row in rows]
+        if any(values):
+            cells = [heading(name), *(cell(name, value) for value in values)]
+            side = "<" if any(isinstance(value, str) for value in values) else ">"
+            columns.append([f"{text:{side}{max(map(len, cells))}}" for text in cells])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))

@@ -9,56 +9,29 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from typing import Final
+from typing import Any, Final
 
 from orchestrator.store import changes
 from orchestrator.store.store import read_payload
 from orchestrator.watch.journal import entries, spoken
-from orchestrator.watch.queries import PRICE, SEATS, Answer
+from orchestrator.watch.queries import SQL, Answer
 from orchestrator.watch.text import clock, money, plural, some, visible
 from verifiers.scorecard import Outcome
 
 HISTORY: Final = 12  # lines of history shown
 
-_COST: Final = f"(SELECT sum({PRICE}) FROM attempt WHERE session = {{}}) AS cost"
-_CHANGE: Final = f"""
-    SELECT c.state AS outcome, c.reason, c.task || ' ' || t.title AS task, summary, {_COST.format("s.id")},
-        printf('+%d -%d on main %s, by %s', added, removed, substr(c.base, 1, 7), s.id) AS submitted,
-        'refs/changes/' || c.number AS kept, CASE c.state WHEN 'landed' THEN 'on main as ' || substr(landed_as, 1, 7)
-            WHEN 'bounced' THEN iif(s.state = 'ended', s.id || ' has ended (' || s.end || '); the task is on the board',
-                c.seat || ' was told and works on it') WHEN 'withdrawn' THEN '' ELSE 'the gate decides' END AS next
-    FROM change c JOIN session s ON s.id = c.session LEFT JOIN task t ON t.id = c.task WHERE c.id = :id"""
-_TASK: Final = """
-    SELECT state AS outcome, iif(c.session <> '', c.session || ' works on it', reason) AS reason, title,
-        source AS "from", why, c.plan, (SELECT group_concat(value, ', ') FROM json_each(cases)) AS cases,
-        (SELECT group_concat(one.id || ' ' || one.state, ', ') FROM json_each(after) JOIN task one ON one.id = value)
-        AS after, printf('%d bounces, given back %d times', bounces, releases) AS tried,
-        (SELECT group_concat(session || ': ' || text, '  ') FROM note WHERE topic = :id) AS notes
-    FROM task LEFT JOIN claim c ON c.task = id WHERE id = :id"""
-_SESSION: Final = f"""
-    SELECT iif(state = 'ended', end, state) AS outcome, note AS reason, role || ', ' || model AS who,
-        substr(base, 1, 7) AS main, turns, {_COST.format("s.id")} FROM session s WHERE id = :id"""
 _SEAT: Final = f"""
-    SELECT state AS outcome, why AS reason, trim(task || ' ' || session) AS doing FROM ({SEATS}) WHERE seat = :id"""
+    SELECT state AS outcome, why AS reason, trim(task || ' ' || session) AS doing FROM ({SQL["seats"]})
+    WHERE seat = :id"""
 _NAMES: Final = "kind <> 'call' AND EXISTS (SELECT 1 FROM json_tree(data) WHERE value = ?)"
 KINDS: Final = (
-    (r"C\d+", "change", _CHANGE, _NAMES),
-    (r"T\d+", "task", _TASK, _NAMES),
+    (r"C\d+", "change", SQL["why_change"], _NAMES),
+    (r"T\d+", "task", SQL["why_task"], _NAMES),
     (r"agent-\d+", "seat", _SEAT, "seat = ?"),
-    (r"agent-\d+/\d+", "session", _SESSION, "data ->> 'session' = ?"),
+    (r"agent-\d+/\d+", "session", SQL["why_session"], "data ->> 'session' = ?"),
     (r"(?s).*", "case", "", _NAMES),
 )
 """What an id looks like and is; its row: outcome, reason, next and further facts; the entries that are its history."""
-
-_JUDGED: Final = """
-    SELECT s.* FROM journal j JOIN scorecard s ON s.tree = data ->> 'tree' AND s.tier = 'full'
-    WHERE kind = 'judged' AND EXISTS (SELECT 1 FROM json_each(data, '$.changes') WHERE value = ?)
-    ORDER BY seq DESC, s.commit_id = ? DESC, s.id DESC LIMIT 1"""
-_MAINS: Final = """
-    SELECT s.*, c.id || ' ' || c.session AS by FROM landing l JOIN change c ON c.id = l.change
-    JOIN scorecard s ON s.id = l.scorecard WHERE l.done ORDER BY l.number"""
-_ON_IT: Final = """
-    SELECT id FROM task WHERE state IN ('ready', 'claimed') AND ? IN (SELECT value FROM json_each(cases))"""
 
 
 class Unknown(LookupError):
@@ -67,35 +40,35 @@ class Unknown(LookupError):
     kind = "not_found"
 
 
-def why(db: sqlite3.Connection, id: str, at: str) -> Answer:
+def why(db: sqlite3.Connection, id: str) -> Answer:
     """Explains anything that has an id. Raises `Unknown`."""
     _, kind, sql, history = next(row for row in KINDS if re.fullmatch(row[0], id))
-    answer: Answer = {"id": visible(id), "kind": kind, "lost": [], "gained": [], "next": ""}
-    facts = _case(db, id) if kind == "case" else db.execute(sql, {"id": id, "at": at}).fetchone()
-    if facts is None:
+    row = _case(db, id) if kind == "case" else db.execute(sql, {"id": id}).fetchone()
+    if row is None:
         forms = "C63 is a change, T91 a task, agent-07 a seat, agent-07/12 a session, suite/name a case that is shown"
         raise Unknown(f"this run has no {kind} {id!r}: {forms}")
-    told = {label: [visible(line) for line in str(facts[label] or "").splitlines() if line] for label in dict(facts)}
-    if "cost" in told:
-        told["cost"] = [money(facts["cost"])]
-    for label in {"outcome", "reason", "next"} & told.keys():
-        first, *rest = told.pop(label) or [""]
-        answer[label] = first
-        told |= {"detail": rest[:HISTORY]} if rest else {}
+    facts: dict[str, Any] = dict(row)
+    if "cost" in facts:
+        facts["cost"] = money(facts["cost"])
+    told = {label: [visible(line) for line in str(fact or "").splitlines() if line] for label, fact in facts.items()}
+    reason, *detail = told.pop("reason") or [""]
+    outcome, *_ = told.pop("outcome")
+    answer: Answer = {"id": visible(id), "kind": kind, "outcome": outcome, "reason": reason, "lost": [], "gained": []}
+    answer["next"] = "".join(told.pop("next", []))
     if kind == "change":
-        answer |= (verdict := _verdict(db, id))
-        lost = verdict["lost"][:HISTORY]
-        told["lost"] = [f"{one['case']}: passes on {one['passes_on'][0]} · {one['line']}" for one in lost]
-        told["detail"] = [] if lost else told.get("detail", [])
-        told["gained"] = [f"{plural(len(verdict['gained']), 'case')}: {some(verdict['gained'])}"]
-    told["history"] = [spoken(entry, clock(entry.at)) for entry in entries(db, history, id)[-HISTORY:]]
-    return answer | {"facts": told}
+        answer |= _verdict(db, id)
+        told["lost"] = [f"{one['case']}: passes on {one['passes_on'][0]} · {one['line']}" for one in answer["lost"]]
+        told["gained"] = [f"{plural(len(answer['gained']), 'case')}: {some(answer['gained'])}"]
+    if not answer["lost"]:  # else that tells it
+        told["detail"] = detail
+    told["history"] = [spoken(entry, clock(entry.at)) for entry in entries(db, history, id)]
+    return answer | {"facts": {label: lines[-HISTORY:] for label, lines in told.items()}}
 
 
 def _verdict(db: sqlite3.Connection, id: str) -> Answer:
     """What the judgement that decided a change says against the main it was made from."""
     change = changes.get(db, id)
-    row = db.execute(_JUDGED, (id, change.landed_as)).fetchone()
+    row = db.execute(SQL["judged"], (id, change.landed_as)).fetchone()
     card, before = changes.read_scorecard(db, row) if row else None, changes.scorecard_of(db, change.base)
     lost = []
     for case in change.lost:
@@ -111,7 +84,7 @@ def _case(db: sqlite3.Connection, name: str) -> Answer | None:
     """The case on every main that was judged: with which change its outcome turned, and which task is on it."""
     turned: list[str] = []
     now, last, places = None, None, dict[str, dict[str, int]]()
-    for row in db.execute(_MAINS):
+    for row in db.execute(SQL["mains"]):
         if row["cases"] not in places:
             places[row["cases"]] = {case: i for i, case in enumerate(json.loads(read_payload(db, row["cases"])))}
         place = places[row["cases"]].get(name)
@@ -120,7 +93,6 @@ def _case(db: sqlite3.Connection, name: str) -> Answer | None:
             turned.append(f"{clock(row['at'])}  {Outcome(now).name.lower():<8} {row['by']}")
     if now is None or last is None:
         return None
-    reason = changes.read_scorecard(db, last).verdicts[name].reason
-    on_it = [row["id"] for row in db.execute(_ON_IT, (name,))]
-    facts = {"turned": "\n".join(turned[-HISTORY:]), "on it": some(on_it) or "nobody"}
-    return {"outcome": Outcome(now).name.lower(), "reason": reason, **facts}
+    on_it = db.execute(SQL["on_it"], (name,)).fetchone()[0] or "nobody"
+    facts = {"reason": changes.read_scorecard(db, last).verdicts[name].reason, "on it": on_it}
+    return {"outcome": Outcome(now).name.lower(), "turned": "\n".join(turned), **facts}

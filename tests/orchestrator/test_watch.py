@@ -10,11 +10,10 @@ import pytest
 from orchestrator.records import ChangeState
 from orchestrator.store import reading
 from orchestrator.store.store import KINDS, iso
-from orchestrator.watch.encode import plain
 from orchestrator.watch.journal import DETAIL, NEWS, entries
 from orchestrator.watch.queries import frame, status
 from orchestrator.watch.scribe import Scribe
-from orchestrator.watch.text import decimal, visible
+from orchestrator.watch.text import decimal, plain, visible
 from tests.orchestrator.made_run import BEGAN, make_run
 
 
