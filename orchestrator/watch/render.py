@@ -32,8 +32,8 @@ def status(result: Answer) -> str:
         doing = f"{state} after {took}: {result['reason']}"
     queue = ", ".join(f"{count} {what}" for what, count in result["queue"].items())
     if result["queue"].get("judging"):
-        since, now = map(datetime.fromisoformat, (result["judging_since"], result["as_of"]))
-        queue += f", for {span((now - since).total_seconds())}"
+        began, seen = map(datetime.fromisoformat, (result["judging_since"], result["as_of"]))
+        queue += f", for {span((seen - began).total_seconds())}"
     seats = Counter((seat["state"], seat["why"]) for seat in result["seats"])
     team = [f"{count} {what}" + f": {why}" * bool(why) for (what, why), count in sorted(seats.items())]
     facts = {
