@@ -30,18 +30,20 @@ def status(result: Answer) -> str:
         doing = f"NOT RUNNING since {since}: its process is gone and nobody asked it to stop"
     elif state in ("ended", "stopped"):
         doing = f"{state} after {took}: {result['reason']}"
-    queue = ", ".join(f"{count} {what}" for what, count in result["queue"].items())
-    if result["queue"].get("judging"):
+    counts = {"queued": 0, "landed": 0, "bounced": 0} | result["queue"]
+    judging, queue = counts.pop("judging", 0), f"{counts.pop('queued')} queued"
+    if judging:
         began, seen = map(datetime.fromisoformat, (result["judging_since"], result["as_of"]))
-        queue += f", for {span((seen - began).total_seconds())}"
+        queue = f"{judging} being judged for {span((seen - began).total_seconds())}, {queue}"
+    queue += f" · {', '.join(f'{count} {what}' for what, count in counts.items())}"
     seats = Counter((seat["state"], seat["why"]) for seat in result["seats"])
     team = [f"{count} {what}" + f": {why}" * bool(why) for (what, why), count in sorted(seats.items())]
     facts = {
         "progress": suites(result["suites"]),
         "held out": suites(result["heldout"]) if result["heldout"] is not None else "",
         "money": spent(result),
-        "team": f"{plural(result['sessions_live'], 'session')} in mid-turn" if dead else team,
-        "changes": queue or "none yet",
+        "team": f"{plural(result['sessions_live'], 'session')} in mid-turn" if dead else " · ".join(team),
+        "queue": queue,
         "look at": [one["text"] for one in result["attention"]],
         "next": f"python -m orchestrator resume {run}" if dead else "",
     }
