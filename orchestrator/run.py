@@ -91,6 +91,10 @@ class Run:
         engine = choose(settings.sandbox, home)
         local = engine.name == "local"
         furnished = await furnish(project, home, local=local, progress=lambda line: log.info("furnish", line=line))
+        changed = {name: now for name, now in furnished.digests().items() if frozen.lock.digests.get(name, now) != now}
+        for name, now in changed.items():  # built again where nothing of it was kept, from mirrors that had moved on
+            facts = {"what": name, "old": frozen.lock.digests[name], "new": now, "by": "run"}
+            await store.write(lambda tx, facts=facts: tx.journal("condition-changed", **facts))  # type: ignore[misc]
         repository = Repository(folder)
         await repository.recover()
         judge_engine = engine if local else choose(None, home, judging=True)

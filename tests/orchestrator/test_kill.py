@@ -132,6 +132,17 @@ def test_a_run_goes_on_with_what_was_frozen_though_its_project_was_edited(place:
     assert faults(run) == []
 
 
+def test_an_image_that_is_not_the_one_the_run_began_with_is_written_down(place: Yard) -> None:
+    run = small_run(place, f"scripted:{small_team(place.folder / 'team.toml')}")
+    lock = json.loads((run.folder / "lock.json").read_text())
+    now, lock["digests"]["image"] = lock["digests"]["image"], "0" * 64  # as if mirrors had moved and it was built again
+    (run.folder / "lock.json").write_text(json.dumps(lock))
+    run.serve()
+    run.finish()
+    changed = json.loads(run.one("SELECT data FROM journal WHERE kind = 'condition-changed'"))
+    assert changed == {"what": "image", "old": "0" * 64, "new": now, "by": "run"}
+
+
 def test_a_run_whose_frozen_copy_was_edited_does_not_go_on(place: Yard) -> None:
     run = small_run(place, f"scripted:{small_team(place.folder / 'team.toml')}")
     (run.folder / "frozen/project/suites/has.sh").write_text("#!/bin/sh\nexit 0\n")
