@@ -16,8 +16,9 @@ from typing import Final
 
 import anyio
 
+from sandbox import process
 from sandbox.home import state_home
-from sandbox.process import Process, Spawner, end_process, exited
+from sandbox.process import Process, end_process, exited
 from sandbox.room import MIB, OnOutput, RoomError
 
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -25,7 +26,6 @@ KEPT_SETTINGS: Final = ("Acquire::http", "Acquire::https", "Acquire::Check-", "A
 KEPT_VARIABLES: Final = ("HOME", "USER", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE")
 TAIL_LINES: Final = 20  # of a failed command's output, enough to hold apt's own explanation
 PATIENCE_S: Final = 10.0  # for a cancelled command to undo its mounts
-_SPAWNER: Final = Spawner()
 
 
 class CommandFailed(RoomError):
@@ -54,7 +54,7 @@ async def run(
     """
     words, env = [str(word) for word in argv], env or bare_environment()
     options = {"end": _end, "limit": 64 * MIB, "time_s": math.inf, "on_output": on_output}
-    done = await _SPAWNER.run(words, env=env, cwd=cwd, **options)  # type: ignore[arg-type]  # options by name
+    done = await process.run(words, env=env, cwd=cwd, **options)  # type: ignore[arg-type]  # options by name
     if done.code:
         tail = (done.stderr.strip() or done.stdout).decode(errors="replace").splitlines()[-TAIL_LINES:]
         raise CommandFailed(f"{' '.join(words[:2])} ended with {done.code}:\n" + "\n".join(tail))

@@ -245,6 +245,7 @@ class Group:
         for folder in self.folders:
             with contextlib.suppress(OSError):
                 folder.rmdir()
+                folder.parent.rmdir()  # the run's, when this was the last
 
     def _set(self, name: str, value: str) -> None:
         for folder in self.folders:
@@ -253,6 +254,8 @@ class Group:
                     (folder / name).write_text(value)
 
 
+ROOMS: Final = "orchestrator-rooms"  # the group above all others
+NO_DISKS: Final = "disk space and inodes are not bounded, only the size of each file"
 OVERHEAD: Final = 24  # processes of ours beside a room's commands: bwrap, shells, the keeper of a job
 
 
@@ -262,7 +265,7 @@ def group_roots() -> tuple[Path, ...]:
     base = Path("/sys/fs/cgroup")
     with contextlib.suppress(OSError):
         if (base / "cgroup.controllers").exists():
-            root = base / "orchestrator-rooms"
+            root = base / ROOMS
             root.mkdir(exist_ok=True)
             (base / "cgroup.subtree_control").write_text("+memory +pids +cpu")
             (root / "cgroup.subtree_control").write_text("+memory +pids +cpu")
@@ -272,18 +275,13 @@ def group_roots() -> tuple[Path, ...]:
         roots = []
         for kind in ("memory", "pids", "cpu", "freezer"):
             inside = base / kind / by_kind.get(kind, "/").lstrip("/")
-            root = (inside if inside.exists() else base / kind) / "orchestrator-rooms"
+            root = (inside if inside.exists() else base / kind) / ROOMS
             root.mkdir(exist_ok=True)
             if not os.access(root, os.W_OK):
                 return ()
             roots.append(root)
         return tuple(roots)
     return ()
-
-
-def group(home: str, run: str, room: str) -> Group | None:
-    roots = group_roots()
-    return Group(tuple(root / f"{home}.{run}" / room for root in roots)) if roots else None
 
 
 def tmp_bytes(limits: Limits) -> int:

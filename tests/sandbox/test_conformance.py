@@ -363,12 +363,9 @@ def _kill_container(run: str, *how: str) -> None:
 
 
 def _lose_everything(engine: Engine, place: Path, spec: RoomSpec) -> None:
-    """What a reboot does to a room: its processes are gone, and its jobs' keepers too."""
+    """What a reboot does to a room: its jobs' keepers are gone, and their processes with them."""
     run, room = key(spec.labels.run), key(spec.name)
-    if engine.name == "docker":
-        _kill_container(spec.labels.run, "kill")
-        return
-    kind = "local" if engine.name == "local" else "rooms"
+    kind = "rooms" if engine.name == "bubblewrap" else engine.name
     keeper = int((place / "home" / kind / run / room / "jobs/lost/pid").read_text().split()[0])
     os.killpg(keeper, signal.SIGKILL)
 
