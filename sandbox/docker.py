@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import threading
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -21,15 +21,14 @@ import anyio
 from anyio import to_thread
 
 from sandbox import limits
-from sandbox.hosted import KILLED, HostedEngine, HostedRoom, Place, Run, shown, tmp
-from sandbox.process import HOST_ENV, Finished, Process, end_process, exited
-from sandbox.room import MIB, Command, EngineUnavailable, RoomDied, RoomError, RoomSpec, RootFs
+from sandbox.hosted import KILLED, HostedEngine, HostedRoom, Place, shown, tmp
+from sandbox.process import HOST_ENV, TIMED_OUT, Process, end_process, exited, run
+from sandbox.room import MIB, Command, Ended, EngineUnavailable, OnOutput, Result, RoomDied, RoomError, RoomSpec, RootFs
 
 ANSWER_S: Final = 120.0
 IMPORT_S: Final = 900.0
 GRACE_S: Final = 5.0  # beyond a command's own time, for its container to start
 END_S: Final = 30.0  # for a container to end before its client is ended
-CGROUPS: Final = Path("/sys/fs/cgroup")
 WALLS: Final = (
     *("--init", "--read-only", "--network", "none", "--ipc", "private", "--hostname", "room", "--log-driver", "none"),
     *("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--shm-size", str(64 * MIB)),
@@ -50,67 +49,55 @@ def _client() -> tuple[str, ...]:
     return ("docker", "-H", os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"))
 
 
+@cache
+def _takes_groups() -> bool:
+    """Whether the engine puts containers into groups of ours: as root, and if it makes its own as plain folders."""
+    return os.geteuid() == 0 and docker("info", "--format", "{{.CgroupDriver}}").stdout.strip() == "cgroupfs"
+
+
 @dataclass(frozen=True)
 class DockerPlace(Place):
     """A room's records, and the containers of its commands, which are named after its tag."""
 
-    def container(self, name: str) -> str:
-        return (self.tag + name).replace("/", ".")
-
     def end(self, names: str = "") -> None:
         super().end(names)
-        listed = docker("ps", "-aq", "--filter", f"name=^/?{re.escape(self.container(names))}")
+        listed = docker("ps", "-aq", "--filter", f"name=^/?{re.escape(self.tag + names)}")
         if found := listed.stdout.split():
             docker("rm", "-f", "-v", *found)
 
-    def began(self, container: str) -> str:
-        """When a command was begun: in the year 1 if never, nothing if there is no such container any more."""
-        return docker("inspect", "--format", "{{.State.StartedAt}}", container).stdout.strip()
-
     def remove(self, *, quiet: bool = False) -> None:
         super().remove(quiet=quiet)
-        if self.group:  # the engine made them for every kind
-            limits.Group(tuple(CGROUPS.glob(f"*/{limits.ROOMS}/{self.tag}"))).end()
+        if self.group.folders:  # the engine made them for every kind
+            limits.Group(tuple(limits.CGROUPS.glob(f"*/{limits.ROOMS}/{self.tag}"))).end()
 
 
 class DockerRoom(HostedRoom):
-    """One room. `words` is `docker run` and everything that is the same for all its commands."""
+    """One room. `words` are options of `docker run`, and the image."""
 
-    place: DockerPlace
-
-    def __init__(self, spec: RoomSpec, place: DockerPlace, words: tuple[str, ...]) -> None:
-        super().__init__(spec, place)
-        self._words = words
-
-    async def enter(self, command: Command, name: str, run: Run) -> tuple[Finished, int | None]:
-        container = self.place.container(name)
-        inside = limits.inner(
-            self.spec.limits,
-            command,
-            self.environment(command),
-            memory=False,
-            processes=False,
-            disk=not limits.has_disks(),
-        )
+    async def enter(self, command: Command, name: str, on_output: OnOutput | None) -> Result:
+        container = self.place.tag + name
         # The client is told when whoever started it dies, and passes that on to the container.
         client = ("setpriv", "--pdeathsig", "TERM", *_client(), "run", "--name", container)
         fed = ("--interactive",) if command.stdin != b"" else ()
         bound = ("timeout", "-s", "KILL", "-k", "1", str(command.time_s), "env", "-i")
-        argv = (*client, *fed, *self._words, *bound, *inside)
+        argv = (*client, *fed, *self.words, *bound, *limits.inner(self.spec, command, self.environment(command)))
+        longer = replace(command, time_s=command.time_s + GRACE_S)
         try:
-            done = await run(argv, end=partial(_end, container), time_s=command.time_s + GRACE_S)
-            late = done.timed_out or (done.code == KILLED and done.seconds >= command.time_s)
-            if done.code and not late and self.place.alive:
-                began = await to_thread.run_sync(self.place.began, container)
-                if not began:
+            done = await run(argv, longer, on_output, end=partial(_end, container))
+            if done.exit_code == KILLED and done.seconds >= command.time_s:
+                return replace(done, exit_code=TIMED_OUT, ended=Ended.TIMEOUT)
+            if done.exit_code and done.ended is not Ended.TIMEOUT and self.place.alive:
+                asked = ("inspect", "--format", "{{.State.StartedAt}}", container)
+                began = (await to_thread.run_sync(docker, *asked)).stdout
+                if not began.strip():
                     self.place.condemn()
                     raise RoomDied(f"room {self.spec.name}: a container of it was removed, or its engine ended")
-                if began.startswith("0001-"):
+                if began.startswith("0001-"):  # never
                     raise RoomError(f"room {self.spec.name}: {done.stderr.decode(errors='replace').strip()}")
+            return done
         finally:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(docker, "rm", "-f", "-v", container)
-        return replace(done, timed_out=late), done.code
 
 
 async def _end(container: str, client: Process) -> None:
@@ -140,7 +127,7 @@ class DockerEngine(HostedEngine):
 
     def gaps(self) -> tuple[str, ...]:
         found = ["memfd_create stays allowed: a room without executable scratch can still run code from memory"]
-        if not self._groups:
+        if not self.groups():
             found.append("memory, processes and CPU are bounded for each command, not for a room as a whole")
         if not limits.has_disks():
             found.append(limits.NO_DISKS)
@@ -148,27 +135,17 @@ class DockerEngine(HostedEngine):
             found.append("what a room writes into its workspace can be executed, whatever its specification says")
         return tuple(found)
 
-    def group(self, path: str) -> limits.Group | None:
-        return limits.Group(tuple(root / path for root in self._groups)) if self._groups else None
-
-    @cached_property
-    def _groups(self) -> tuple[Path, ...]:
-        """Where the engine's own control groups are: as root, with an engine that makes them as plain folders."""
-        if os.geteuid() != 0 or docker("info", "--format", "{{.CgroupDriver}}").stdout.strip() != "cgroupfs":
-            return ()
-        if (CGROUPS / "cgroup.controllers").exists():
-            return (CGROUPS / limits.ROOMS,)
-        return tuple(CGROUPS / kind / limits.ROOMS for kind in ("memory", "pids", "cpu"))
+    def groups(self) -> tuple[Path, ...]:
+        return limits.group_roots() if _takes_groups() else ()
 
     def make(self, spec: RoomSpec, place: Place) -> DockerRoom:
         if spec.root is None:
             raise ValueError(f"room {spec.name}: docker needs a root file system")
-        assert isinstance(place, DockerPlace)
         labels, bounds, uid = spec.labels, spec.limits, limits.room_uid(spec)
         words = [*WALLS, "--user", f"{uid}:{uid}", "--cpus", str(bounds.cpus)]
         words += ["--memory", str(bounds.memory), "--memory-swap", str(bounds.memory)]
         words += ["--pids-limit", str(bounds.processes + limits.OVERHEAD)]
-        if place.group:
+        if place.group.folders:
             words += ["--cgroup-parent", f"/{limits.ROOMS}/{place.tag}"]
         for name, value in {"run": labels.run, "seat": labels.seat, "session": labels.session}.items():
             words += ["--label", f"orchestrator.{name}={value}"]

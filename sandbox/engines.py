@@ -18,18 +18,15 @@ def choose(name: str | None, home: Path, *, judging: bool = False) -> Engine:
     """
     if name == "local":
         return LocalEngine(home)
-    order: list[DockerEngine | BubblewrapEngine] = [DockerEngine(home), BubblewrapEngine(home)]
-    if name is not None:
-        order = [engine for engine in order if engine.name == name]
-        if not order:
-            raise EngineUnavailable(f"no sandbox is called {name!r}; there are docker, bubblewrap and local")
+    engines: list[DockerEngine | BubblewrapEngine] = [DockerEngine(home), BubblewrapEngine(home)]
+    order = [engine for engine in engines if name in (None, engine.name)]
+    if not order:
+        raise EngineUnavailable(f"no sandbox is called {name!r}; there are docker, bubblewrap and local")
     reasons = []
     for engine in reversed(order) if judging else order:
         try:
             engine.check()
         except EngineUnavailable as error:
-            if name is not None:
-                raise
             reasons.append(str(error))
         else:
             return engine

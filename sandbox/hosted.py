@@ -10,8 +10,9 @@ import math
 import os
 import secrets
 import shutil
+import signal
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +21,9 @@ from typing import Any, ClassVar, Final
 import anyio
 from anyio import to_thread
 
-from sandbox import jobs, limits, process
+from sandbox import jobs, limits
 from sandbox.home import key
-from sandbox.process import HOST_ENV, Finished, end_tagged, gone
+from sandbox.process import HOST_ENV, end_tagged, gone
 from sandbox.room import (
     MIB,
     Command,
@@ -42,7 +43,7 @@ BARE_ENV: Final = {"PATH": HOST_ENV["PATH"], "HOME": "/tmp", "LANG": "C.UTF-8"}
 FOREGROUND: Final = "-"  # begins the name of a command that is no job; no job's id begins so
 BRIEF_INODES: Final = 20_000
 FILE_S: Final = 60.0
-TIMED_OUT, KILLED, OUT_OF_CPU = 124, 128 + 9, 128 + 24  # exit codes, as timeout(1) and a shell report them
+KILLED, OUT_OF_CPU = 128 + signal.SIGKILL, 128 + signal.SIGXCPU  # exit codes, as a shell reports them
 
 # Files are read and written from inside a room: a symbolic link leads only where a command could go.
 _WRITE: Final = (
@@ -51,16 +52,14 @@ _WRITE: Final = (
 )
 _READ: Final = '[ -f "$1" ] || { echo "no such regular file" >&2; exit 1; }; head -c "$2" -- "$1"'
 
-Run = Callable[..., Awaitable[Finished]]  # `process.run` with a command's input, bounds and listener
-
 
 @dataclass(frozen=True)
 class Place:
     """What a room holds on the host while it is open."""
 
     folder: Path  # room.json, whose absence means that the room is dead; jobs/; mount points
-    tag: str  # marks the room's processes and groups on the host: "home.run/room/"
-    group: limits.Group | None
+    tag: str  # marks the room's processes and groups on the host: "home.run.room."
+    group: limits.Group
 
     @property
     def alive(self) -> bool:
@@ -73,7 +72,7 @@ class Place:
         (self.folder / "jobs").chmod(0o700)
         mine = asdict(spec.labels) | {"name": spec.name, "workspace": str(spec.workspace or "")}
         (self.folder / "room.json").write_text(json.dumps(mine))
-        if self.group and not found:
+        if not found:
             self.group.make(spec.limits)
 
     def end(self, names: str = "") -> None:
@@ -89,8 +88,7 @@ class Place:
         self.condemn()
         if not quiet or any((self.folder / "jobs").glob("*")):
             self.end()
-        if self.group:
-            self.group.end()
+        self.group.end()
         for target in limits.mounts_below(self.folder):
             limits.unmount(target)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -99,16 +97,16 @@ class Place:
 class HostedRoom(ABC):
     """A room of which each command is a process tree of the host. Can be pickled, for the keepers of its jobs."""
 
-    def __init__(self, spec: RoomSpec, place: Place) -> None:
+    def __init__(self, spec: RoomSpec, place: Place, words: tuple[str, ...] = ()) -> None:
         self.spec = replace(spec, env=dict(spec.env))
         self.place = place
+        self.words = words  # what is the same for all commands that lead into the room
         self._running = 0
 
     @abstractmethod
-    async def enter(self, command: Command, name: str, run: Run) -> tuple[Finished, int | None]:
-        """Has `run` execute what leads into the room, under a name that no other command of the room has. Returns how
-        that host process ended, and the command's own exit code, where it came to an end of its own. Raises `RoomError`
-        when it was never begun."""
+    async def enter(self, command: Command, name: str, on_output: OnOutput | None) -> Result:
+        """Has `process.run` execute what leads into the room, under a name that no other command of the room has.
+        Returns how it ended, with the command's own exit code. Raises `RoomError` when it was never begun."""
 
     async def run(self, command: Command, on_output: OnOutput | None = None) -> Result:
         self._check()
@@ -116,28 +114,17 @@ class HostedRoom(ABC):
 
     async def perform(self, command: Command, name: str, on_output: OnOutput | None) -> Result:
         """Runs the command in this process, which is the orchestrator's or a job's keeper."""
-        run = partial(
-            process.run,
-            stdin=command.stdin,
-            limit=command.output_limit,
-            time_s=command.time_s,
-            on_output=on_output,
-        )
         self._running += 1
         try:
-            done, code = await self.enter(command, name, run)
+            done = await self.enter(command, name, on_output)
         finally:
             self._running -= 1
         self._check()
-        code = KILLED if code is None else code
-        ended = Ended.KILLED if code == KILLED else Ended.OUTPUT if done.overflowed else Ended.EXITED
-        if done.timed_out:
-            code, ended = TIMED_OUT, Ended.TIMEOUT
-        elif command.cpu_s is not None and code in (OUT_OF_CPU, KILLED):
-            # A kill after enough time under a CPU limit means that limit.
-            enough = done.seconds * (os.cpu_count() or 1) >= math.ceil(command.cpu_s)
-            ended = Ended.TIMEOUT if enough else ended
-        return Result(code, done.stdout, done.stderr, done.seconds, ended)
+        # A kill after enough time under a CPU limit means that limit.
+        full = command.cpu_s is not None and done.seconds * (os.cpu_count() or 1) >= math.ceil(command.cpu_s)
+        if full and done.exit_code in (KILLED, OUT_OF_CPU):
+            return replace(done, ended=Ended.TIMEOUT)
+        return replace(done, ended=Ended.KILLED) if done.exit_code == KILLED else done
 
     async def start(self, job: str, command: Command) -> None:
         self._check()
@@ -159,17 +146,20 @@ class HostedRoom(ABC):
             await gone(keeper)
 
     async def write(self, path: str, data: bytes) -> None:
-        done = await self.run(Command(("sh", "-c", _WRITE, "sh", path), stdin=data, time_s=FILE_S))
-        if not done.ok:
-            raise RoomFileError(f"{path}: cannot be written: {_said(done)}")
+        await self._file("written", path, Command(("sh", "-c", _WRITE, "sh", path), stdin=data, time_s=FILE_S))
 
     async def read(self, path: str, limit: int = MIB) -> bytes:
         argv = ("sh", "-c", _READ, "sh", path, str(limit + 1))
-        done = await self.run(Command(argv, time_s=FILE_S, output_limit=limit + 1))
-        if not done.ok:
-            raise RoomFileError(f"{path}: cannot be read: {_said(done)}")
-        if len(done.stdout) > limit:
+        data = await self._file("read", path, Command(argv, time_s=FILE_S, output_limit=limit + 1))
+        if len(data) > limit:
             raise RoomFileError(f"{path}: larger than the limit of {limit} bytes")
+        return data
+
+    async def _file(self, done_to: str, path: str, command: Command) -> bytes:
+        done = await self.run(command)
+        if not done.ok:
+            why = done.stderr.decode("utf-8", "replace").strip() or f"the room's shell ended by {done.ended}"
+            raise RoomFileError(f"{path}: cannot be {done_to}: {why}")
         return done.stdout
 
     async def stop(self) -> None:
@@ -209,12 +199,9 @@ class HostedEngine(ABC):
     def make(self, spec: RoomSpec, place: Place) -> HostedRoom:
         """The room, all that it needs prepared. Raises `OSError`, `RoomError`."""
 
-    @abstractmethod
-    def gaps(self) -> tuple[str, ...]: ...
-
-    def group(self, path: str) -> limits.Group | None:
-        """The control groups that bound a room as a whole, where this engine and machine can."""
-        return None
+    def groups(self) -> tuple[Path, ...]:
+        """Where the control groups are made that bound a room as a whole; empty where this engine or machine cannot."""
+        return ()
 
     async def open(self, spec: RoomSpec) -> HostedRoom:
         return await to_thread.run_sync(self._open, spec)
@@ -290,8 +277,9 @@ class HostedEngine(ABC):
 
     def _place(self, run: str, room: str, *, brief: bool = False) -> Place:
         """The place of a room, by the keys of its run and its name."""
-        tag = f"{key(str(self._rooms)).rsplit('.', 1)[1]}.{run}/{room}/"
-        return self.kind(self._rooms / run / room, tag, None if brief else self.group(tag))
+        tag = f"{key(str(self._rooms)).rsplit('.', 1)[1]}.{run}.{room}."
+        group = limits.Group(() if brief else tuple(root / tag for root in self.groups()))
+        return self.kind(self._rooms / run / room, tag, group)
 
 
 def tmp(spec: RoomSpec, place: Place) -> Path:
@@ -323,9 +311,3 @@ def _record(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text()))
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return {}
-
-
-def _said(done: Result) -> str:
-    if done.ended is not Ended.EXITED:
-        return f"the room's shell ended by {done.ended}"
-    return done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.exit_code}"

@@ -52,21 +52,19 @@ def start(folder: Path, tag: str, call: object) -> None:
     env = {**HOST_ENV, "PYTHONPATH": str(Path(__file__).parents[1])}
     with (folder / "pid").open("w") as pid:
         fcntl.flock(pid, fcntl.LOCK_EX)
-        keeper = spawn(argv, output=subprocess.DEVNULL, pass_fds=[pid.fileno()], env=env)
+        keeper = spawn(argv, subprocess.DEVNULL, subprocess.DEVNULL, pass_fds=[pid.fileno()], env=env)
         pid.write(str(keeper.pid))
     _keepers.append(keeper)
 
 
 def keeper(folder: Path) -> int | None:
     """The living keeper's process id, or None."""
-    try:
-        with (folder / "pid").open() as pid:
-            try:
-                fcntl.flock(pid, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(pid.read() or 0)
-    except FileNotFoundError:  # the orchestrator died between claim and start
-        pass
+    with (folder / "pid").open("a+") as pid:  # not there yet, if the orchestrator died between claim and start
+        pid.seek(0)
+        try:
+            fcntl.flock(pid, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(pid.read() or 0)
     return None
 
 
@@ -93,10 +91,7 @@ def kill(folder: Path, keeper: int) -> None:
 async def keep(folder: Path) -> None:
     """What a keeper does: runs the command to its end, which SIGTERM makes an early one without a result."""
     room, command = pickle.loads((folder / "call").read_bytes())
-    with (folder / "out").open("wb", buffering=0) as out:
-
-        async def hear(chunk: bytes) -> None:
-            out.write(chunk)
+    async with await anyio.open_file(folder / "out", "wb", buffering=0) as out:
 
         async def listen(scope: anyio.CancelScope) -> None:
             with anyio.open_signal_receiver(signal.SIGTERM) as signals:
@@ -105,7 +100,7 @@ async def keep(folder: Path) -> None:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(listen, tasks.cancel_scope)
-            result = await room.perform(command, folder.name, hear)
+            result = await room.perform(command, folder.name, out.write)
             (folder / "result.new").write_bytes(pickle.dumps(result))
             (folder / "result.new").replace(folder / "result")
             tasks.cancel_scope.cancel()

@@ -10,138 +10,98 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, ClassVar, Final
+from typing import IO, Any, Final
 
 import anyio
 from anyio import to_thread
 
-from sandbox.reap import end_below
-from sandbox.room import MIB, OnOutput
+from sandbox.reap import end_below, send
+from sandbox.room import Command, Ended, OnOutput, Result
 
 HOST_ENV: Final[Mapping[str, str]] = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 CHUNK: Final = 64 << 10
 FLOOD_PAUSE_S: Final = 0.005  # between reads of what is dropped: a flood is slowed at its source, not swallowed
 DRAIN_S: Final = 5.0  # for the rest of the output after the process ended
-HELD: Final = 512 * MIB  # output of all running commands together that is kept in memory
 _STARTER: Final = ThreadPoolExecutor(1, thread_name_prefix="rooms")
 
 Process = subprocess.Popen[bytes]
-End = Callable[[Process], Awaitable[None]]
+TIMED_OUT: Final = 124  # as timeout(1) reports it
 
 
-@dataclass(frozen=True)
-class Finished:
-    """How a host process ended. `code` is as `subprocess` gives it: negative for a signal."""
-
-    code: int
-    stdout: bytes
-    stderr: bytes
-    seconds: float
-    timed_out: bool
-    overflowed: bool
-
-
-def spawn(
-    argv: Sequence[str],
-    *,
-    stdin: int = subprocess.DEVNULL,
-    output: int = subprocess.PIPE,
-    pass_fds: Sequence[int] = (),
-    env: Mapping[str, str] = HOST_ENV,
-    cwd: str | Path = "/",
-) -> Process:
+def spawn(argv: Sequence[str], stdin: int, output: int, **options: Any) -> Process:
     """Starts `argv` in a session of its own, with nothing inherited but what is named. Raises `OSError`."""
-    return subprocess.Popen(
-        argv,
-        bufsize=0,
-        stdin=stdin,
-        stdout=output,
-        stderr=output,
-        pass_fds=pass_fds,
-        env=env,
-        cwd=cwd,
-        start_new_session=True,
-    )
+    return Process(argv, 0, None, stdin, output, output, start_new_session=True, **options)
 
 
 async def run(
     argv: Sequence[str],
-    *,
-    end: End | None = None,
-    stdin: bytes | AsyncIterable[bytes] = b"",
-    limit: int = MIB,
-    time_s: float = 60.0,
+    command: Command,
     on_output: OnOutput | None = None,
+    *,
+    end: Callable[[Process], Awaitable[None]] | None = None,
     pass_fds: Sequence[int] = (),
     env: Mapping[str, str] = HOST_ENV,
     cwd: str | Path = "/",
-) -> Finished:
-    """Runs to the end. At the time limit, or when cancelled, `end` (by default `end_process`) must end the process
-    and all that it started.
+) -> Result:
+    """Runs `argv` with the command's input and within its time and output. At the time limit, or when cancelled, `end`
+    (by default `end_process`) must end the process and all that it started.
 
-    `limit` bytes are kept of each stream; the rest is read slowly and dropped. Raises `OSError`.
+    What is printed over the limit is read slowly and dropped. Raises `OSError`.
     """
     began, end = anyio.current_time(), end or end_process
-    feed = subprocess.DEVNULL if stdin == b"" else subprocess.PIPE
-    start = _STARTER.submit(spawn, argv, stdin=feed, pass_fds=pass_fds, env=env, cwd=cwd)
-    process = await to_thread.run_sync(start.result)
+    feed = subprocess.DEVNULL if command.stdin == b"" else subprocess.PIPE
+    start = partial(spawn, argv, feed, subprocess.PIPE, pass_fds=pass_fds, env=env, cwd=cwd)
+    process = await to_thread.run_sync(_STARTER.submit(start).result)
     assert process.stdout and process.stderr
-    out, err = _Stream(process.stdout, limit), _Stream(process.stderr, limit)
+    out, err = _Stream(process.stdout, command.output_limit), _Stream(process.stderr, command.output_limit)
     try:
         async with anyio.create_task_group() as tasks:
             if process.stdin:
-                tasks.start_soon(_feed, process.stdin, stdin)
+                tasks.start_soon(_feed, process.stdin, command.stdin)
             tasks.start_soon(out.pump, on_output)
             tasks.start_soon(err.pump, None)
-            with anyio.move_on_after(time_s) as clock:
+            with anyio.move_on_after(command.time_s) as clock:
                 await exited(process)
             if clock.cancelled_caught:
                 await end(process)
-            with anyio.move_on_after(DRAIN_S):
-                await out.closed.wait()
-                await err.closed.wait()
-            tasks.cancel_scope.cancel()
+            tasks.cancel_scope.deadline = anyio.current_time() + DRAIN_S
     except BaseExceptionGroup as group:
         raise _sole(group) from None
     finally:
         if process.poll() is None:
             with anyio.CancelScope(shield=True):
                 await end(process)
-        _Stream.held -= len(out.kept) + len(err.kept)
         process.stdout.close()
         process.stderr.close()
-    seconds = anyio.current_time() - began
-    over = out.over or err.over
-    return Finished(process.returncode, bytes(out.kept), bytes(err.kept), seconds, clock.cancelled_caught, over)
+    seconds, code = anyio.current_time() - began, process.returncode
+    if clock.cancelled_caught:
+        return Result(TIMED_OUT, bytes(out.kept), bytes(err.kept), seconds, Ended.TIMEOUT)
+    ended = Ended.OUTPUT if out.over or err.over else Ended.EXITED
+    return Result(code if code >= 0 else 128 - code, bytes(out.kept), bytes(err.kept), seconds, ended)
 
 
 class _Stream:
     """One output of a process, and what is kept of it."""
 
-    held: ClassVar[int] = 0  # bytes, by all of them
-
     def __init__(self, pipe: IO[bytes], limit: int) -> None:
         self.fd, self.limit = pipe.fileno(), limit
         self.kept = bytearray()
         self.over = False
-        self.closed = anyio.Event()
 
     async def pump(self, on_output: OnOutput | None) -> None:
         os.set_blocking(self.fd, False)
         while chunk := await _read(self.fd):
-            part = chunk[: max(0, min(self.limit - len(self.kept), HELD - _Stream.held))]
+            part = chunk[: self.limit - len(self.kept)]
             self.kept += part
-            _Stream.held += len(part)
             if part and on_output:
                 await on_output(part)
             if len(part) < len(chunk):
                 self.over = True
                 await anyio.sleep(FLOOD_PAUSE_S)
-        self.closed.set()
 
 
 async def exited(process: Process) -> None:
@@ -172,7 +132,7 @@ async def end_process(process: Process) -> None:
 def end_tree(pid: int) -> None:
     """Kills everything below a process of ours, then the process, which lives until it has reaped them."""
     end_below(pid)
-    kill([pid])
+    send(signal.SIGKILL, [pid])
 
 
 def end_tagged(tag: str) -> None:
@@ -186,41 +146,35 @@ def end_tagged(tag: str) -> None:
                 end_tree(int(entry.name))
 
 
-def kill(pids: Iterable[int]) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
 async def _read(fd: int) -> bytes:
     while True:
         await anyio.wait_readable(fd)
-        try:
+        with contextlib.suppress(BlockingIOError):
             return os.read(fd, CHUNK)
-        except BlockingIOError:
-            continue
 
 
 async def _feed(pipe: IO[bytes], data: bytes | AsyncIterable[bytes]) -> None:
     """Writes the command's input and closes it. A command need not read it to the end."""
     os.set_blocking(pipe.fileno(), False)
     try:
-        if isinstance(data, bytes):
-            return await _write(pipe.fileno(), data)
-        async for chunk in data:
-            await _write(pipe.fileno(), chunk)
+        async for chunk in _chunks(data):
+            rest = memoryview(chunk)
+            while rest:
+                await anyio.wait_writable(pipe.fileno())
+                with contextlib.suppress(BlockingIOError):
+                    rest = rest[os.write(pipe.fileno(), rest[:CHUNK]) :]
     except BrokenPipeError:
         pass
     finally:
         pipe.close()
 
 
-async def _write(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        await anyio.wait_writable(fd)
-        with contextlib.suppress(BlockingIOError):
-            rest = rest[os.write(fd, rest[:CHUNK]) :]
+async def _chunks(data: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    if isinstance(data, bytes):
+        yield data
+    else:
+        async for chunk in data:
+            yield chunk
 
 
 def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:

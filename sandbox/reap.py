@@ -9,6 +9,8 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -34,19 +36,20 @@ def end_below(top: int) -> None:
     counted. Gives up on what is never found in time."""
     for _ in range(1000):
         if top == os.getpid():
-            try:
+            with suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
-            except ChildProcessError:
-                return
         if not (pids := below(top)):
             return
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in pids:
-                try:
-                    os.kill(pid, number)
-                except ProcessLookupError:
-                    continue
+        send(signal.SIGSTOP, pids)
+        send(signal.SIGKILL, pids)
+
+
+def send(number: int, pids: Iterable[int]) -> None:
+    """Signals those that still live."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def main(argv: list[str]) -> int:

@@ -402,7 +402,7 @@ async def test_a_sweep_removes_a_dead_epoch_and_touches_no_other_run(
     await alive.stop()
     assert not [path for kind in ("rooms", "docker", "local") for path in (place / "home" / kind / key(run)).glob("*")]
     assert not limits.mounts_below(workspace)
-    assert not [path for root in limits.group_roots() for path in root.glob(f"*.{key(run)}/{key('dead')}")]
+    assert not [path for root in limits.group_roots() for path in root.glob(f"*.{key(run)}.{key('dead')}*")]
     await dead.stop()
     await engine.discard(workspace)
 
