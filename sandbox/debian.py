@@ -82,9 +82,7 @@ async def private_apt(state: Path, suite: str) -> dict[str, str]:
     """
     lines = await mirror_lines(suite, "deb", "deb-src")
     if not lines:
-        raise RoomError(
-            f"this machine's apt knows no mirror of Debian {suite}; add its lines to /etc/apt/sources.list.d/"
-        )
+        raise RoomError(f"apt knows no mirror of Debian {suite} here; add its lines to /etc/apt/sources.list.d/")
     settings = (await run(["apt-config", "dump", "--no-empty"])).splitlines()
     for folder in ("var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "etc/apt"):
         (state / folder).mkdir(parents=True, exist_ok=True)

@@ -36,17 +36,17 @@ WALLS: Final = (
 
 
 def docker(*words: str, time_s: float = ANSWER_S) -> subprocess.CompletedProcess[str]:
-    """Asks the engine that `DOCKER_HOST` names, in words for its command line. Blocks. Raises `RoomError`."""
+    """Asks the engine that `DOCKER_HOST` names, in words for its command line. Blocks. Raises `EngineUnavailable` when
+    it does not answer in time."""
+    argv = [*_client(), *words]
     try:
-        return subprocess.run(
-            [*_client(), *words], capture_output=True, text=True, env=dict(HOST_ENV), check=False, timeout=time_s
-        )
+        return subprocess.run(argv, capture_output=True, text=True, env=dict(HOST_ENV), check=False, timeout=time_s)
     except subprocess.TimeoutExpired as error:
-        raise RoomError(f"the Docker engine did not answer `docker {words[0]}` within {time_s:g} s") from error
+        raise EngineUnavailable(f"the Docker engine did not answer {words[0]!r} within {time_s:g} s") from error
 
 
 def _client() -> tuple[str, ...]:
-    return ("docker", "-H", os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"))
+    return ("docker", "-H", os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
 
 
 @cache

@@ -26,10 +26,9 @@ def choose(name: str | None, home: Path, *, judging: bool = False) -> Engine:
     for engine in reversed(order) if judging else order:
         try:
             engine.check()
+            return engine
         except EngineUnavailable as error:
             reasons.append(str(error))
-        else:
-            return engine
     raise EngineUnavailable(
         f"no sandbox works here ({'; '.join(reasons)}). Start a Docker engine, allow user namespaces, or ask "
         "for `--sandbox local`, which does not isolate commands from this machine"

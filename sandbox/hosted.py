@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -24,6 +25,7 @@ from anyio import to_thread
 from sandbox import jobs, limits
 from sandbox.home import key
 from sandbox.process import HOST_ENV, end_tagged, gone
+from sandbox.reap import send
 from sandbox.room import (
     MIB,
     Command,
@@ -40,6 +42,7 @@ from sandbox.room import (
 
 WORKSPACE: Final = "/workspace"
 BARE_ENV: Final = {"PATH": HOST_ENV["PATH"], "HOME": "/tmp", "LANG": "C.UTF-8"}
+JOB_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 FOREGROUND: Final = "-"  # begins the name of a command that is no job; no job's id begins so
 BRIEF_INODES: Final = 20_000
 FILE_S: Final = 60.0
@@ -142,7 +145,8 @@ class HostedRoom(ABC):
 
     async def kill(self, job: str) -> None:
         if keeper := self._keeper(job):
-            await to_thread.run_sync(jobs.kill, self._job(job), keeper)
+            (self._job(job) / "killed").touch()
+            send(signal.SIGTERM, [keeper])
             await gone(keeper)
 
     async def write(self, path: str, data: bytes) -> None:
@@ -174,7 +178,9 @@ class HostedRoom(ABC):
             raise RoomDied(f"room {self.spec.name} is gone")
 
     def _job(self, job: str) -> Path:
-        return self.place.folder / "jobs" / jobs.check_id(job)
+        if not JOB_ID.fullmatch(job):
+            raise ValueError(f"a job's id is letters, digits, '.', '_', '-', at most 100 (got {job!r})")
+        return self.place.folder / "jobs" / job
 
     def _keeper(self, job: str) -> int | None:
         self._check()
@@ -240,7 +246,7 @@ class HostedEngine(ABC):
 
     async def discard(self, workspace: Path) -> None:
         await to_thread.run_sync(limits.discard, workspace)
-        self._mounted(workspace).unlink(missing_ok=True)
+        (self._mounts / key(str(workspace))).unlink(missing_ok=True)
 
     def mounts(self, spec: RoomSpec) -> tuple[Mount, ...]:
         """All mounts of a room, its workspace first and bounded where this machine can: in memory for a case's room,
@@ -264,16 +270,12 @@ class HostedEngine(ABC):
     def _bound(self, spec: RoomSpec, workspace: Path, uid: int) -> None:
         self._mounts.mkdir(parents=True, exist_ok=True)
         mine = {"run": spec.labels.run, "epoch": spec.labels.epoch, "room": spec.name, "path": str(workspace)}
-        self._mounted(workspace).write_text(json.dumps(mine))
-        if os.path.ismount(workspace):
-            return
-        if spec.brief and not limits.image_of(workspace).exists():
-            limits.scratch(workspace, uid, limits.tmp_bytes(spec.limits), BRIEF_INODES, mode="0755")
-        elif limits.has_disks():
-            limits.disk(workspace, uid, spec.limits)
-
-    def _mounted(self, workspace: Path) -> Path:
-        return self._mounts / key(str(workspace))
+        (self._mounts / key(str(workspace))).write_text(json.dumps(mine))
+        if not os.path.ismount(workspace):
+            if spec.brief and not limits.image_of(workspace).exists():
+                limits.scratch(workspace, uid, limits.tmp_bytes(spec.limits), BRIEF_INODES, mode="0755")
+            elif limits.has_disks():
+                limits.disk(workspace, uid, spec.limits)
 
     def _place(self, run: str, room: str, *, brief: bool = False) -> Place:
         """The place of a room, by the keys of its run and its name."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 import fcntl
 import os
 import pickle
-import re
 import signal
 import subprocess
 import sys
@@ -29,14 +28,7 @@ from sandbox.process import HOST_ENV, Process, spawn
 from sandbox.room import Ended, JobStatus, Result
 
 TAIL: Final = 4096
-_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _keepers: list[Process] = []  # that may have to be reaped
-
-
-def check_id(job: str) -> str:
-    if not _ID.fullmatch(job):
-        raise ValueError(f"a job's id is letters, digits, '.', '_', '-', at most 100 (got {job!r})")
-    return job
 
 
 def start(folder: Path, tag: str, call: object) -> None:
@@ -49,10 +41,10 @@ def start(folder: Path, tag: str, call: object) -> None:
     (folder / "out").touch()
     _keepers[:] = [keeper for keeper in _keepers if keeper.poll() is None]
     argv = (sys.executable, "-P", "-m", "sandbox.jobs", "--argv0", tag, str(folder))
-    env = {**HOST_ENV, "PYTHONPATH": str(Path(__file__).parents[1])}
+    env = {"PYTHONPATH": str(Path(__file__).parents[1]), "DOCKER_HOST": os.environ.get("DOCKER_HOST", "")}
     with (folder / "pid").open("w") as pid:
         fcntl.flock(pid, fcntl.LOCK_EX)
-        keeper = spawn(argv, subprocess.DEVNULL, subprocess.DEVNULL, pass_fds=[pid.fileno()], env=env)
+        keeper = spawn(argv, subprocess.DEVNULL, subprocess.DEVNULL, pass_fds=[pid.fileno()], env={**HOST_ENV, **env})
         pid.write(str(keeper.pid))
     _keepers.append(keeper)
 
@@ -80,12 +72,6 @@ def status(folder: Path) -> JobStatus:
         ended = Ended.KILLED if (folder / "killed").exists() else Ended.INTERRUPTED
         result = Result(128 + signal.SIGKILL, out, b"", 0.0, ended)
     return JobStatus(folder.name, False, result.seconds, out[-TAIL:], result)
-
-
-def kill(folder: Path, keeper: int) -> None:
-    """Asks the keeper to end the command and then itself."""
-    (folder / "killed").touch()
-    os.kill(keeper, signal.SIGTERM)
 
 
 async def keep(folder: Path) -> None:

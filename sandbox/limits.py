@@ -211,9 +211,8 @@ class Group:
         }
         for folder in self.folders:
             folder.mkdir(exist_ok=True)
-            for name, value in values.items():
-                if (folder / name).exists():
-                    (folder / name).write_text(value)
+        for name, value in values.items():
+            self._set(name, value)
 
     def join(self) -> tuple[str, ...]:
         """A prefix: the process enters the groups, then becomes what follows."""
@@ -233,10 +232,12 @@ class Group:
         """Kills everybody inside and removes the groups. A fork bomb is frozen first, where there is a freezer."""
         deadline = time.monotonic() + seconds
         while (pids := self.pids()) and time.monotonic() < deadline:
-            self._set("freezer.state", "FROZEN")
-            self._set("cgroup.kill", "1")
+            with contextlib.suppress(OSError):
+                self._set("freezer.state", "FROZEN")
+                self._set("cgroup.kill", "1")
             send(signal.SIGKILL, self.pids() | pids)
-            self._set("freezer.state", "THAWED")
+            with contextlib.suppress(OSError):
+                self._set("freezer.state", "THAWED")
             time.sleep(0.002)
         for folder in self.folders:
             with contextlib.suppress(OSError):
@@ -244,9 +245,8 @@ class Group:
 
     def _set(self, name: str, value: str) -> None:
         for folder in self.folders:
-            with contextlib.suppress(OSError):
-                if (folder / name).exists():
-                    (folder / name).write_text(value)
+            if (folder / name).exists():
+                (folder / name).write_text(value)
 
 
 CGROUPS: Final = Path("/sys/fs/cgroup")

@@ -93,8 +93,10 @@ class _Stream:
         self.over = False
 
     async def pump(self, on_output: OnOutput | None) -> None:
-        os.set_blocking(self.fd, False)
-        while chunk := await _read(self.fd):
+        while True:
+            await anyio.wait_readable(self.fd)
+            if not (chunk := os.read(self.fd, CHUNK)):
+                return
             part = chunk[: self.limit - len(self.kept)]
             self.kept += part
             if part and on_output:
@@ -144,13 +146,6 @@ def end_tagged(tag: str) -> None:
         with contextlib.suppress(OSError):
             if f"\0--argv0\0{tag}".encode() in (entry / "cmdline").read_bytes():
                 end_tree(int(entry.name))
-
-
-async def _read(fd: int) -> bytes:
-    while True:
-        await anyio.wait_readable(fd)
-        with contextlib.suppress(BlockingIOError):
-            return os.read(fd, CHUNK)
 
 
 async def _feed(pipe: IO[bytes], data: bytes | AsyncIterable[bytes]) -> None:

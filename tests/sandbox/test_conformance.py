@@ -309,7 +309,7 @@ async def main():
     name, home, spec = sys.argv[1], Path(sys.argv[2]), pickle.loads(bytes.fromhex(sys.argv[3]))
     room = await choose(name, home).open(spec)
     await room.start("build", Command(("sh", "-c", "until [ -e go ]; do sleep 0.05; done; echo built; exit 7")))
-    await room.start("lost", Command(("sh", "-c", "echo started; sleep 60")))
+    await room.start("lost", Command(("sh", "-c", "echo started; while :; do echo >>lost; sleep 0.1; done")))
     async def heard(chunk):
         print("running", flush=True)
     await room.run(Command(("sh", "-c", sys.argv[4])), heard)
@@ -346,6 +346,9 @@ async def test_jobs_survive_the_orchestrators_death_and_commands_do_not(
     lost = await room.job("lost", wait_s=30)
     assert lost.result is not None
     assert (lost.running, lost.result.ended, lost.tail) == (False, Ended.INTERRUPTED, b"started\n")
+    with anyio.fail_after(60):  # a job does not outlive its keeper either
+        while len(set((await text(room, "wc -c <lost; sleep 1; wc -c <lost")).split())) > 1:
+            pass
     await room.stop()
     await again.discard(workspace)
 
