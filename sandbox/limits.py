@@ -252,7 +252,7 @@ class Group:
 CGROUPS: Final = Path("/sys/fs/cgroup")
 ROOMS: Final = "orchestrator-rooms"  # the group above all others
 NO_DISKS: Final = "disk space and inodes are not bounded, only the size of each file"
-OVERHEAD: Final = 24  # processes of ours beside a room's commands: bwrap, shells, the keeper of a job
+OVERHEAD: Final = 24  # processes of ours beside a room's commands: bwrap, shells, clocks
 
 
 @cache

@@ -7,8 +7,7 @@ import struct
 from typing import Final
 
 _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x35, 0x06
-_ALLOW, _ENOSYS, _KILL = 0x7FFF0000, 0x00050000 | 38, 0x80000000
-_X32: Final = 0x40000000
+_ALLOW, _ENOSYS, _KILL, _X32 = 0x7FFF0000, 0x00050000 | 38, 0x80000000, 0x40000000
 
 # For each machine the audit architectures that its kernel runs, as places in `_NUMBERS`: a 64-bit x86 kernel also runs
 # 32-bit programs, which have numbers of their own.
