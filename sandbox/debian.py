@@ -10,22 +10,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import anyio
-
+from sandbox import process
 from sandbox.home import state_home
-from sandbox.process import Process, Spawner, end_process, exited
-from sandbox.room import MIB, OnOutput, RoomError
+from sandbox.room import MIB, Command, OnOutput, RoomError
 
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 KEPT_SETTINGS: Final = ("Acquire::http", "Acquire::https", "Acquire::Check-", "Acquire::Retries")
 KEPT_VARIABLES: Final = ("HOME", "USER", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE")
 TAIL_LINES: Final = 20  # of a failed command's output, enough to hold apt's own explanation
-PATIENCE_S: Final = 10.0  # for a cancelled command to undo its mounts
-_SPAWNER: Final = Spawner()
 
 
 class CommandFailed(RoomError):
@@ -50,23 +45,14 @@ async def run(
 ) -> str:
     """Runs a command of the machine to its end and returns its stdout.
 
-    Raises `CommandFailed`. Cancelling asks the command to end and waits for it, so that it can undo its mounts.
+    Raises `CommandFailed`. Cancelling ends it with all that it started.
     """
-    words, env = [str(word) for word in argv], env or bare_environment()
-    options = {"end": _end, "limit": 64 * MIB, "time_s": math.inf, "on_output": on_output}
-    done = await _SPAWNER.run(words, env=env, cwd=cwd, **options)  # type: ignore[arg-type]  # options by name
-    if done.code:
+    words, bounds = [str(word) for word in argv], Command((), time_s=math.inf, output_limit=64 * MIB)
+    done = await process.run(words, bounds, on_output, env=env or bare_environment(), cwd=cwd)
+    if done.exit_code:
         tail = (done.stderr.strip() or done.stdout).decode(errors="replace").splitlines()[-TAIL_LINES:]
-        raise CommandFailed(f"{' '.join(words[:2])} ended with {done.code}:\n" + "\n".join(tail))
+        raise CommandFailed(f"{' '.join(words[:2])} ended with {done.exit_code}:\n" + "\n".join(tail))
     return done.stdout.decode(errors="replace")
-
-
-async def _end(process: Process) -> None:
-    process.terminate()
-    with anyio.move_on_after(PATIENCE_S):
-        return await exited(process)
-    with suppress(PermissionError):  # what works under a range of user ids is not ours to end
-        await end_process(process)
 
 
 async def mirror_lines(suite: str, *kinds: str) -> tuple[str, ...]:
@@ -98,9 +84,7 @@ async def private_apt(state: Path, suite: str) -> dict[str, str]:
     """
     lines = await mirror_lines(suite, "deb", "deb-src")
     if not lines:
-        raise RoomError(
-            f"this machine's apt knows no mirror of Debian {suite}; add its lines to /etc/apt/sources.list.d/"
-        )
+        raise RoomError(f"apt knows no mirror of Debian {suite} here; add its lines to /etc/apt/sources.list.d/")
     settings = (await run(["apt-config", "dump", "--no-empty"])).splitlines()
     for folder in ("var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "etc/apt"):
         (state / folder).mkdir(parents=True, exist_ok=True)

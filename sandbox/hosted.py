@@ -1,30 +1,59 @@
-"""Rooms whose commands are processes of the host: what `bubblewrap` and `local` share."""
+"""What all engines share: a room is a folder of records, and each of its commands is one process tree of this machine.
+
+An engine adds how a command gets into a room (`HostedRoom.enter`) and what is made before that (`HostedEngine.make`).
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
+import secrets
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import anyio
 from anyio import to_thread
 
-from sandbox import files, limits
+from sandbox import jobs, limits
 from sandbox.home import key
-from sandbox.jobs import STATUS_FD, Job, check_id, exit_code
-from sandbox.process import HOST_ENV, Process, Spawner, end_tagged, gone
-from sandbox.results import KILLED, result
-from sandbox.room import MIB, Command, JobStatus, OnOutput, Result, RoomDied, RoomError, RoomSpec
+from sandbox.process import HOST_ENV, end_tagged, gone
+from sandbox.reap import send
+from sandbox.room import (
+    MIB,
+    Command,
+    Ended,
+    JobStatus,
+    Mount,
+    OnOutput,
+    Result,
+    RoomDied,
+    RoomError,
+    RoomFileError,
+    RoomSpec,
+)
 
 WORKSPACE: Final = "/workspace"
 BARE_ENV: Final = {"PATH": HOST_ENV["PATH"], "HOME": "/tmp", "LANG": "C.UTF-8"}
-FOREGROUND: Final = "!"  # where a job has its id, which cannot be this
+JOB_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+FOREGROUND: Final = "-"  # begins the name of a command that is no job; no job's id begins so
+BRIEF_INODES: Final = 20_000
+FILE_S: Final = 60.0
+KILLED, OUT_OF_CPU = 128 + signal.SIGKILL, 128 + signal.SIGXCPU  # exit codes, as a shell reports them
+
+# Files are read and written from inside a room: a symbolic link leads only where a command could go.
+_WRITE: Final = (
+    'case $1 in */*) mkdir -p -- "${1%/*}/" || exit 1;; esac; '
+    '[ ! -e "$1" ] || [ -f "$1" ] || { echo "not a regular file" >&2; exit 1; }; cat >"$1"'
+)
+_READ: Final = '[ -f "$1" ] || { echo "no such regular file" >&2; exit 1; }; head -c "$2" -- "$1"'
 
 
 @dataclass(frozen=True)
@@ -32,194 +61,259 @@ class Place:
     """What a room holds on the host while it is open."""
 
     folder: Path  # room.json, whose absence means that the room is dead; jobs/; mount points
-    tag: str  # marks the room's processes on the host: "home/run/room/"
-    group: limits.Group | None = None
+    tag: str  # marks the room's processes and groups on the host: "home.run.room."
+    group: limits.Group
 
-    @classmethod
-    def of(cls, rooms: Path, run: str, room: str, *, grouped: bool) -> Place:
-        """The place of a room, by the keys of its run and its name."""
-        home = key(str(rooms)).rsplit(".", 1)[1]
-        group = limits.group(home, run, room) if grouped else None
-        return cls(rooms / run / room, f"{home}/{run}/{room}/", group)
+    @property
+    def alive(self) -> bool:
+        return (self.folder / "room.json").exists()
 
     def claim(self, spec: RoomSpec) -> None:
         """Makes the folder, or takes over a living room's, and writes down whose it is. Raises `OSError`."""
-        found = (self.folder / "room.json").exists()
+        found = self.alive
         (self.folder / "jobs").mkdir(parents=True, exist_ok=True)
         (self.folder / "jobs").chmod(0o700)
         mine = asdict(spec.labels) | {"name": spec.name, "workspace": str(spec.workspace or "")}
         (self.folder / "room.json").write_text(json.dumps(mine))
-        if self.group and not found:
+        if not found:
             self.group.make(spec.limits)
+
+    def end(self, names: str = "") -> None:
+        """Ends the room's commands whose names begin so."""
+        end_tagged(self.tag + names)
 
     def condemn(self) -> None:
         """From here on the room is dead to everybody, and what ends in it has not failed but died with it."""
         (self.folder / "room.json").unlink(missing_ok=True)
 
     def remove(self, *, quiet: bool = False) -> None:
-        """Ends and removes everything. `quiet` says that nothing runs, which saves a look at every process."""
+        """Ends and removes everything. `quiet` says that no command runs, which saves a look at every process."""
         self.condemn()
         if not quiet or any((self.folder / "jobs").glob("*")):
-            end_tagged(self.tag)
-        if self.group:
-            self.group.end()
+            self.end()
+        self.group.end()
         for target in limits.mounts_below(self.folder):
             limits.unmount(target)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class HostedRoom:
-    """A room of which each command is a process tree of the host. Engines say how a command becomes a host command."""
+class HostedRoom(ABC):
+    """A room of which each command is a process tree of the host. Can be pickled, for the keepers of its jobs."""
 
-    boxed = False  # whether bwrap reports the command's own end on the status descriptor
-
-    def __init__(self, spec: RoomSpec, place: Place, spawner: Spawner) -> None:
-        self._spec = spec
-        self._place = place
-        self._spawner = spawner
+    def __init__(self, spec: RoomSpec, place: Place, words: tuple[str, ...] = ()) -> None:
+        self.spec = replace(spec, env=dict(spec.env))
+        self.place = place
+        self.words = words  # what is the same for all commands that lead into the room
         self._running = 0
-        self._keepers: dict[str, Process] = {}
 
-    @property
-    def spec(self) -> RoomSpec:
-        return self._spec
-
-    def _argv(self, command: Command, name: str, status_fd: int, fds: list[int]) -> Sequence[str]:
-        """The host command. `name` is a job's id or `FOREGROUND`; descriptors it needs are appended to `fds`."""
-        raise NotImplementedError
+    @abstractmethod
+    async def enter(self, command: Command, name: str, on_output: OnOutput | None) -> Result:
+        """Has `process.run` execute what leads into the room, under a name that no other command of the room has.
+        Returns how it ended, with the command's own exit code. Raises `RoomError` when it was never begun."""
 
     async def run(self, command: Command, on_output: OnOutput | None = None) -> Result:
-        self._alive()
+        self._check()
+        return await self.perform(command, FOREGROUND + secrets.token_hex(8), on_output)
+
+    async def perform(self, command: Command, name: str, on_output: OnOutput | None) -> Result:
+        """Runs the command in this process, which is the orchestrator's or a job's keeper."""
         self._running += 1
         try:
-            with _pipe() as (read, write), _closing() as fds:
-                done = await self._spawner.run(
-                    self._argv(command, FOREGROUND, write, fds),
-                    stdin=command.stdin,
-                    limit=command.output_limit,
-                    time_s=command.time_s,
-                    on_output=on_output,
-                    pass_fds=[write, *fds],
-                )
-                code = exit_code(_what_is_in(read)) if self.boxed else None
+            done = await self.enter(command, name, on_output)
         finally:
             self._running -= 1
-        self._alive()
-        if not self.boxed:
-            code = done.code if done.code >= 0 else 128 - done.code
-        elif code is None and not done.timed_out and done.code > 0:
-            raise RoomError(f"room {self._spec.name}: {done.stderr.decode(errors='replace').strip()}")
-        return result(
-            command,
-            KILLED if code is None else code,
-            done.stdout,
-            done.stderr,
-            done.seconds,
-            timed_out=done.timed_out,
-            over=done.overflowed,
-        )
+        self._check()
+        # A kill after enough time under a CPU limit means that limit.
+        full = command.cpu_s is not None and done.seconds * (os.cpu_count() or 1) >= math.ceil(command.cpu_s)
+        if full and done.exit_code in (KILLED, OUT_OF_CPU):
+            return replace(done, ended=Ended.TIMEOUT)
+        return replace(done, ended=Ended.KILLED) if done.exit_code == KILLED else done
 
     async def start(self, job: str, command: Command) -> None:
-        self._alive()
-        record = self._job(job)
-        if not record.claim():
-            return
-        with _closing() as fds:
-            argv = self._argv(command, job, STATUS_FD, fds)
-            self._keepers[job] = await record.start(self._spawner, argv, command, fds)
+        self._check()
+        data = command.stdin if isinstance(command.stdin, bytes) else b"".join([part async for part in command.stdin])
+        plain = replace(command, stdin=data, env=dict(command.env))
+        await to_thread.run_sync(jobs.start, self._job(job), self.place.tag + job, (self, plain))
 
     async def job(self, job: str, wait_s: float = 0.0) -> JobStatus:
-        self._alive()
-        record = self._known(job)
-        if wait_s > 0 and (keeper := await to_thread.run_sync(record.keeper)) is not None:
+        keeper = self._keeper(job)
+        if wait_s > 0 and keeper:
             with anyio.move_on_after(wait_s):
                 await gone(keeper)
-        self._alive()
-        self._reap()
-        age = await to_thread.run_sync(record.age)
-        return await to_thread.run_sync(partial(record.status, age, boxed=self.boxed))
+        self._check()
+        return await to_thread.run_sync(jobs.status, self._job(job))
 
     async def kill(self, job: str) -> None:
-        self._alive()
-        await self._known(job).kill(self._keepers.get(job))
+        if keeper := self._keeper(job):
+            (self._job(job) / "killed").touch()
+            send(signal.SIGTERM, [keeper])
+            await gone(keeper)
 
     async def write(self, path: str, data: bytes) -> None:
-        await files.write(self, path, data)
+        await self._file("written", path, Command(("sh", "-c", _WRITE, "sh", path), stdin=data, time_s=FILE_S))
 
     async def read(self, path: str, limit: int = MIB) -> bytes:
-        return await files.read(self, path, limit)
+        argv = ("sh", "-c", _READ, "sh", path, str(limit + 1))
+        data = await self._file("read", path, Command(argv, time_s=FILE_S, output_limit=limit + 1))
+        if len(data) > limit:
+            raise RoomFileError(f"{path}: larger than the limit of {limit} bytes")
+        return data
+
+    async def _file(self, done_to: str, path: str, command: Command) -> bytes:
+        done = await self.run(command)
+        if not done.ok:
+            why = done.stderr.decode("utf-8", "replace").strip() or f"the room's shell ended by {done.ended}"
+            raise RoomFileError(f"{path}: cannot be {done_to}: {why}")
+        return done.stdout
 
     async def stop(self) -> None:
         with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(partial(self._place.remove, quiet=not (self._running or self._keepers)))
-            self._reap()
+            await to_thread.run_sync(partial(self.place.remove, quiet=not self._running))
 
-    def _alive(self) -> None:
-        if not (self._place.folder / "room.json").exists():
-            raise RoomDied(f"room {self._spec.name} is gone")
+    def environment(self, command: Command, **own: str) -> Mapping[str, str]:
+        return BARE_ENV | own | dict(self.spec.env) | dict(command.env)
 
-    def _known(self, job: str) -> Job:
-        record = self._job(job)
-        if not record.folder.exists():
+    def broken(self, why: str) -> RoomError:
+        """What it means that a command was never begun."""
+        name = f"room {self.spec.name}"
+        return RoomError(f"{name}: {why.strip()}") if self.place.alive else RoomDied(f"{name} is gone")
+
+    def _check(self) -> None:
+        if not self.place.alive:
+            raise self.broken("")
+
+    def _job(self, job: str) -> Path:
+        if not JOB_ID.fullmatch(job):
+            raise ValueError(f"a job's id is letters, digits, '.', '_', '-', at most 100 (got {job!r})")
+        return self.place.folder / "jobs" / job
+
+    def _keeper(self, job: str) -> int | None:
+        self._check()
+        if not self._job(job).exists():
             raise KeyError(job)
-        return record
-
-    def _job(self, job: str) -> Job:
-        return Job(self._place.folder / "jobs" / check_id(job))
-
-    def _reap(self) -> None:
-        for process in self._keepers.values():
-            process.poll()
+        return jobs.keeper(self._job(job))
 
 
-def sweep(rooms: Path, run: str, epoch: int, keep: frozenset[str]) -> tuple[int, set[str]]:
-    """Removes a run's rooms of earlier epochs. Returns how many went, and the workspaces of those that stay."""
-    count, in_use = 0, set()
-    for folder in sorted((rooms / key(run)).glob("*")):
-        mine = record(folder / "room.json")
-        place = Place.of(rooms, key(run), folder.name, grouped=True)
-        if mine and (mine["epoch"] >= epoch or mine["name"] in keep):
-            in_use.add(str(mine["workspace"]))
-            if mine["epoch"] < epoch:
-                end_tagged(place.tag + FOREGROUND)
-        else:
-            place.remove()
-            count += 1
-    return count, in_use
+class HostedEngine(ABC):
+    """Makes rooms below `home`, which must be a place that other users can walk into when we are root."""
+
+    folder: ClassVar[str]  # of its rooms, below `home`
+    kind: type[Place] = Place
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._rooms = home / self.folder
+        self._mounts = home / "mounts"
+
+    @abstractmethod
+    def make(self, spec: RoomSpec, place: Place) -> HostedRoom:
+        """The room, all that it needs prepared. Raises `OSError`, `RoomError`."""
+
+    def groups(self) -> tuple[Path, ...]:
+        """Where the control groups are made that bound a room as a whole; empty where this engine or machine cannot."""
+        return ()
+
+    async def open(self, spec: RoomSpec) -> HostedRoom:
+        return await to_thread.run_sync(self._open, spec)
+
+    def _open(self, spec: RoomSpec) -> HostedRoom:
+        place = self._place(key(spec.labels.run), key(spec.name), brief=spec.brief)
+        try:
+            place.claim(spec)
+            return self.make(spec, place)
+        except OSError as error:
+            raise RoomError(f"room {spec.name} cannot be opened: {error}") from error
+
+    async def sweep(self, run: str, epoch: int, keep: frozenset[str] = frozenset()) -> int:
+        return await to_thread.run_sync(self._sweep, run, epoch, keep)
+
+    def _sweep(self, run: str, epoch: int, keep: frozenset[str]) -> int:
+        count, in_use = 0, set()
+        for folder in sorted((self._rooms / key(run)).glob("*")):
+            mine = _record(folder / "room.json")
+            place = self._place(key(run), folder.name)
+            if mine and (mine["epoch"] >= epoch or mine["name"] in keep):
+                in_use.add(mine["workspace"])
+                if mine["epoch"] < epoch:
+                    place.end(FOREGROUND)
+            else:
+                place.remove()
+                count += 1
+        for file in self._mounts.glob("*"):  # of the rooms in `keep` some may be another engine's
+            mine = _record(file)
+            dead = mine.get("run") == run and mine["epoch"] < epoch
+            if dead and mine["path"] not in in_use and mine["room"] not in keep:
+                for target in limits.mounts_below(Path(mine["path"])):
+                    limits.unmount(target)
+                file.unlink(missing_ok=True)
+        return count
+
+    async def discard(self, workspace: Path) -> None:
+        await to_thread.run_sync(limits.discard, workspace)
+        (self._mounts / key(str(workspace))).unlink(missing_ok=True)
+
+    def mounts(self, spec: RoomSpec) -> tuple[Mount, ...]:
+        """All mounts of a room, its workspace first and bounded where this machine can: in memory for a case's room,
+        else a disk of its own. As root, what is writable belongs to the room's user. Raises `OSError`, `RoomError`.
+
+        A workspace stays mounted when the room stops, because other rooms may look at it; `discard` and `sweep` take
+        it away. What is mounted is written down, for a sweep after a crash.
+        """
+        uid, mounts = limits.room_uid(spec), spec.mounts
+        if spec.workspace is not None:
+            spec.workspace.mkdir(parents=True, exist_ok=True)
+            if limits.can_mount():
+                self._bound(spec, spec.workspace, uid)
+            mounts = (Mount(spec.workspace, WORKSPACE, writable=True), *mounts)
+        if os.geteuid() == 0:
+            for mount in mounts:
+                if mount.writable and mount.source.is_dir():
+                    os.chown(mount.source, uid, uid)
+        return mounts
+
+    def _bound(self, spec: RoomSpec, workspace: Path, uid: int) -> None:
+        self._mounts.mkdir(parents=True, exist_ok=True)
+        mine = {"run": spec.labels.run, "epoch": spec.labels.epoch, "room": spec.name, "path": str(workspace)}
+        (self._mounts / key(str(workspace))).write_text(json.dumps(mine))
+        if not os.path.ismount(workspace):
+            if spec.brief and not limits.image_of(workspace).exists():
+                limits.scratch(workspace, uid, limits.tmp_bytes(spec.limits), BRIEF_INODES, mode="0755")
+            elif limits.has_disks():
+                limits.disk(workspace, uid, spec.limits)
+
+    def _place(self, run: str, room: str, *, brief: bool = False) -> Place:
+        """The place of a room, by the keys of its run and its name."""
+        tag = f"{key(str(self._rooms)).rsplit('.', 1)[1]}.{run}.{room}."
+        group = limits.Group(() if brief else tuple(root / tag for root in self.groups()))
+        return self.kind(self._rooms / run / room, tag, group)
 
 
-def record(path: Path) -> dict[str, Any]:
+def tmp(spec: RoomSpec, place: Place) -> Path:
+    """The room's /tmp: it lives as long as the room, across commands. Raises `OSError`, `RoomError`."""
+    folder = place.folder / "tmp"
+    folder.mkdir(exist_ok=True)
+    if limits.can_mount() and not os.path.ismount(folder):
+        inodes = BRIEF_INODES if spec.brief else spec.limits.inodes
+        size = limits.tmp_bytes(spec.limits)
+        limits.scratch(folder, limits.room_uid(spec), size, inodes, noexec=not spec.scratch_exec)
+    return folder
+
+
+def shown(source: Path, place: Path, *, noexec: bool = False, walk: bool = True) -> Path:
+    """Where the room can reach `source`: there, or, as root, bound to a place in the room's own folder.
+
+    `walk` says that the room's user must be able to walk to it by itself.
+    """
+    if not limits.can_mount() or (not noexec and (not walk or limits.reachable(source))):
+        return source
+    if not os.path.ismount(place):
+        limits.bind(source, place, noexec=noexec)
+    return place
+
+
+def _record(path: Path) -> dict[str, Any]:
     """A file of ours; empty when it is missing or was cut short by a crash."""
     try:
         return dict(json.loads(path.read_text()))
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return {}
-
-
-@contextmanager
-def _pipe() -> Iterator[tuple[int, int]]:
-    read, write = os.pipe()
-    os.set_blocking(read, False)
-    try:
-        yield read, write
-    finally:
-        os.close(read)
-        os.close(write)
-
-
-def _what_is_in(fd: int) -> bytes:
-    try:
-        return os.read(fd, 64 << 10)
-    except BlockingIOError:
-        return b""
-
-
-@contextmanager
-def _closing() -> Iterator[list[int]]:
-    """Descriptors that are handed to a process and closed here once it has them."""
-    fds: list[int] = []
-    try:
-        yield fds
-    finally:
-        for fd in fds:
-            os.close(fd)

@@ -15,7 +15,7 @@ import io
 import os
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from shutil import which
@@ -23,8 +23,8 @@ from typing import Final
 
 import anyio
 
-from sandbox import keep
-from sandbox.debian import CommandFailed, bare_environment, mirror_lines, run
+from sandbox import keep, limits
+from sandbox.debian import bare_environment, mirror_lines, run
 from sandbox.keep import Kept, file_digest, tree_digest
 from sandbox.room import EngineUnavailable, RootFs
 
@@ -35,6 +35,8 @@ SEAT_PACKAGES: Final = ("git",)  # submissions and checkpoints are packed inside
 # A read-only root cannot get a mount point later, so all that a room may have are made here.
 MOUNT_POINTS: Final = ("workspace", "team", "cases", "case", "artifacts", "out", "sources", "opt/room")
 SETUP: Final = ".setup"
+# As root mmdebstrap mounts the machine's /sys and devices in what it makes: not where they can be left behind.
+OWN_MOUNTS: Final = ("unshare", "--mount", "--propagation", "private", "--")
 # Trees in a room belong to another user than the one who looks at them, by design.
 GITCONFIG: Final = b"[safe]\n\tdirectory = *\n"
 
@@ -53,12 +55,11 @@ class ImageSpec:
 def request_digest(spec: ImageSpec) -> str:
     """What makes two declarations the same: content of their files, not where these lie."""
     return keep.request_of(
-        {
+        asdict(spec)
+        | {
             "recipe": RECIPE,
             "machine": os.uname().machine,
-            "base": spec.base,
             "packages": sorted(set(spec.packages)),
-            "judge": spec.judge,
             "setup": file_digest(spec.setup) if spec.setup else None,
             "files": tree_digest(spec.files) if spec.files else None,
         }
@@ -101,16 +102,15 @@ def packages(root: RootFs) -> dict[str, str]:
 async def _build(spec: ImageSpec, progress: Callable[[str], None], half: Path) -> tuple[Path, str]:
     """Makes an image in `half`; its folder and digest."""
     suite = spec.base.removeprefix("debian:")
-    mode = builder_mode()
     tree, tar, overlay = half / "image/tree", half / "image/image.tar", half / "overlay.tar"
     tree.mkdir(parents=True)
     await anyio.to_thread.run_sync(_write_overlay, spec, overlay)
     wanted = sorted({*spec.packages, *(() if spec.judge else SEAT_PACKAGES)})
     argv = [
         *("sh", "-c", 'exec "$@" 2>&1', "sh"),
-        *await _own_mounts(),
+        *(OWN_MOUNTS if await anyio.to_thread.run_sync(limits.can_mount) else ()),
         "mmdebstrap",
-        f"--mode={mode}",
+        f"--mode={builder_mode()}",
         f"--variant={'essential' if spec.judge else 'minbase'}",
         *((f"--include={','.join(wanted)}",) if wanted else ()),
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED),
@@ -122,8 +122,6 @@ async def _build(spec: ImageSpec, progress: Callable[[str], None], half: Path) -
         str(tar),
         *await mirror_lines(suite, "deb"),
     ]
-    # With a range of user ids the builder is another user, who cannot get below a home of mode 0700.
-    place = {} if mode == "unshare" else {"TMPDIR": str(half)}
 
     async def tell(output: bytes) -> None:
         """Passes on the builder's steps, which end in dots, without the paths it works in."""
@@ -131,7 +129,7 @@ async def _build(spec: ImageSpec, progress: Callable[[str], None], half: Path) -
             if line.startswith("I: ") and line.endswith("...") and "/" not in line:
                 progress(line.removeprefix("I: ").removesuffix("..."))
 
-    await run(argv, env=bare_environment(SOURCE_DATE_EPOCH=str(EPOCH), **place), on_output=tell)
+    await run(argv, env=bare_environment(SOURCE_DATE_EPOCH=str(EPOCH), TMPDIR=str(half)), on_output=tell)
     progress("unpacking the image")
     owner = ["--same-owner", "--numeric-owner"] if os.geteuid() == 0 else ["--no-same-owner"]
     await run(["tar", "--exclude=./dev/*", *owner, "-xpf", tar, "-C", tree])
@@ -140,47 +138,20 @@ async def _build(spec: ImageSpec, progress: Callable[[str], None], half: Path) -
     return half / "image", await anyio.to_thread.run_sync(file_digest, tar)
 
 
-async def _own_mounts() -> tuple[str, ...]:
-    """As root mmdebstrap mounts the machine's /sys and devices in what it makes: not where they can be left behind.
-
-    Nothing where that cannot be had (inside a plain chroot, or without the right to mount at all).
-    """
-    own = ("unshare", "--mount", "--propagation", "private", "--")
-    try:
-        await run([*own, "true"])
-    except CommandFailed:
-        return ()
-    return own if os.geteuid() == 0 else ()
-
-
 def builder_mode() -> str:
-    """How mmdebstrap works for this user: as root, with a range of user ids, or with a library that pretends.
+    """How mmdebstrap works for this user: as root, or with a library that pretends.
 
     Raises `EngineUnavailable` with the command that has to be run first.
     """
-    path, root = bare_environment()["PATH"], os.geteuid() == 0
-    tools = ("mmdebstrap",) if root else ("mmdebstrap", "fakechroot", "fakeroot")
-    missing = [tool for tool in tools if not which(tool, path=path)]
-    if "mmdebstrap" not in missing:
-        if root:
-            return "root"
-        if which("newuidmap", path=path) and _has_subuids():
-            return "unshare"
-        if not missing:
-            return "fakechroot"
-    raise EngineUnavailable(
-        f"images are built with {' and '.join(missing)}, not found here; "
-        f"run{'' if root else ' as root'}: apt-get install {' '.join(missing)}"
-    )
-
-
-def _has_subuids() -> bool:
-    try:
-        lines = Path("/etc/subuid").read_text().splitlines()
-    except FileNotFoundError:
-        return False
-    me = {str(os.geteuid()), os.environ.get("USER", "")}
-    return any(line.split(":")[0] in me for line in lines)
+    mode = "root" if os.geteuid() == 0 else "fakechroot"
+    tools = ("mmdebstrap", *(("fakechroot", "fakeroot") if mode == "fakechroot" else ()))
+    missing = [tool for tool in tools if not which(tool, path=bare_environment()["PATH"])]
+    if missing:
+        raise EngineUnavailable(
+            f"images are built with {' and '.join(missing)}, not found here; "
+            f"run as root: apt-get install {' '.join(missing)}"
+        )
+    return mode
 
 
 def _hooks(spec: ImageSpec) -> Iterator[str]:

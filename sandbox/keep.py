@@ -10,11 +10,9 @@ Killed at any moment a maker leaves a scratch folder, which the next maker of th
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import shutil
 import stat
 import tarfile
 import tempfile
@@ -27,19 +25,22 @@ from typing import Final
 import anyio
 import filelock
 
+from sandbox import limits
+
 POLL_S: Final = 0.2
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Something that was made: its folder, and the line that its maker noted."""
+    """Something that was made. `pin` is the line that its maker noted and that a lock writes down."""
 
     folder: Path
-    note: str
+    pin: str
 
     @property
     def digest(self) -> str:
-        return self.note.split()[-1]
+        """`sha256:…` of its content."""
+        return self.pin.split()[-1]
 
 
 def request_of(asked: object) -> str:
@@ -70,11 +71,8 @@ async def once(
         with _scratch(note) as half:
             folder, line = await make(half)
             made = Kept(place / line.split()[-1].removeprefix("sha256:"), line)
-            try:
+            if not made.folder.exists():  # else another request became the same
                 folder.rename(made.folder)
-            except OSError as error:  # another request became the same
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                    raise
         new = note.with_suffix(".new")
         new.write_text(line + "\n")
         new.replace(note)
@@ -112,18 +110,10 @@ def _scratch(beside: Path) -> Iterator[Path]:
 
 
 def _remove(folder: Path) -> None:
-    """Removes a folder with read-only parts. What another user left in it stays, and is in nobody's way.
-
-    So does everything when something is mounted below: a builder that was killed may have left the machine's own
-    devices there.
-    """
-    mounts = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    if any(Path(mount).is_relative_to(folder) for mount in mounts):
-        return
-    for inner, _folders, _files in os.walk(folder):  # top down, so that a folder is opened before it is entered
-        with suppress(PermissionError):
-            Path(inner).chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+    """Removes a folder, unless something is mounted below: a builder that was killed may have left the machine's own
+    devices there."""
+    if not limits.mounts_below(folder):
+        limits.remove(folder)
 
 
 def file_digest(path: Path) -> str:

@@ -13,6 +13,7 @@ import hashlib
 import math
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Mapping
@@ -21,7 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from sandbox.process import HOST_ENV, kill
+from sandbox.process import HOST_ENV
+from sandbox.reap import send
 from sandbox.room import GIB, MIB, Command, Limits, RoomError, RoomSpec
 
 FIRST_UID: Final = 200_000
@@ -46,14 +48,10 @@ def room_uid(spec: RoomSpec) -> int:
 
 
 def as_user(uid: int) -> tuple[str, ...]:
-    """The prefix that gives up root for good; empty for an ordinary user."""
-    return setpriv(uid) if os.geteuid() == 0 else ()
-
-
-def setpriv(uid: int) -> tuple[str, ...]:
-    """The prefix that becomes another user, without any capability, for good."""
+    """The prefix that becomes another user, without any capability, for good; empty for an ordinary user."""
     who = ("--reuid", str(uid), "--regid", str(uid), "--clear-groups")
-    return ("setpriv", *who, "--inh-caps", "-all", "--bounding-set", "-all", "--no-new-privs")
+    drop = ("setpriv", *who, "--inh-caps", "-all", "--bounding-set", "-all", "--no-new-privs")
+    return drop if os.geteuid() == 0 else ()
 
 
 def reachable(path: Path) -> bool:
@@ -71,23 +69,21 @@ INNER: Final = (
 )
 
 
-def inner(
-    limits: Limits, command: Command, env: Mapping[str, str], *, memory: bool, processes: bool, disk: bool
-) -> tuple[str, ...]:
-    """The shell that sets rlimits and runs the command. The flags say what only an rlimit bounds here.
+def inner(spec: RoomSpec, command: Command, env: Mapping[str, str], *also: str) -> tuple[str, ...]:
+    """The shell that sets rlimits and runs the command. `also` names what only an rlimit bounds here.
 
     The command's environment is set last of all: a PATH or LD_PRELOAD in it is not for this shell.
     """
-    words = ["ulimit -c 0", "echo 1000 >/proc/self/oom_score_adj"]  # a hog of the room dies first, not its keepers
+    bounds = spec.limits
+    # A hog of the room dies before its keepers.
+    words = ["ulimit -c 0", "echo 1000 >/proc/self/oom_score_adj", f"ulimit -f {bounds.disk >> 9}"]
     if command.cpu_s is not None:
         soft = max(1, math.ceil(command.cpu_s))
         words += [f"ulimit -S -t {soft}", f"ulimit -H -t {soft + 1}"]
-    if memory:
-        words.append(f"ulimit -v {limits.memory >> 10}")
-    if processes:
-        words.append(f"ulimit -p {limits.processes}")
-    if disk:
-        words.append(f"ulimit -f {limits.disk >> 9}")
+    if "memory" in also:
+        words.append(f"ulimit -v {bounds.memory >> 10}")
+    if "processes" in also:
+        words.append(f"ulimit -p {bounds.processes}")
     script = f"{{ {'; '.join(words)}; }} 2>/dev/null; {INNER}"
     variables = tuple(f"{name}={value}" for name, value in env.items())
     return ("/bin/sh", "-c", script, "sh", command.cwd, str(len(variables)), *variables, *command.argv)
@@ -158,30 +154,31 @@ def discard(workspace: Path) -> None:
     for target in mounts_below(workspace.resolve()):
         unmount(target)
     image_of(workspace).unlink(missing_ok=True)
-    if os.geteuid() != 0:  # who owns a folder may still have closed it
-        for folder, names, _ in os.walk(workspace):
+    remove(workspace)
+
+
+def remove(top: Path) -> None:
+    """Removes a folder with closed parts. What another user left in it stays."""
+    if os.geteuid() != 0:
+        for folder, names, _ in os.walk(top):
             for path in (Path(folder, name) for name in names):
                 if not path.is_symlink():
-                    path.chmod(0o700)
-    shutil.rmtree(workspace, ignore_errors=True)
+                    with contextlib.suppress(PermissionError):
+                        path.chmod(0o700)
+    shutil.rmtree(top, ignore_errors=True)
 
 
 @cache
 def can_mount() -> bool:
     """Whether we may mount at all: root outside of a container that forbids it."""
-    return (
-        os.geteuid() == 0
-        and subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
-    )
+    tried = subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False)
+    return os.geteuid() == 0 and tried.returncode == 0
 
 
 @cache
 def has_disks() -> bool:
-    return (
-        can_mount()
-        and Path("/dev/loop-control").exists()
-        and shutil.which("mkfs.ext4", path=HOST_ENV["PATH"]) is not None
-    )
+    maker = shutil.which("mkfs.ext4", path=HOST_ENV["PATH"])
+    return can_mount() and Path("/dev/loop-control").exists() and maker is not None
 
 
 def _tool(*argv: str) -> None:
@@ -195,7 +192,8 @@ def _tool(*argv: str) -> None:
 
 @dataclass(frozen=True)
 class Group:
-    """A room's control groups: one folder under cgroup v2, one for each controller under v1."""
+    """A room's control groups: one folder under cgroup v2, one for each controller under v1, none where nothing can be
+    bounded."""
 
     folders: tuple[Path, ...]
 
@@ -212,17 +210,14 @@ class Group:
             "cpu.max": f"{quota} 100000",
         }
         for folder in self.folders:
-            folder.mkdir(parents=True, exist_ok=True)
-            if (handed_down := folder.parent / "cgroup.subtree_control").exists():
-                handed_down.write_text("+memory +pids +cpu")
-            for name, value in values.items():
-                if (folder / name).exists():
-                    (folder / name).write_text(value)
+            folder.mkdir(exist_ok=True)
+        for name, value in values.items():
+            self._set(name, value)
 
     def join(self) -> tuple[str, ...]:
         """A prefix: the process enters the groups, then becomes what follows."""
         script = 'while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs" || exit 125; shift; done; shift; exec "$@"'
-        return ("sh", "-c", script, "sh", *map(str, self.folders), "--")
+        return ("sh", "-c", script, "sh", *map(str, self.folders), "--") if self.folders else ()
 
     def pids(self) -> set[int]:
         """Everybody inside, also in groups made below."""
@@ -237,10 +232,12 @@ class Group:
         """Kills everybody inside and removes the groups. A fork bomb is frozen first, where there is a freezer."""
         deadline = time.monotonic() + seconds
         while (pids := self.pids()) and time.monotonic() < deadline:
-            self._set("freezer.state", "FROZEN")
-            self._set("cgroup.kill", "1")
-            kill(self.pids() | pids)
-            self._set("freezer.state", "THAWED")
+            with contextlib.suppress(OSError):
+                self._set("freezer.state", "FROZEN")
+                self._set("cgroup.kill", "1")
+            send(signal.SIGKILL, self.pids() | pids)
+            with contextlib.suppress(OSError):
+                self._set("freezer.state", "THAWED")
             time.sleep(0.002)
         for folder in self.folders:
             with contextlib.suppress(OSError):
@@ -248,42 +245,29 @@ class Group:
 
     def _set(self, name: str, value: str) -> None:
         for folder in self.folders:
-            with contextlib.suppress(OSError):
-                if (folder / name).exists():
-                    (folder / name).write_text(value)
+            if (folder / name).exists():
+                (folder / name).write_text(value)
 
 
-OVERHEAD: Final = 24  # processes of ours beside a room's commands: bwrap, shells, the keeper of a job
+CGROUPS: Final = Path("/sys/fs/cgroup")
+ROOMS: Final = "orchestrator-rooms"  # the group above all others
+NO_DISKS: Final = "disk space and inodes are not bounded, only the size of each file"
+OVERHEAD: Final = 24  # processes of ours beside a room's commands: bwrap, shells, clocks
 
 
 @cache
 def group_roots() -> tuple[Path, ...]:
     """Where groups for rooms may be made; empty when memory and processes cannot both be bounded."""
-    base = Path("/sys/fs/cgroup")
+    unified = (CGROUPS / "cgroup.controllers").exists()
+    roots = tuple(CGROUPS / kind / ROOMS for kind in ([""] if unified else ["memory", "pids", "cpu", "freezer"]))
     with contextlib.suppress(OSError):
-        if (base / "cgroup.controllers").exists():
-            root = base / "orchestrator-rooms"
+        for root in roots:
             root.mkdir(exist_ok=True)
-            (base / "cgroup.subtree_control").write_text("+memory +pids +cpu")
-            (root / "cgroup.subtree_control").write_text("+memory +pids +cpu")
-            return (root,)
-        own = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-        by_kind = {kind: path for _, kinds, path in own for kind in kinds.split(",")}
-        roots = []
-        for kind in ("memory", "pids", "cpu", "freezer"):
-            inside = base / kind / by_kind.get(kind, "/").lstrip("/")
-            root = (inside if inside.exists() else base / kind) / "orchestrator-rooms"
-            root.mkdir(exist_ok=True)
-            if not os.access(root, os.W_OK):
-                return ()
-            roots.append(root)
-        return tuple(roots)
+            if unified:
+                (CGROUPS / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+                (root / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+        return roots if all(os.access(root, os.W_OK) for root in roots) else ()
     return ()
-
-
-def group(home: str, run: str, room: str) -> Group | None:
-    roots = group_roots()
-    return Group(tuple(root / f"{home}.{run}" / room for root in roots)) if roots else None
 
 
 def tmp_bytes(limits: Limits) -> int:

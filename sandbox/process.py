@@ -10,147 +10,100 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import anyio
-import psutil
 from anyio import to_thread
 
-from sandbox.room import MIB, OnOutput
+from sandbox.reap import end_below, send
+from sandbox.room import Command, Ended, OnOutput, Result
 
 HOST_ENV: Final[Mapping[str, str]] = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 CHUNK: Final = 64 << 10
 FLOOD_PAUSE_S: Final = 0.005  # between reads of what is dropped: a flood is slowed at its source, not swallowed
 DRAIN_S: Final = 5.0  # for the rest of the output after the process ended
-HELD: Final = 512 * MIB  # output of all running commands together that is kept in memory
-
-
-@dataclass(frozen=True)
-class Finished:
-    """How a host process ended. `code` is as `subprocess` gives it: negative for a signal."""
-
-    code: int
-    stdout: bytes
-    stderr: bytes
-    seconds: float
-    timed_out: bool
-    overflowed: bool
-
+_STARTER: Final = ThreadPoolExecutor(1, thread_name_prefix="rooms")
 
 Process = subprocess.Popen[bytes]
-End = Callable[[Process], Awaitable[None]]
+TIMED_OUT: Final = 124  # as timeout(1) reports it
 
 
-class Spawner:
-    """Starts processes from one lasting thread, with nothing inherited but what is named."""
+def spawn(argv: Sequence[str], stdin: int, output: int, **options: Any) -> Process:
+    """Starts `argv` in a session of its own, with nothing inherited but what is named. Raises `OSError`."""
+    return Process(argv, 0, None, stdin, output, output, start_new_session=True, **options)
 
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rooms")
-        self._held = 0
 
-    async def spawn(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: int = subprocess.DEVNULL,
-        output: int = subprocess.PIPE,
-        pass_fds: Sequence[int] = (),
-        env: Mapping[str, str] = HOST_ENV,
-        cwd: str | Path = "/",
-    ) -> Process:
-        """Starts `argv` in a session of its own. Raises `OSError`."""
+async def run(
+    argv: Sequence[str],
+    command: Command,
+    on_output: OnOutput | None = None,
+    *,
+    end: Callable[[Process], Awaitable[None]] | None = None,
+    pass_fds: Sequence[int] = (),
+    env: Mapping[str, str] = HOST_ENV,
+    cwd: str | Path = "/",
+) -> Result:
+    """Runs `argv` with the command's input and within its time and output. At the time limit, or when cancelled, `end`
+    (by default `end_process`) must end the process and all that it started.
 
-        def start() -> Process:
-            return subprocess.Popen(
-                list(argv),
-                bufsize=0,
-                stdin=stdin,
-                stdout=output,
-                stderr=output,
-                pass_fds=tuple(pass_fds),
-                env=dict(env),
-                cwd=cwd,
-                start_new_session=True,
-            )
-
-        return await to_thread.run_sync(lambda: self._thread.submit(start).result())
-
-    async def run(
-        self,
-        argv: Sequence[str],
-        *,
-        end: End | None = None,
-        stdin: bytes | AsyncIterable[bytes] = b"",
-        limit: int = MIB,
-        time_s: float = 60.0,
-        on_output: OnOutput | None = None,
-        pass_fds: Sequence[int] = (),
-        env: Mapping[str, str] = HOST_ENV,
-        cwd: str | Path = "/",
-    ) -> Finished:
-        """Runs to the end. At the time limit, or when cancelled, `end` (by default `end_process`) must end the process
-        and all that it started.
-
-        `limit` bytes are kept of each stream; the rest is read slowly and dropped. Raises `OSError`.
-        """
-        began, end = anyio.current_time(), end or end_process
-        feed = subprocess.DEVNULL if stdin == b"" else subprocess.PIPE
-        process = await self.spawn(argv, stdin=feed, pass_fds=pass_fds, env=env, cwd=cwd)
-        assert process.stdout and process.stderr
-        out, err = _Stream(process.stdout.fileno(), limit), _Stream(process.stderr.fileno(), limit)
-        try:
-            async with anyio.create_task_group() as tasks:
-                if process.stdin:
-                    tasks.start_soon(_feed, process.stdin, stdin)
-                tasks.start_soon(self._pump, out, on_output)
-                tasks.start_soon(self._pump, err, None)
-                with anyio.move_on_after(time_s) as clock:
-                    await exited(process)
-                if clock.cancelled_caught:
-                    await end(process)
-                with anyio.move_on_after(DRAIN_S):
-                    await out.closed.wait()
-                    await err.closed.wait()
-                tasks.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            raise _sole(group) from None
-        finally:
-            if process.poll() is None:
-                with anyio.CancelScope(shield=True):
-                    await end(process)
-            self._held -= len(out.kept) + len(err.kept)
-            process.stdout.close()
-            process.stderr.close()
-        seconds = anyio.current_time() - began
-        return Finished(
-            process.returncode, bytes(out.kept), bytes(err.kept), seconds, clock.cancelled_caught, out.over or err.over
-        )
-
-    async def _pump(self, stream: _Stream, on_output: OnOutput | None) -> None:
-        os.set_blocking(stream.fd, False)
-        while chunk := await _read(stream.fd):
-            part = chunk[: max(0, min(stream.limit - len(stream.kept), HELD - self._held))]
-            stream.kept += part
-            self._held += len(part)
-            if part and on_output:
-                await on_output(part)
-            if len(part) < len(chunk):
-                stream.over = True
-                await anyio.sleep(FLOOD_PAUSE_S)
-        stream.closed.set()
+    What is printed over the limit is read slowly and dropped. Raises `OSError`.
+    """
+    began, end = anyio.current_time(), end or end_process
+    feed = subprocess.DEVNULL if command.stdin == b"" else subprocess.PIPE
+    start = partial(spawn, argv, feed, subprocess.PIPE, pass_fds=pass_fds, env=env, cwd=cwd)
+    process = await to_thread.run_sync(_STARTER.submit(start).result)
+    assert process.stdout and process.stderr
+    out, err = _Stream(process.stdout, command.output_limit), _Stream(process.stderr, command.output_limit)
+    try:
+        async with anyio.create_task_group() as tasks:
+            if process.stdin:
+                tasks.start_soon(_feed, process.stdin, command.stdin)
+            tasks.start_soon(out.pump, on_output)
+            tasks.start_soon(err.pump, None)
+            with anyio.move_on_after(command.time_s) as clock:
+                await exited(process)
+            if clock.cancelled_caught:
+                await end(process)
+            tasks.cancel_scope.deadline = anyio.current_time() + DRAIN_S
+    except BaseExceptionGroup as group:
+        raise _sole(group) from None
+    finally:
+        if process.poll() is None:
+            with anyio.CancelScope(shield=True):
+                await end(process)
+        process.stdout.close()
+        process.stderr.close()
+    seconds, code = anyio.current_time() - began, process.returncode
+    if clock.cancelled_caught:
+        return Result(TIMED_OUT, bytes(out.kept), bytes(err.kept), seconds, Ended.TIMEOUT)
+    ended = Ended.OUTPUT if out.over or err.over else Ended.EXITED
+    return Result(code if code >= 0 else 128 - code, bytes(out.kept), bytes(err.kept), seconds, ended)
 
 
 class _Stream:
-    def __init__(self, fd: int, limit: int) -> None:
-        self.fd, self.limit = fd, limit
+    """One output of a process, and what is kept of it."""
+
+    def __init__(self, pipe: IO[bytes], limit: int) -> None:
+        self.fd, self.limit = pipe.fileno(), limit
         self.kept = bytearray()
         self.over = False
-        self.closed = anyio.Event()
+
+    async def pump(self, on_output: OnOutput | None) -> None:
+        while True:
+            await anyio.wait_readable(self.fd)
+            if not (chunk := os.read(self.fd, CHUNK)):
+                return
+            part = chunk[: self.limit - len(self.kept)]
+            self.kept += part
+            if part and on_output:
+                await on_output(part)
+            if len(part) < len(chunk):
+                self.over = True
+                await anyio.sleep(FLOOD_PAUSE_S)
 
 
 async def exited(process: Process) -> None:
@@ -179,76 +132,32 @@ async def end_process(process: Process) -> None:
 
 
 def end_tree(pid: int) -> None:
-    """Kills a process of ours and everything below it.
-
-    Of a pid namespace only the first process: the kernel ends the rest, and bwrap lives to reap it. Others are stopped
-    before any is killed, so that nobody forks while being counted.
-    """
-    stopped: set[int] = set()
-    for attempt in range(500):
-        try:
-            below = {child.pid for child in psutil.Process(pid).children(recursive=True)}
-        except psutil.NoSuchProcess:
-            return
-        if not below:
-            break
-        if attempt < 100 and (inits := set(filter(_is_init, below))):
-            kill(inits)
-        elif new := below - stopped:
-            kill(new, signal.SIGSTOP)
-            stopped |= new
-            continue
-        else:
-            kill(below)
-        time.sleep(0.002)
-    kill([pid])
-
-
-def _is_init(pid: int) -> bool:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-    inside = next((line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:")), [])
-    return len(inside) > 1 and inside[-1] == "1"
+    """Kills everything below a process of ours, then the process, which lives until it has reaped them."""
+    end_below(pid)
+    send(signal.SIGKILL, [pid])
 
 
 def end_tagged(tag: str) -> None:
-    """Ends every process on whose command line we wrote a tag that begins so, and everything below it."""
-    for pid in psutil.pids():
+    """Ends every process on whose command line we wrote a tag that begins so, and everything below it.
+
+    The youngest go first: a parent of ours lives until it has reaped them.
+    """
+    for entry in sorted(Path("/proc").glob("[0-9]*"), key=lambda entry: int(entry.name), reverse=True):
         with contextlib.suppress(OSError):
-            if f"\0--argv0\0{tag}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                end_tree(pid)
-
-
-def kill(pids: Iterable[int], number: int = signal.SIGKILL) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-async def _read(fd: int) -> bytes:
-    while True:
-        await anyio.wait_readable(fd)
-        try:
-            return os.read(fd, CHUNK)
-        except BlockingIOError:
-            continue
+            if f"\0--argv0\0{tag}".encode() in (entry / "cmdline").read_bytes():
+                end_tree(int(entry.name))
 
 
 async def _feed(pipe: IO[bytes], data: bytes | AsyncIterable[bytes]) -> None:
     """Writes the command's input and closes it. A command need not read it to the end."""
-    fd = pipe.fileno()
-    os.set_blocking(fd, False)
+    os.set_blocking(pipe.fileno(), False)
     try:
         async for chunk in _chunks(data):
             rest = memoryview(chunk)
             while rest:
-                await anyio.wait_writable(fd)
-                try:
-                    rest = rest[os.write(fd, rest[:CHUNK]) :]
-                except BlockingIOError:
-                    continue
+                await anyio.wait_writable(pipe.fileno())
+                with contextlib.suppress(BlockingIOError):
+                    rest = rest[os.write(pipe.fileno(), rest[:CHUNK]) :]
     except BrokenPipeError:
         pass
     finally:
@@ -258,9 +167,9 @@ async def _feed(pipe: IO[bytes], data: bytes | AsyncIterable[bytes]) -> None:
 async def _chunks(data: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     if isinstance(data, bytes):
         yield data
-        return
-    async for chunk in data:
-        yield chunk
+    else:
+        async for chunk in data:
+            yield chunk
 
 
 def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -9,6 +9,8 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -17,37 +19,40 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 def below(top: int) -> list[int]:
     """Every process below `top`, parents first."""
     children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                parent = int((entry / "stat").read_text(errors="replace").rsplit(") ", 1)[1].split()[1])
-            except OSError:
-                continue
-            children.setdefault(parent, []).append(int(entry.name))
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text(errors="replace").rsplit(") ", 1)[1].split()[1])
+        except OSError:
+            continue
+        children.setdefault(parent, []).append(int(entry.name))
     found = list(children.get(top, []))
     for pid in found:
         found += children.get(pid, [])
     return found
 
 
-def end_all() -> None:
-    """Stops everybody first, so that nobody forks while being counted. Gives up on what is never found in time."""
+def end_below(top: int) -> None:
+    """Kills everything below a process, which must reap it. All are stopped first, so that nobody forks while being
+    counted. Gives up on what is never found in time."""
     for _ in range(1000):
-        pids = below(os.getpid())
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in pids:
-                try:
-                    os.kill(pid, number)
-                except ProcessLookupError:
-                    continue
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
+        if top == os.getpid():
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+        if not (pids := below(top)):
             return
+        send(signal.SIGSTOP, pids)
+        send(signal.SIGKILL, pids)
 
 
-def main(tag: str, argv: list[str]) -> int:
+def send(number: int, pids: Iterable[int]) -> None:
+    """Signals those that still live."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def main(argv: list[str]) -> int:
     prctl = ctypes.CDLL(None).prctl
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -63,10 +68,10 @@ def main(tag: str, argv: list[str]) -> int:
         os.waitpid(ended.si_pid, 0)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from here on the number may be another process's
     status = os.waitpid(child, 0)[1]
-    end_all()
+    end_below(os.getpid())
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[2], sys.argv[4:]))
+    sys.exit(main(sys.argv[4:]))

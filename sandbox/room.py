@@ -13,7 +13,6 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from types import MappingProxyType
 from typing import Protocol
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -83,7 +82,7 @@ class RoomSpec:
     root: RootFs | None  # None only for `local`, which runs on the host's own
     workspace: Path | None = None
     mounts: tuple[Mount, ...] = ()
-    env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    env: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     user: int = 0  # a small number, one for each seat or judge; the engine maps it to a host uid of its own
     brief: bool = False  # a case's room: opened, one command, gone. Engines choose the cheapest bounds that hold
@@ -106,7 +105,7 @@ class Command:
 
     argv: tuple[str, ...]
     stdin: bytes | AsyncIterable[bytes] = b""
-    env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "/workspace"
     time_s: float = 120.0  # wall clock, enforced inside the room
     cpu_s: float | None = None  # CPU seconds of the process tree's members, each

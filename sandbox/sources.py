@@ -6,7 +6,6 @@ and for every packaging. Nothing of a package is run: no maintainer script, no h
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from typing import Final, Literal
 import anyio
 
 from sandbox.debian import CommandFailed, private_apt, run
-from sandbox.keep import held, once, request_of, tree_digest
+from sandbox.keep import Kept, held, once, request_of, tree_digest
 from sandbox.room import RoomError
 
 SUITE: Final = "bookworm"  # sources belong to the project, not to the release that happens to run the machine
@@ -39,16 +38,7 @@ class Source:
     suite: str = SUITE
 
 
-@dataclass(frozen=True)
-class Fetched:
-    """A source on this machine. `pin` is what a lock writes down: kind, name, version, digest."""
-
-    folder: Path
-    digest: str  # "sha256:…" of the folder's content
-    pin: str
-
-
-async def fetch(source: Source, home: Path, *, progress: Callable[[str], None] = lambda _line: None) -> Fetched:
+async def fetch(source: Source, home: Path, *, progress: Callable[[str], None] = lambda _line: None) -> Kept:
     """The source's folder: found if it was fetched before, else fetched, which takes what the network takes.
 
     Safe for several processes at once, and for being killed at any moment. Raises `SourceError` when what came is not
@@ -61,12 +51,12 @@ async def fetch(source: Source, home: Path, *, progress: Callable[[str], None] =
         tree, version = await (_bring_deb if source.kind == "deb" else _bring_src)(source, half, home / "apt")
         chosen = await choose(tree, source.path, half)
         digest = await anyio.to_thread.run_sync(tree_digest, chosen)
-        await anyio.to_thread.run_sync(_make_read_only, chosen)
+        await run(["chmod", "-R", "a-wst,a+rX", chosen])
+        await anyio.Path(chosen).chmod(0o755)  # so that it can be moved; its mount closes it
         return chosen, f"{words} {version} {digest}"
 
     request = request_of(asdict(source))
-    kept = await once(home / "sources", request, make, lambda: progress("another process fetches this source; waiting"))
-    return Fetched(kept.folder, kept.digest, kept.note)
+    return await once(home / "sources", request, make, lambda: progress("another process fetches this source; waiting"))
 
 
 async def _bring_deb(source: Source, half: Path, apt: Path) -> tuple[Path, str]:
@@ -131,15 +121,3 @@ async def _unpack(archive: Path, into: Path, *options: str) -> None:
         if "Not found in archive" in str(error):
             raise SourceError(f"{archive.name}: no folder {options[-1]} in the source") from error
         raise
-
-
-def _make_read_only(tree: Path) -> None:
-    """Nobody may write below `tree`; the top stays writable so that it can be moved, and is closed by its mount."""
-    for folder, _folders, files in os.walk(tree):
-        for file in files:
-            path = Path(folder, file)
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode & 0o111 | 0o444)
-        if Path(folder) != tree:
-            Path(folder).chmod(0o555)
-    tree.chmod(0o755)

@@ -15,9 +15,8 @@ import anyio
 
 from orchestrator.project.project import Project
 from sandbox import image, sources
-from sandbox.keep import plain, request_of, tree_digest
+from sandbox.keep import Kept, plain, request_of, tree_digest
 from sandbox.room import Engine, Labels, RootFs
-from sandbox.sources import Fetched
 from verifiers.judge import RoomJudge
 from verifiers.suites import JudgePlan, LockedCase
 
@@ -31,7 +30,7 @@ class Furnished:
 
     image: RootFs | None
     judge_root: RootFs | None
-    sources: Mapping[str, Fetched]
+    sources: Mapping[str, Kept]
 
     def folders(self) -> dict[str, Path]:
         return {name: source.folder for name, source in self.sources.items()}

@@ -113,7 +113,7 @@ class Yard:
         """Whoever was started with this yard in its environment, or is a tagged command in a room of its runs; with its
         command line."""
         here = str(self.folder)
-        tags = [f"\0{folder.name}/" for folder in self.home.glob("rooms/*")]
+        tags = [f".{folder.name}/" for folder in self.home.glob("rooms/*")]
         found = {}
         for process in psutil.process_iter():
             if process.pid == os.getpid():
@@ -130,7 +130,7 @@ class Yard:
     def _containers(self) -> list[str]:
         if self.sandbox == "bubblewrap" or shutil.which("docker") is None:
             return []
-        mine = key(str(self.home)).rsplit(".", 1)[1]
+        mine = key(str(self.home / "docker")).rsplit(".", 1)[1]
         listed = subprocess.run(
             ["docker", "ps", "-a", "--filter", f"name={mine}", "--format", "{{.Names}}"],
             text=True,

@@ -309,7 +309,7 @@ async def main():
     name, home, spec = sys.argv[1], Path(sys.argv[2]), pickle.loads(bytes.fromhex(sys.argv[3]))
     room = await choose(name, home).open(spec)
     await room.start("build", Command(("sh", "-c", "until [ -e go ]; do sleep 0.05; done; echo built; exit 7")))
-    await room.start("lost", Command(("sh", "-c", "echo started; sleep 60")))
+    await room.start("lost", Command(("sh", "-c", "echo started; while :; do echo >>lost; sleep 0.1; done")))
     async def heard(chunk):
         print("running", flush=True)
     await room.run(Command(("sh", "-c", sys.argv[4])), heard)
@@ -346,6 +346,9 @@ async def test_jobs_survive_the_orchestrators_death_and_commands_do_not(
     lost = await room.job("lost", wait_s=30)
     assert lost.result is not None
     assert (lost.running, lost.result.ended, lost.tail) == (False, Ended.INTERRUPTED, b"started\n")
+    with anyio.fail_after(60):  # a job does not outlive its keeper either
+        while len(set((await text(room, "wc -c <lost; sleep 1; wc -c <lost")).split())) > 1:
+            pass
     await room.stop()
     await again.discard(workspace)
 
@@ -363,12 +366,9 @@ def _kill_container(run: str, *how: str) -> None:
 
 
 def _lose_everything(engine: Engine, place: Path, spec: RoomSpec) -> None:
-    """What a reboot does to a room: its processes are gone, and its jobs' keepers too."""
+    """What a reboot does to a room: its jobs' keepers are gone, and their processes with them."""
     run, room = key(spec.labels.run), key(spec.name)
-    if engine.name == "docker":
-        _kill_container(spec.labels.run, "kill")
-        return
-    kind = "local" if engine.name == "local" else "rooms"
+    kind = "rooms" if engine.name == "bubblewrap" else engine.name
     keeper = int((place / "home" / kind / run / room / "jobs/lost/pid").read_text().split()[0])
     os.killpg(keeper, signal.SIGKILL)
 
@@ -405,7 +405,7 @@ async def test_a_sweep_removes_a_dead_epoch_and_touches_no_other_run(
     await alive.stop()
     assert not [path for kind in ("rooms", "docker", "local") for path in (place / "home" / kind / key(run)).glob("*")]
     assert not limits.mounts_below(workspace)
-    assert not [path for root in limits.group_roots() for path in root.glob(f"*.{key(run)}/{key('dead')}")]
+    assert not [path for root in limits.group_roots() for path in root.glob(f"*.{key(run)}.{key('dead')}*")]
     await dead.stop()
     await engine.discard(workspace)
 

@@ -9,13 +9,13 @@ import pytest
 
 from sandbox.debian import CommandFailed
 from sandbox.home import state_home
-from sandbox.keep import tree_digest
-from sandbox.sources import Fetched, Source, SourceError, choose, fetch
+from sandbox.keep import Kept, tree_digest
+from sandbox.sources import Source, SourceError, choose, fetch
 
 GCC = Source("deb", "gcc-12-source", "gcc-12.2.0-dfsg.tar.xz:gcc/testsuite")
 
 
-def get(source: Source) -> Fetched:
+def get(source: Source) -> Kept:
     """Kept on the machine, so that only the first run of these tests asks a mirror."""
     return anyio.run(lambda: fetch(source, state_home()))
 
