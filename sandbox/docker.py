@@ -21,7 +21,7 @@ from typing import Any, Final
 import anyio
 import docker
 from anyio import to_thread
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound
 from docker.models.containers import Container
 from docker.types import LogConfig
 from docker.types import Mount as Bind
@@ -70,8 +70,11 @@ def _takes_groups() -> bool:
 
 
 def _remove(container: Container) -> None:
-    with suppress(NotFound):
+    try:
         container.remove(force=True, v=True)
+    except APIError as error:
+        if error.status_code not in (404, 409):  # gone, or going
+            raise
 
 
 @dataclass(frozen=True)
