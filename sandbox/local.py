@@ -24,11 +24,12 @@ class LocalRoom(HostedRoom):
         super().__init__(spec, place)
         self._tmp = place.folder / "tmp"
         self._mounts = (*spec.mounts, Mount(spec.workspace or self._tmp, WORKSPACE, writable=True))
-        self._lowered = os.geteuid() == 0 and all(limits.reachable(mount.source) for mount in self._mounts)
-        for folder in (self._tmp, *(mount.source for mount in self._mounts if mount.writable)):
+        own = (self._tmp, *(mount.source for mount in self._mounts if mount.writable))
+        for folder in own:
             folder.mkdir(parents=True, exist_ok=True)
-            if self._lowered:
-                os.chown(folder, limits.room_uid(self.spec), limits.room_uid(self.spec))
+        self._lowered = os.geteuid() == 0 and all(limits.reachable(mount.source) for mount in self._mounts)
+        for folder in own if self._lowered else ():
+            os.chown(folder, limits.room_uid(self.spec), limits.room_uid(self.spec))
 
     async def enter(self, command: Command, name: str, on_output: OnOutput | None) -> Result:
         tmp = str(self._tmp)

@@ -64,7 +64,7 @@ def spec(engine: Engine, rootfs: RootFs, place: Path) -> RoomSpec:
         name="seat",
         labels=Labels(run=RUN, epoch=1, seat="agent-01"),
         root=None if engine.name == "local" else rootfs,
-        workspace=place / "workspaces" / engine.name,
+        workspace=place / "workspaces" / engine.name / "seat",  # whose folder nobody has made yet
         limits=SMALL,
         user=1,
     )
