@@ -208,6 +208,8 @@ class Group:
             "pids.max": str(limits.processes + OVERHEAD),
             "cpu.cfs_quota_us": str(quota),
             "cpu.max": f"{quota} 100000",
+            "cpu.shares": str(1024 * limits.weight),
+            "cpu.weight": str(100 * limits.weight),
         }
         for folder in self.folders:
             folder.mkdir(exist_ok=True)

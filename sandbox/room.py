@@ -52,6 +52,7 @@ class Limits:
     processes: int = 512
     disk: int = 20 * GIB
     inodes: int = 1_000_000
+    weight: int = 1  # its share of a scarce CPU against other rooms', where control groups can be made
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from verifiers.judge import RoomJudge
 from verifiers.suites import JudgePlan, LockedCase
 
 NOT_PRODUCT: Final = "expect.toml"  # says what a layer must reach, and is no part of it
+JUDGE_WEIGHT: Final = 10  # a verdict is what others wait for: a judge's build goes before what seats run
 Progress = Callable[[str], None]
 
 
@@ -86,7 +87,7 @@ def judge_plan(
         judge_root=furnished.judge_root,
         scratch=scratch,
         secret=secret,
-        limits=project.limits,
+        limits=replace(project.limits, weight=JUDGE_WEIGHT),
         cores=cores,
     )
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from sandbox import limits
 from sandbox.engines import choose
 from sandbox.home import key, state_home
 from sandbox.limits import FIRST_UID, host_uid
-from sandbox.room import EngineUnavailable
+from sandbox.room import EngineUnavailable, Limits
 
 
 def test_local_is_never_chosen_but_by_name(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,3 +48,14 @@ def test_names_become_different_folder_names() -> None:
 def test_the_home_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_HOME", "/srv/rooms")
     assert state_home() == Path("/srv/rooms")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="control groups are root's here")
+def test_a_room_of_more_weight_has_a_larger_share_of_a_scarce_cpu(tmp_path: Path) -> None:
+    group = limits.Group(tuple(root / tmp_path.name for root in limits.group_roots()))
+    try:
+        group.make(Limits(weight=3))
+        shares = [path.read_text().strip() for folder in group.folders for path in folder.glob("cpu.[sw]*[st]")]
+        assert not group.folders or "3072" in shares or "300" in shares
+    finally:
+        group.end()
