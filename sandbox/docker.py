@@ -44,10 +44,12 @@ def _host() -> str:
     return os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 
 
-@cache
+_connected = cache(partial(docker.DockerClient, timeout=ANSWER_S))
+
+
 def _client() -> docker.DockerClient:
     """The engine that `DOCKER_HOST` names. Its calls block."""
-    return docker.DockerClient(base_url=_host(), timeout=ANSWER_S)
+    return _connected(_host())
 
 
 @contextmanager
