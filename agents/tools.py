@@ -123,8 +123,8 @@ class Plan(Arguments):
     title: str = ""
     why: str = ""
     done_when: Names = Field([], description="case ids or patterns, all of them")
-    touches: Names = Field([], description="folders")
-    after: Names = Field([], description="ids of tasks it needs")
+    touches: Names | None = Field(None, description="folders; [] for none")
+    after: Names | None = Field(None, description="ids of tasks it needs; [] for none")
     task: str = Field("", description="id of the task to change: what is given replaces what it had; else a new one")
     drop: Names = Field([], description="ids to drop; say why")
     merge: Names = Field([], description="ids to join into the first of them")

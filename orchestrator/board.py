@@ -19,6 +19,7 @@ from orchestrator.store import Tx, rows, tasks
 
 TITLE: Final = 120  # characters
 TOPIC: Final = 100
+EMPTIED: Final = {"touches", "after"}  # given as an empty list, they are taken away
 NAMED: Final = 200  # cases or patterns that one task written by hand may name
 FOLDERS: Final = 20
 PLAN_LINES: Final = 3
@@ -89,7 +90,9 @@ def rewrite(tx: Tx, task_id: str, title: str, *, by: str, **words: Unpack[Words]
     Raises `Refused`.
     """
     _free(tx, task_id)
-    given = {name: value for name, value in _checked(tx, title, words).items() if value}
+    given = {
+        name: value for name, value in _checked(tx, title, words).items() if value or name in EMPTIED & words.keys()
+    }
     rows.update(tx, "task", task_id, by=by, releases=0, **given)
     return get(tx.db, task_id)
 

@@ -35,6 +35,14 @@ def failures(card: Scorecard, signature: Callable[[Verdict], str]) -> dict[str, 
     return {verdict.case: Failure(signature(verdict), verdict.reason) for verdict in failing}
 
 
+def give_back(tx: Tx, task_id: str, then: Mapping[str, Failure], now: Mapping[str, Failure]) -> None:
+    """After a change for a task has landed: its cases that fail for another reason by now are somebody else's."""
+    task = board.get(tx.db, task_id)
+    other = {case for case in now.keys() & then.keys() if now[case].signature != then[case].signature}
+    if rest := other.intersection(task.cases):
+        rows.update(tx, "task", task_id, cases=tuple(case for case in task.cases if case not in rest))
+
+
 def sync_failures(tx: Tx, failing: Mapping[str, Failure], passing: Collection[str]) -> None:
     """Makes the board's groups of failing cases those of today's main.
 

@@ -69,6 +69,12 @@ class Gate:
             self._newest = {main: known or await self._judge_seed(main)}
         return self._newest[main]
 
+    async def headline(self) -> str:
+        """Main and what passes on it, in one line."""
+        counts = (await self.judge_main()).counts().items()
+        suites = " · ".join(f"{name} {passed}/{total}" for name, (passed, total) in counts)
+        return f"main {(await self.repository.main())[:7]}, {suites}"
+
     async def _judge_seed(self, main: str) -> Scorecard:
         card = await self.judge.judge(self.repository.tree(await self.repository.tree_of(main)), Selection(Tier.FULL))
         if card.void or not card.build.ok:
@@ -153,6 +159,9 @@ class Gate:
             gained = card.passed() - (before.passed() if before else frozenset())
             facts = {"task": change.task, "commit": new, "gained": len(gained), **_totals(card)}
             tx.journal("landed", change.seat, change=change.id, **facts)
+            if before:
+                then, now = (clusters.failures(one, signature) for one in (before, card))
+                clusters.give_back(tx, change.task, then, now)
             update_board(tx, card)
             if not board.get(tx.db, change.task).cases:
                 board.close(tx, change.task, f"{change.id} landed")

@@ -166,8 +166,8 @@ class OpenSeats:
         raise Refusal(f"no {wanted} seat is free; {len(busy)} of {len(self._seats)} open seats are taken", "not_found")
 
     async def _board(self) -> str:
-        now = self._desk.utc_now()
-        return await self._desk.store.read(lambda db: render_tasks(db, Show.READY, now))
+        now, main = self._desk.utc_now(), await self._desk.gate.headline()
+        return f"{main}\n{await self._desk.store.read(lambda db: render_tasks(db, Show.READY, now))}"
 
     # -- a session's task
 

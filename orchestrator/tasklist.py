@@ -55,12 +55,12 @@ def render_tasks(db: sqlite3.Connection, show: Show, now: datetime, *, session: 
     return "\n".join(lines[:LINES])
 
 
-def describe(db: sqlite3.Connection, task: Task, session: str, shown: int | None = CASES) -> str:
+def describe(db: sqlite3.Connection, task: Task, session: str, shown: int = CASES) -> str:
     """Everything about one task, with at most `shown` of its cases: how to run one, notes, who else is in its folders.
 
     `session` is who asks.
     """
-    cut = f" and {len(task.cases) - shown} more" if shown and len(task.cases) > shown else ""
+    cut = f" and {len(task.cases) - shown} more" if len(task.cases) > shown else ""
     facts = {
         "why": " ".join(task.why.splitlines()),
         "touches": " ".join(task.touches),

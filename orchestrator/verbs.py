@@ -81,11 +81,12 @@ class Verbs:
 
     async def _tasks(self, call_id: str, show: str, limit: int) -> Answer:
         me, now = self._session.id, self._desk.utc_now()
+        main = await self._desk.gate.headline()
 
         def look(db: sqlite3.Connection) -> str:
             if show.startswith("T"):
-                return describe(db, board.get(db, show), me, shown=None)
-            return render_tasks(db, Show(show), now, session=me, limit=limit)
+                return describe(db, board.get(db, show), me, shown=board.NAMED)
+            return f"{main}\n{render_tasks(db, Show(show), now, session=me, limit=limit)}"
 
         return Answer(await self._desk.store.read(look))
 
@@ -114,13 +115,17 @@ class Verbs:
         """A planner's change of the board; says which lines changed."""
         asked, by = Plan(**arguments), self._session.id
         words: board.Words = {"why": asked.why, "cases": asked.done_when, "known": self._desk.shown_cases}
-        words |= {"touches": asked.touches, "after": asked.after}
+        if asked.touches is not None:
+            words["touches"] = asked.touches
+        if asked.after is not None:
+            words["after"] = asked.after
 
         def work(tx: Tx) -> str:
             said = []
             if asked.task:
                 new = board.rewrite(tx, asked.task, asked.title, by=by, **words)
-                said.append(f'{new.id} "{new.title}" changed: it now names {len(new.cases)} cases, and no others')
+                cases = f": it now names {len(new.cases)} cases, and no others" if asked.done_when else ""
+                said.append(f'{new.id} "{new.title}" changed{cases}')
             elif asked.title:
                 new = board.add_task(tx, asked.title, TaskSource.PLANNER, by=by, **words)
                 said.append(f'{new.id} "{new.title}" written: {len(new.cases)} cases')

@@ -26,7 +26,7 @@ from orchestrator.store import Store, Tx, reading
 from orchestrator.watch.journal import Entry, entries, spoken
 from orchestrator.watch.text import clock
 
-NEWS_S: Final = 20.0
+NEWS_S: Final = 60.0
 POLL_S: Final = 0.2
 OUTPUT: Final = "orchestrator.jsonl"
 

@@ -258,6 +258,24 @@ def test_a_claimed_group_keeps_its_failing_cases_however_they_fail_by_now(tx: Tx
     assert get(tx, "T1").state is TaskState.CLOSED
 
 
+def test_a_landed_change_leaves_its_task_the_cases_that_fail_as_before(tx: Tx) -> None:
+    task = planned(tx, "structs", "torture/a", "torture/b", "torture/c")
+    then, now = fail("a", "b", "c"), fail("b") | fail("c", why="bit-field")
+    clusters.give_back(tx, task, then, now)
+    clusters.sync_failures(tx, now, {"torture/a"})
+    assert get(tx, task).cases == ("torture/a", "torture/b")
+    assert [other.cases for other in board.ready(tx.db) if other.id != task] == [("torture/c",)]
+
+
+def test_a_planner_changes_what_is_given_and_empties_what_is_given_empty(tx: Tx) -> None:
+    first = planned(tx, "first", "torture/a")
+    second = board.add_task(tx, "second", TaskSource.PLANNER, by="p", touches=["src"], after=[first]).id
+    board.rewrite(tx, second, "better", by="p")
+    assert (get(tx, second).title, get(tx, second).touches, get(tx, second).after) == ("better", ("src",), (first,))
+    board.rewrite(tx, second, "", by="p", touches=[], after=[])
+    assert (get(tx, second).title, get(tx, second).touches, get(tx, second).after) == ("better", (), ())
+
+
 def test_what_a_planner_decided_about_a_group_outlives_the_next_look(tx: Tx) -> None:
     failing = fail("a", "b") | fail("c", why="exit 1") | fail("d", why="hangs") | fail("e", "f", why="link")
     clusters.sync_failures(tx, failing, set())
