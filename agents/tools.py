@@ -97,7 +97,8 @@ class Verify(Arguments):
 
 
 class Submit(Arguments):
-    """Hand your work to the merge queue and wait for its verdict. The task closes when `fixes` pass on main."""
+    """Hand your work to the merge queue and wait for its verdict. `fixes`: the cases it newly passes, as `verify` lists
+    them. The task closes when all of its own cases pass on main."""
 
     summary: Word = Field(description="2 to 6 lines: what changed and why")
     fixes: Names = Field([], description="case ids")

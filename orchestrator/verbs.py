@@ -25,7 +25,7 @@ from sandbox.room import Room
 from verifiers.judging import Selection, Tier
 from verifiers.scorecard import Outcome, Scorecard
 
-ERRORS_SHOWN: Final = 10
+ERRORS_SHOWN, GAINS_SHOWN = 10, 40
 NO_CLAIM: Final = "you hold no task: call tasks, then claim one"
 
 
@@ -160,7 +160,7 @@ class Verbs:
             raise Refused(f"conflicts with main in {files}: `git pull --rebase` and resolve it\n{merged.hunks}")
         began = anyio.current_time()
         floor = (await desk.gate.judge_main()).passed()
-        said, errors, passed, total = [], [], 0, 0
+        said, errors, gained, passed, total = [], [], set[str](), 0, 0
         async with desk.verifying:
             for name, selection in wanted.items():
                 card = await desk.judge.judge(desk.repository.tree(merged), selection)
@@ -171,15 +171,17 @@ class Verbs:
                 good, all_of_it = len(card.passed()), len(card.verdicts)
                 said.append(f"{name} {good}/{all_of_it} (main {len(floor & card.verdicts.keys())})")
                 errors += error_lines(card, floor)
+                gained |= card.passed() - floor
                 passed, total = passed + good, total + all_of_it
         seconds = anyio.current_time() - began
         counts = {"passed": passed, "total": total, "seconds": round(seconds, 1)}
         await desk.journal("verified", session.seat, session=session.id, what=what, **counts)
-        lines = list(dict.fromkeys(errors))
-        if len(lines) > ERRORS_SHOWN:
-            await self._room.write("/tmp/verify.log", "\n".join(lines).encode())
-            lines[ERRORS_SHOWN:] = [f"({len(lines) - ERRORS_SHOWN} more in /tmp/verify.log)"]
-        return Answer("\n".join([" · ".join([*said, f"{seconds:.0f} s"]), *lines]))
+        lines, new = list(dict.fromkeys(errors)), sorted(gained)
+        news = f"passes, and not on main ({len(new)}): {' '.join(new[:GAINS_SHOWN])}"
+        if len(lines) > ERRORS_SHOWN or len(new) > GAINS_SHOWN:
+            await self._room.write("/tmp/verify.log", "\n".join([*new, *lines]).encode())
+            lines[ERRORS_SHOWN:] = ["(all of it in /tmp/verify.log)"]
+        return Answer("\n".join([" · ".join([*said, f"{seconds:.0f} s"]), *([news] if new else []), *lines]))
 
     def _selections(self, what: str, task: Task | None) -> dict[str, Selection]:
         fast = {"fast": Selection(Tier.FAST, seed=self._session.seat)}

@@ -33,6 +33,8 @@ def test_a_change_lands_from_a_shell_through_a_killed_process_and_the_next_sessi
         assert "1 of 1 seats are at work" in seat(run, token, "wait", "--timeout-s", "1")["text"]
         assert "red" in seat(run, token, "shell", "cat parts/red")["text"]
         seat(run, token, "shell", "--command", "exit 3", code=1)
+        judged = seat(run, token, "verify", "task")["text"]
+        assert "passes, and not on main (1): parts/a-red" in judged
         landed = seat(run, token, "submit", "--summary", "Red", "--fixes", "parts/a-red")
         assert landed["session_over"] == "landed", landed
         assert seat(run, token, "last")["text"] == landed["text"]
