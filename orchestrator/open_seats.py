@@ -7,6 +7,7 @@ on when the shell that asked is gone; its answer is stored, and `last` shows it.
 from __future__ import annotations
 
 import secrets
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,13 +22,14 @@ from agents.models.base import Reply, Stop, ToolCall, Usage
 from agents.models.choose import OPEN
 from agents.session import Outcome, act
 from agents.team import End
+from orchestrator import board
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk, Seat
 from orchestrator.records import Session
 from orchestrator.seat import again, begin, end, live
-from orchestrator.store import Tx, sessions
+from orchestrator.store import Tx, sessions, tasks
 from orchestrator.store.store import read_payload
-from orchestrator.tasklist import Show, render_tasks
+from orchestrator.tasklist import Show, describe, render_tasks
 from orchestrator.transcript import StoredLog
 from orchestrator.verbs import Verbs
 
@@ -99,14 +101,20 @@ class OpenSeats:
                 assert isinstance(session, Session)  # only the ramp leaves a seat idle, and it does not ask open seats
                 chair = self._host(seat, session, token)
         await chair.ready.wait()
-        opening = chair.session.opening
+        session = chair.session
+
+        def told(db: sqlite3.Connection) -> str:
+            held = tasks.claim_of(db, session.id)  # of one who comes back in mid-session
+            still = f"\n\nYou hold {describe(db, board.get(db, held.task), session.id)}" if held else ""
+            return f"{read_payload(db, session.opening).decode()}{still}"
+
         return {
             "seat": chair.seat.name,
             "role": chair.seat.role,
-            "session": chair.session.id,
+            "session": session.id,
             "token": token,
             "prompt": desk.frozen.prompts[chair.seat.role],
-            "opening": await desk.store.read(lambda db: read_payload(db, opening).decode()),
+            "opening": await desk.store.read(told),
             "board": await self._board(),
             "tools": [spec.name for spec in tools.specs(chair.seat.role)],
         }
@@ -126,6 +134,7 @@ class OpenSeats:
     async def last(self, token: str) -> dict[str, Any]:
         """The answer of the newest command, waiting for it if it still runs."""
         chair = self._chair(token)
+        await chair.ready.wait()  # after a crash: until the command that it cut has come to its end
         asked = chair.asked or chair.last
         if asked is None:
             raise Refusal("you have not asked for anything in this session", "not_found")
@@ -197,8 +206,8 @@ class OpenSeats:
                 text, failed = turn.results[-1].text, turn.results[-1].failed
                 if turn.end is not None:
                     chair.over = Outcome(turn.end, text.partition("\n")[0])
-                if waiting:
-                    chair.asked = chair.asked or _Asked(waiting[0].call.name)
+                if waiting or chair.last is None:
+                    chair.asked = chair.asked or _Asked(turn.reply.calls[-1].name)
                     self._answer(chair, text, failed, turn.said)
             chair.ready.set()
             if chair.asked is None and chair.over is None:

@@ -30,6 +30,8 @@ def test_a_change_lands_from_a_shell_through_a_killed_process_and_the_next_sessi
         assert made["messages"] == ["[person] Red is a colour."]
         run.kill()
         run.resume()
+        assert seat(run, token, "last")["text"] == made["text"]
+        assert "You hold T" in seat(run, token, "take")["opening"]
         assert "1 of 1 seats are at work" in seat(run, token, "wait", "--timeout-s", "1")["text"]
         assert "red" in seat(run, token, "shell", "cat parts/red")["text"]
         seat(run, token, "shell", "--command", "exit 3", code=1)
