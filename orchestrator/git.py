@@ -87,7 +87,7 @@ class Git:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=self.folder,
-                env={**ENVIRONMENT, "GIT_DIR": str(self.folder), **self.env},
+                env={**ENVIRONMENT, "GIT_DIR": ".", **self.env},
             )
             assert process.stdout is not None
             try:

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Compiles and runs shown cases: sh tests/run.sh [NAME or PATTERN ...]. Prints totals, then a line for each failure.
-# JOBS=4 runs four at a time. CASES=FOLDER takes other cases than /team/cases/torture.
+# JOBS=4 runs four at a time, SHOW=1000 prints more failures than 40. CASES=FOLDER takes other cases than
+# /team/cases/torture. /tmp/ccc-cases/results has a line for each case.
 # Wrapped cases, programs and logs are left in /tmp/ccc-cases.
 cd "$(dirname "$0")/.." || exit 1
 CASES=${CASES:-/team/cases/torture} LOGS=/tmp/ccc-cases
