@@ -36,9 +36,9 @@ def runs(screen: Screen) -> None:
 
     Example: python -m orchestrator runs --logs logs
     """
-    found = [asked(folder, queries.status) for folder in runs_in(screen.logs)]
-    answer = {"run": None, "as_of": iso(utc_now()), "rows": found}
-    screen.give("runs", answer, lambda _: render.runs(found))
+    rows = [asked(folder, queries.status) for folder in runs_in(screen.logs)]
+    answer = {"run": None, "as_of": iso(utc_now()), "rows": rows}
+    screen.give("runs", answer, render.runs)
 
 
 def status(screen: Screen, run: Run = None, check: Check = False, show_heldout: Reveal = False) -> int:

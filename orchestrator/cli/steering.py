@@ -74,7 +74,7 @@ def stop(screen: Screen, run: Run = None, at_once: AtOnce = False, dry_run: DryR
         mark = last_seq(folder)
         tell(folder, "stop", now=at_once)
         screen.hint("draining", did)
-        for entry in follow(folder, mark, f"kind IN {tuple(NEWS)}"):
+        for entry in follow(folder, mark, f"kind IN {NEWS}"):
             screen.hint(clock(entry.at), spoken(entry, ""))
 
     _act(screen, folder, did, None if dry_run else drain)

@@ -29,7 +29,7 @@ BUSY_MS: Final = 30_000
 HERE: Final = Path(__file__).parent
 MIGRATIONS: Final = tuple(file.read_text() for file in sorted((HERE / "migrations").glob("*.sql")))
 EVENTS: Final = tomllib.loads((HERE / "events.toml").read_text())
-KINDS: Final = {kind: frozenset(fields.split()) for kind, fields in EVENTS.items()}
+KINDS: Final = {kind: frozenset(event["fields"].split()) for part in EVENTS.values() for kind, event in part.items()}
 
 
 class StoreError(Exception):

@@ -1,4 +1,4 @@
-"""The journal as people read it: its entries with a line of words for each, and following it while it grows."""
+"""The journal as people read it: its entries with a line of words for each, which `events.toml` of the store holds."""
 
 from __future__ import annotations
 
@@ -9,56 +9,14 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, Final
 
+from orchestrator.store.store import EVENTS
 from orchestrator.watch.queries import SQL
 from orchestrator.watch.text import money, percent, some, visible
 
-NEWS: Final[dict[str, tuple[str, str]]] = {
-    "run-started": ("started", "{name}: {agents} seats for {project}, by {by}"),
-    "run-resumed": ("resumed", "by {by}"),
-    "run-paused": ("paused", "by {by}"),
-    "run-draining": ("draining", "{reason}, by {by}"),
-    "run-stopped": ("stopped", "{reason}"),
-    "run-ended": ("ended", "{reason}"),
-    "condition-changed": ("changed", "{what}: {old} → {new}, by {by}"),
-    "revealed": ("revealed", "held-out results, by {by}"),
-    "task-dropped": ("dropped", "{task} {title}: {reason}, by {by}"),
-    "task-reopened": ("reopened", "{task} {title}: {reason}"),
-    "voided": ("void", "{changes}: {reason}"),
-    "gate-paused": ("gate", "paused: {reason}"),
-    "landed": ("landed", "{change} {title} · {progress}"),
-    "bounced": ("bounced", "{change} {reason} (why {change})"),
-    "withdrawn": ("withdrawn", "{change}: {reason}"),
-    "spent": ("spent", "{share} of the budget, {micro}"),
-    "seat-idle": ("idle", "{reason}"),
-    "seat-crashed": ("crashed", "{error}; again in {wait_s} s"),
-    "room-lost": ("room", "{session} lost its room: {reason}"),
-    "swept": ("swept", "{count} rooms of a dead process"),
-}
-DETAIL: Final[dict[str, tuple[str, str]]] = {
-    "task-added": ("task", "{task} {title}, from {source}"),
-    "task-closed": ("closed", "{task} {title}: {reason}"),
-    "claimed": ("claim", "{task} {title}"),
-    "released": ("release", "{task} {title}: {reason}"),
-    "session-started": ("session", "{session} begins: {role}, {model}"),
-    "session-ended": ("session", "{session} ends: {end}, {turns} turns. {note}"),
-    "session-continued": ("session", "{session} goes on: {doing}"),
-    "call": ("{name}", "{brief} · {seconds} s{failed}"),
-    "verified": ("verify", "{what} {passed}/{total} · {seconds} s"),
-    "noted": ("note", "{topic}: {text}"),
-    "said": ("said", "to {to}, by {by}: {text}"),
-    "submitted": ("submit", "{change} for {task} {title}: +{added} -{removed}, fixes {fixes}"),
-    "judging": ("judging", "{changes} on main {main}, {tier} tier"),
-    "judged": ("judged", "{changes}: {passed}/{total} pass in {seconds} s, {gained} gained, lost: {lost}"),
-    "landing": ("landing", "{change} as {new}"),
-    "heldout-judged": ("held-out", "judged for {commit}"),
-    "waiting": ("waits", "{why}{until}"),
-    "tasks-ordered": ("ordered", "{tasks}, by {by}"),
-    "attempt-failed": ("retry", "{session} turn {turn}: {failure}, again in {wait_s} s"),
-}
-"""What is no news to a person who looks at the whole run."""
-WORDS: Final = NEWS | DETAIL
+NEWS: Final = tuple(EVENTS["news"])
+WORDS: Final = {kind: event["says"] for part in EVENTS.values() for kind, event in part.items()}
 GATE: Final = ("judging", "judged", "voided", "gate-paused", "landed", "bounced", "heldout-judged")
-PARTS: Final = {"": "kind <> 'call'", "run": f"kind IN {tuple(NEWS)}", "gate": f"kind IN {GATE}"}
+PARTS: Final = {"": "kind <> 'call'", "run": f"kind IN {NEWS}", "gate": f"kind IN {GATE}"}
 """What `logs` shows of a run, as SQL; any other part is a seat."""
 
 

@@ -30,15 +30,6 @@ _FILE: Final = Path(__file__).with_name("queries.sql").read_text(encoding="utf-8
 SQL: Final = dict(re.findall(r"^--: (\w+)\n(.*?)(?=^--: |\Z)", _FILE, re.MULTILINE | re.DOTALL))
 """The queries of queries.sql by name."""
 
-_KEYS: Final = {
-    "role": ("s.role", "s.role"),
-    "seat": ("s.seat", "s.seat"),
-    "task": ("a.task", "c.task"),
-    "model": ("coalesce(nullif(a.resolved, ''), a.model)", "s.model"),
-    "day": ("substr(a.at, 1, 10)", "substr(c.ended, 1, 10)"),
-    "total": ("'total'", "'total'"),
-}
-
 
 def rows(db: sqlite3.Connection, sql: str, **values: object) -> list[Answer]:
     """The rows of a query by column, every text in them safe to show."""
@@ -100,17 +91,14 @@ def tasks(db: sqlite3.Connection, show: Show = "all") -> list[Answer]:
 def cost(db: sqlite3.Connection, by: By) -> Answer:
     """Where the money went, and what of it came to nothing: to ended sessions that landed no change."""
     (money,), (waste,), (hours,) = rows(db, SQL["money"], hour=""), rows(db, SQL["waste"]), rows(db, SQL["hours"])
+    key = f"ifnull(nullif({by}, ''), 'none')"
+    (total,) = rows(db, SQL["cost"].format(by=by, key="'total'", group=""))
     return {
         "by": by,
-        "rows": _costs(db, by),
-        "total": _costs(db, "total")[0],
+        "rows": rows(db, SQL["cost"].format(by=by, key=key, group="GROUP BY 1")),
+        "total": total,
         "waste": waste,
         "in_doubt": {"requests": money["in_doubt"], "reserved_usd": money["in_doubt_usd"]},
         "unpriced": money["unpriced"],
         "core_hours": hours,
     }
-
-
-def _costs(db: sqlite3.Connection, by: str) -> list[Answer]:
-    attempt, change = _KEYS[by]
-    return rows(db, SQL["cost"].format(attempt=attempt, change=change), by=by)

@@ -56,27 +56,26 @@ UNION ALL SELECT '', value || ' is in ' || count(*) || ' open changes' FROM chan
     WHERE state NOT IN ('landed', 'bounced', 'withdrawn') GROUP BY value HAVING count(*) > 2
 
 --: tasks
-SELECT id, title, t.state, source, json_array_length(cases) AS cases, bounces, releases, since, reason,
-    coalesce(session, '') AS session, (SELECT group_concat(value, ', ') FROM json_each(after)) AS after
+SELECT id, t.state, title, json_array_length(cases) AS cases, bounces, releases, coalesce(session, '') AS session,
+    (SELECT group_concat(value, ', ') FROM json_each(after)) AS after, reason
 FROM task t LEFT JOIN claim ON claim.task = t.id
 WHERE :show IN ('all', t.state) OR :show = 'open' AND t.state IN ('claimed', 'ready')
 ORDER BY instr('claimed ready closed dropped', t.state), priority, number
 
 --: cost
--- {attempt} and {change} are what the rows are of an attempt and of a landed change
-SELECT coalesce(nullif(key, ''), 'none') AS key, iif(max(metered), ifnull(sum(micro), 0), NULL) AS spent_usd,
-    1.0 * sum(micro) / sum(sum(micro)) OVER () AS share, sum(requests) AS requests, sum(landed) AS landed,
+-- {key} is what a row of attempt or of landed change belongs to; without a {group} all are one row
+SELECT {key} AS {by}, iif(max(metered), ifnull(sum(micro), 0), NULL) AS spent_usd,
+    1.0 * sum(micro) / sum(sum(micro)) OVER () AS share, ifnull(sum(requests), 0) AS requests, ifnull(sum(landed), 0) AS landed,
     iif(max(metered), sum(micro) / nullif(sum(landed), 0), NULL) AS per_landed_usd,
     1.0 * sum(cached) / nullif(sum(prompt), 0) AS cache_hit
-FROM (SELECT {attempt} AS key, metered, micro, 1 AS requests, 0 AS landed, used ->> 'cache_read' AS cached,
-        (used ->> 'input') + (used ->> 'cache_read') + (used ->> 'cache_write_5m') + (used ->> 'cache_write_1h')
-        AS prompt
+FROM (SELECT role, seat, a.task, coalesce(nullif(resolved, ''), a.model) AS model, substr(at, 1, 10) AS day, metered,
+        micro, 1 AS requests, 0 AS landed, used ->> 'cache_read' AS cached, (used ->> 'input')
+        + (used ->> 'cache_read') + (used ->> 'cache_write_5m') + (used ->> 'cache_write_1h') AS prompt
     FROM (SELECT *, {PRICE} AS micro, nullif(usage, '') AS used FROM attempt) a
         LEFT JOIN session s ON s.id = a.session
-    UNION ALL SELECT {change}, NULL, NULL, 0, 1, NULL, NULL
-    FROM change c JOIN session s ON s.id = c.session WHERE c.state = 'landed'
-    UNION ALL SELECT 'total', NULL, NULL, 0, 0, NULL, NULL WHERE :by = 'total')
-GROUP BY 1 ORDER BY spent_usd DESC, key
+    UNION ALL SELECT s.role, s.seat, c.task, s.model, substr(c.ended, 1, 10), NULL, NULL, 0, 1, NULL, NULL
+    FROM change c JOIN session s ON s.id = c.session WHERE c.state = 'landed')
+{group} ORDER BY spent_usd DESC, 1
 
 --: waste
 -- What ended sessions cost that landed no change
@@ -94,7 +93,7 @@ FROM journal WHERE kind = 'judged'
 
 --: why_change
 SELECT c.state AS outcome, c.reason, c.task || ' ' || t.title AS task, summary,
-    (SELECT sum({PRICE}) FROM attempt WHERE session = s.id) AS cost,
+    (SELECT sum({PRICE}) FROM attempt WHERE session = s.id) AS cost_usd,
     printf('+%d -%d on main %s, by %s', added, removed, substr(c.base, 1, 7), s.id) AS submitted,
     'refs/changes/' || c.number AS kept, CASE c.state WHEN 'landed' THEN 'on main as ' || substr(landed_as, 1, 7)
         WHEN 'bounced' THEN iif(s.state = 'ended', s.id || ' has ended (' || s.end || '); the task is on the board',
@@ -112,7 +111,7 @@ FROM task LEFT JOIN claim c ON c.task = id WHERE id = :id
 --: why_session
 SELECT iif(state = 'ended', end, state) AS outcome, note AS reason, role || ', ' || model AS who,
     substr(base, 1, 7) AS main, turns,
-    (SELECT sum({PRICE}) FROM attempt WHERE session = s.id) AS cost
+    (SELECT sum({PRICE}) FROM attempt WHERE session = s.id) AS cost_usd
 FROM session s WHERE id = :id
 
 --: judged

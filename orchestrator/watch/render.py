@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime
-from typing import Final
 
 from orchestrator.watch.queries import Answer
 from orchestrator.watch.text import clock, moment, money, percent, plural, span, table
-
-BOARD: Final = ("id", "state", "title", "cases", "bounces", "releases", "session", "after", "reason")
-COST: Final = ("spent_usd", "share", "requests", "landed", "per_landed_usd", "cache_hit")
 
 
 def lines(head: str, facts: Answer) -> str:
@@ -25,11 +21,9 @@ def lines(head: str, facts: Answer) -> str:
 def status(result: Answer) -> str:
     run, state, since = result["run"], result["state"], clock(result["as_of"])
     dead, took = state == "dead", span(result["elapsed_s"])
-    doing = f"{state} {took}, as of {since}"
-    if dead:
-        doing = f"NOT RUNNING since {since}: its process is gone and nobody asked it to stop"
-    elif state in ("ended", "stopped"):
-        doing = f"{state} after {took}: {result['reason']}"
+    over = f"{state} after {took}: {result['reason']}"
+    gone = f"NOT RUNNING since {since}: its process is gone and nobody asked it to stop"
+    doing = {"dead": gone, "ended": over, "stopped": over}.get(state, f"{state} {took}, as of {since}")
     counts = {"queued": 0, "landed": 0, "bounced": 0} | result["queue"]
     judging, queue = counts.pop("judging", 0), f"{counts.pop('queued')} queued"
     if judging:
@@ -79,36 +73,33 @@ def why(result: Answer) -> str:
 
 
 def tasks(answer: Answer) -> str:
-    return table([{name: row[name] for name in BOARD} for row in answer["rows"]]) or "no such task"
+    return table(answer["rows"]) or "no such task"
 
 
-def runs(found: list[Answer]) -> str:
+def runs(answer: Answer) -> str:
     shown = []
-    for one in found:
+    for one in answer["rows"]:
         passed, total = (sum(suite[key] for suite in one["suites"].values()) for key in ("passed", "total"))
         times = {"began": moment(one["since"])[:16], "took": span(one["elapsed_s"]), "seats": one["agents"]}
         ended = {state: one["queue"].get(state, 0) for state in ("landed", "bounced")}
-        cost = {"passing": f"{passed}/{total}", **ended, "spent_usd": one["spent_usd"]}
-        shown.append({"run": one["run"], "state": one["state"], **times, **cost})
+        head = {"run": one["run"], "state": one["state"]}
+        shown.append({**head, **times, "passing": f"{passed}/{total}", **ended, "spent_usd": one["spent_usd"]})
     return table(shown)
 
 
 def cost(result: Answer) -> str:
-    rows = [
-        {result["by"]: row["key"]} | {name: row[name] for name in COST} for row in (*result["rows"], result["total"])
-    ]
     waste, doubt, core = result["waste"], result["in_doubt"], result["core_hours"]
     cut = f"{plural(doubt['requests'], 'request')} cut in flight, counted at their reservation"
-    facts: Answer = {
-        "of which": f"only bounced {money(waste['bounced_usd'])} · landed nothing {money(waste['given_up_usd'])}",
-        "in doubt": f"{cut}: {money(doubt['reserved_usd'])}",
-    }
-    if result["total"]["spent_usd"] is None:
-        facts = {"unmetered": "no request of this run has a price"}
+    facts: Answer = {"unmetered": "no request of this run has a price"}
+    if result["total"]["spent_usd"] is not None:
+        facts = {
+            "of which": f"only bounced {money(waste['bounced_usd'])} · landed nothing {money(waste['given_up_usd'])}",
+            "in doubt": f"{cut}: {money(doubt['reserved_usd'])}",
+        }
     if result["unpriced"]:
         facts["unknown"] = f"{plural(result['unpriced'], 'request')} without a price: not in the sums above"
     facts["machine"] = f"{core['gate']:.1f} core-hours of gate, {core['seats']:.1f} h of seats' commands (no rate set)"
-    return lines(table(rows), facts)
+    return lines(table([*result["rows"], result["total"]]), facts)
 
 
 def report(result: Answer) -> str:

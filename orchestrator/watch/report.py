@@ -10,12 +10,11 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
-from orchestrator.watch import queries
+from orchestrator.watch import queries, render
 from orchestrator.watch.curves import COLOURS, Curve, figure
 from orchestrator.watch.journal import entries, spoken
 from orchestrator.watch.queries import SQL, Answer
-from orchestrator.watch.render import share, spent
-from orchestrator.watch.text import cell, heading, moment, span, visible
+from orchestrator.watch.text import cell, heading, moment, visible
 
 MOST_POINTS: Final = 800  # of a curve
 PANELS: Final = {
@@ -55,18 +54,15 @@ def _curves(points: Iterable[sqlite3.Row]) -> list[Curve]:
 
 
 def _page(db: sqlite3.Connection, folder: Path, status: Answer, picture: str) -> str:
-    queue, heldout = status["queue"], status["heldout"]
-    end = f"{status['state']}: {status['reason'] or 'no end yet'}"
-    landed = f"{queue.get('landed', 0)} landed, {queue.get('bounced', 0)} bounced"
-    times = f"began {moment(status['since'])}, {span(status['elapsed_s'])} of work"
-    lead = " · ".join([end, f"{status['agents']} seats", times, landed, spent(status)])
+    heldout = status["heldout"]
     suites = [
-        {"suite": name, "shown": share(one), "held_out": share(heldout[name]) if name in heldout else "none"}
+        {"suite": name, "shown": render.share(one), "held_out": render.share(heldout[name]) if name in heldout else "none"}
         for name, one in status["suites"].items()
     ]
     lock = json.loads((folder / "lock.json").read_text())
     asked = {"asked": queries.settings_of(db).model_dump(exclude_none=True), "lock": lock}
     boxes = {
+        "At the end": f"<pre>{escape(render.status(status))}</pre>",
         "Over time": picture,
         "Cases": _table(suites),
         "Who did what": _table(queries.rows(db, SQL["who_did_what"])),
@@ -76,7 +72,7 @@ def _page(db: sqlite3.Connection, folder: Path, status: Answer, picture: str) ->
         "What was run": f"<pre>{escape(json.dumps(asked, indent=1, ensure_ascii=False))}</pre>",
     }
     body = "".join(f"<h2>{title}</h2><div>{content}</div>" for title, content in boxes.items())
-    return PAGE.format(title=escape(status["run"]), lead=escape(lead), body=body)
+    return PAGE.format(title=escape(status["run"]), body=body)
 
 
 def _table(rows: Sequence[Answer]) -> str:

@@ -45,12 +45,11 @@ class Scribe:
         texts: dict[str, str] = defaultdict(str)
         with reading(self._folder / "state.db") as db:
             for entry in entries(db, "seq > ?", self._seq):
-                self._seq, line = entry.seq, (entry, f"{entry.at[:10]} {entry.at[11:19]}Z")
-                for name, kinds in (("progress.log", NEWS), ("gate.log", GATE)):
-                    if entry.kind in kinds:
-                        texts[name] += spoken(*line) + "\n"
-                if entry.seat:
-                    texts[f"agents/{entry.seat}.log"] += spoken(*line, with_seat=False) + "\n"
+                seat, self._seq = f"agents/{entry.seat}.log", entry.seq
+                wanted = {"progress.log": entry.kind in NEWS, "gate.log": entry.kind in GATE, seat: entry.seat}
+                for name in filter(wanted.get, wanted):
+                    stamp = f"{entry.at[:10]} {entry.at[11:19]}Z"
+                    texts[name] += spoken(entry, stamp, with_seat=name != seat) + "\n"
             requests = db.execute(SQL["requests"], (self._request,))
             names, rows = [name for name, *_ in requests.description[1:]], requests.fetchall()
         out = io.StringIO()

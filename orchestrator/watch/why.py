@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from typing import Any, Final
+from typing import Final
 
 from orchestrator.store import changes
 from orchestrator.store.store import read_payload
 from orchestrator.watch.journal import entries, spoken
 from orchestrator.watch.queries import SQL, Answer
-from orchestrator.watch.text import clock, money, plural, some, visible
+from orchestrator.watch.text import cell, clock, heading, plural, some, visible
 from verifiers.scorecard import Outcome
 
 HISTORY: Final = 12  # lines of history shown
@@ -47,10 +47,10 @@ def why(db: sqlite3.Connection, id: str) -> Answer:
     if row is None:
         forms = "C63 is a change, T91 a task, agent-07 a seat, agent-07/12 a session, suite/name a case that is shown"
         raise Unknown(f"this run has no {kind} {id!r}: {forms}")
-    facts: dict[str, Any] = dict(row)
-    if "cost" in facts:
-        facts["cost"] = money(facts["cost"])
-    told = {label: [visible(line) for line in str(fact or "").splitlines() if line] for label, fact in facts.items()}
+    told = {
+        heading(name): [visible(line) for line in cell(name, fact).splitlines() if line]
+        for name, fact in dict(row).items()
+    }
     reason, *detail = told.pop("reason") or [""]
     outcome, *_ = told.pop("outcome")
     answer: Answer = {"id": visible(id), "kind": kind, "outcome": outcome, "reason": reason, "lost": [], "gained": []}

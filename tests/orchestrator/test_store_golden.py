@@ -70,7 +70,7 @@ def test_todays_code_reads_and_continues_a_state_of_a_past_version(file: Path, t
         assert attempts.get(db, 1).cost == 4_500 and attempts.get(db, 2).state is AttemptState.IN_DOUBT
         used = attempts.account(db)
         assert (used.settled, used.in_doubt) == (4_500, attempts.get(db, 2).reserved)
-        assert queries.cost(db, "seat")["rows"][0]["key"] == "agent-01"
+        assert queries.cost(db, "seat")["rows"][0]["seat"] == "agent-01"
         events = db.execute("SELECT kind, data FROM journal").fetchall()
         assert len(events) >= 10 and all(json.loads(event["data"]).keys() <= KINDS[event["kind"]] for event in events)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from string import Formatter
 
 import pytest
 
 from orchestrator.records import ChangeState
 from orchestrator.store import reading
 from orchestrator.store.store import KINDS, iso
-from orchestrator.watch.journal import DETAIL, NEWS, entries
+from orchestrator.watch.journal import WORDS, entries
 from orchestrator.watch.queries import frame, status
 from orchestrator.watch.scribe import Scribe
 from orchestrator.watch.text import decimal, plain, visible
@@ -27,8 +28,10 @@ def files(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): file.read_text() for file in found}
 
 
-def test_every_kind_of_event_has_words() -> None:
-    assert sorted([*NEWS, *DETAIL]) == sorted(KINDS)
+@pytest.mark.parametrize("kind", WORDS)
+def test_the_words_of_a_kind_name_nothing_that_it_has_not(kind: str) -> None:
+    named = {name for template in WORDS[kind] for _, name, _, _ in Formatter().parse(template) if name}
+    assert named <= {*KINDS[kind], "title", "progress"}
 
 
 def test_every_entry_of_a_run_becomes_one_line(folder: Path) -> None:
