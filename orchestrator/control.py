@@ -10,37 +10,39 @@ import contextlib
 import getpass
 import json
 import os
+import select
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
-from anyio.abc import ByteReceiveStream, SocketStream
+from anyio.abc import SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 LINE_LIMIT: Final = 8 << 20  # bytes of one request or answer
 POINTER: Final = "run.sock"
+NEWS_S: Final = 20.0  # how often somebody who waits hears something
 
 Answerer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
-class NotRunning(Exception):
-    """No process answers for this run."""
-
-    kind = "refused"
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(f"{folder.name}: no process answers for this run")
-        self.remedies = (f"go on with it: python -m orchestrator resume {folder.name}",)
-
-
 class Refusal(Exception):
-    """The run understood and said no; the message says why and what to do instead."""
+    """What was asked is not done. The message says why, `remedies` are lines that say what to do instead, and `kind` is
+    one of those that have an exit code (cli/failures.py)."""
 
-    def __init__(self, message: str, kind: str = "refused") -> None:
+    def __init__(self, message: str, kind: str = "refused", *remedies: str) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind, self.remedies = kind, remedies
+
+    def told(self) -> dict[str, Any]:
+        """As JSON, for a program or for the other end of the socket."""
+        return {"kind": self.kind, "message": str(self), "where": None, "hint": "\n".join(self.remedies) or None}
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> Refusal:
+        return cls(told["message"], told["kind"], *(told["hint"] or "").splitlines())
 
 
 def who() -> str:
@@ -70,32 +72,32 @@ async def listening(folder: Path, answer: Answerer) -> AsyncIterator[None]:
 async def _converse(stream: SocketStream, answer: Answerer) -> None:
     async with stream:
         with contextlib.suppress(anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead):
-            line = await _line(stream)
+            line = await BufferedByteReceiveStream(stream).receive_until(b"\n", LINE_LIMIT)
             try:
-                result = {"ok": True, "result": await answer(json.loads(line))}
+                result = {"result": await answer(json.loads(line))}
             except Refusal as refusal:
-                result = {"ok": False, "kind": refusal.kind, "message": str(refusal)}
+                result = {"error": refusal.told()}
             except ValueError as wrong:  # not JSON, or not what the request takes
-                result = {"ok": False, "kind": "usage", "message": str(wrong)}
+                result = {"error": Refusal(str(wrong), "usage").told()}
             await stream.send(json.dumps(result).encode() + b"\n")
 
 
-async def _line(stream: ByteReceiveStream) -> bytes:
-    return await BufferedByteReceiveStream(stream).receive_until(b"\n", LINE_LIMIT)
+def ask(folder: Path, request: dict[str, Any], waiting: Callable[[], None]) -> dict[str, Any]:
+    """Asks the run's process, for a program that has nothing else to do; calls `waiting` now and then until it answers.
 
-
-async def ask(folder: Path, request: dict[str, Any], timeout_s: float | None = None) -> dict[str, Any]:
-    """Asks the run's process. Raises `NotRunning`, `Refusal`, `TimeoutError`."""
+    Raises `Refusal` in its words, or because no process answers.
+    """
     try:
-        async with await anyio.connect_unix(await anyio.Path(folder / POINTER).read_text()) as stream:
-            await stream.send(json.dumps(request).encode() + b"\n")
-            with anyio.fail_after(timeout_s):
-                answer = json.loads(await _line(stream))
-    except TimeoutError:
-        raise
-    except (OSError, anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError) as silent:
-        raise NotRunning(folder) from silent
-    if not answer["ok"]:
-        raise Refusal(answer["message"], answer["kind"])
+        with socket.socket(socket.AF_UNIX) as line:
+            line.connect((folder / POINTER).read_text())
+            line.sendall(json.dumps(request).encode() + b"\n")
+            while not select.select([line], [], [], NEWS_S)[0]:
+                waiting()
+            answer: dict[str, Any] = json.loads(line.makefile(encoding="utf-8").readline())
+    except (OSError, ValueError) as silent:
+        remedy = f"go on with it: python -m orchestrator resume {folder.name}"
+        raise Refusal(f"{folder.name}: no process answers for this run", "refused", remedy) from silent
+    if "error" in answer:
+        raise Refusal.of(answer["error"])
     result: dict[str, Any] = answer["result"]
     return result

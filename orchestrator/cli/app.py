@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import typer
 
-from orchestrator.cli.failures import Failure, guarded
+from orchestrator.cli.failures import guarded
 from orchestrator.cli.screen import with_screen
+from orchestrator.control import Refusal
 
 MODULES: Final = {
     "checks": "doctor project_lock project_check",
@@ -44,7 +45,7 @@ def _run(arguments: list[str]) -> Any:
     if name == SERVE:
         return importlib.import_module("orchestrator.cli.launch").serve(Path(rest[-1]))
     if name not in COMMANDS:
-        raise Failure("usage", f"there is no command {name!r}", "python -m orchestrator --help")
+        raise Refusal(f"there is no command {name!r}", "usage", "python -m orchestrator --help")
     if name == "seat":  # which reads its arguments itself
         return _function(name)(rest)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)

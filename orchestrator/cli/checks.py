@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import anyio
 import typer
@@ -13,11 +15,13 @@ from orchestrator import doctor as machine
 from orchestrator.cli.screen import Dir, Sandbox, Screen
 from orchestrator.project import check as proof
 from orchestrator.project import lock as locking
+from orchestrator.watch.render import lines
 from orchestrator.watch.text import table
 from sandbox.engines import choose
 from sandbox.home import state_home
 
 Quick = Annotated[bool, typer.Option("--quick", help="A sample of the cases, one round.")]
+MARKS = {machine.Level.OK: "ok", machine.Level.WARN: "less", machine.Level.MISSING: "MISSING"}
 
 
 def doctor(screen: Screen) -> int:
@@ -26,10 +30,9 @@ def doctor(screen: Screen) -> int:
     Example: python -m orchestrator doctor
     """
     report = machine.examine(state_home())
-    marks = {machine.Level.OK: "ok", machine.Level.WARN: "less", machine.Level.MISSING: "MISSING"}
-    rows = [{"what": one.name, "is": marks[one.level], "": one.text, "to do": one.remedy} for one in report.lines]
+    rows = [{"what": one.name, "is": MARKS[one.level], "": one.text, "to do": one.remedy} for one in report.lines]
     end = "ready" if report.ready else "NOT READY: see what is MISSING"
-    screen.give("doctor", report, lambda _: f"{table(rows)}\n{end}")
+    screen.give("doctor", report, f"{table(rows)}\n{end}")
     return 0 if report.ready else 3
 
 
@@ -38,14 +41,12 @@ def project_lock(screen: Screen, folder: Dir, sandbox: Sandbox = None) -> None:
 
     Example: python -m orchestrator project lock projects/hello
     """
-    home, cores, told = state_home(), len(os.sched_getaffinity(0)), partial(screen.hint, "project")
-    engine = choose(sandbox, home, judging=True)
-    made = anyio.run(partial(locking.lock, folder, engine, home, cores=cores, progress=told))
+    made = _judged(screen, locking.lock, folder, sandbox)
     rows = [
         {"suite": name, "shown": str(one.shown), "held_out": str(one.heldout), "dropped": len(one.dropped)}
         for name, one in made.suites.items()
     ]
-    screen.give("project-lock", made, lambda _: f"{folder}/project.lock\n{table(rows)}")
+    screen.give("project-lock", made, f"{folder}/project.lock\n{table(rows)}")
 
 
 def project_check(screen: Screen, folder: Dir, quick: Quick = False, sandbox: Sandbox = None) -> int:
@@ -53,21 +54,20 @@ def project_check(screen: Screen, folder: Dir, quick: Quick = False, sandbox: Sa
 
     Example: python -m orchestrator project check projects/hello --quick
     """
-    home, cores, told = state_home(), len(os.sched_getaffinity(0)), partial(screen.hint, "project")
-    engine = choose(sandbox, home, judging=True)
-    report = anyio.run(partial(proof.check, folder, engine, home, cores=cores, quick=quick, progress=told))
-    screen.give("project-check", report, _proof)
-    return 0 if report.ok else 1
-
-
-def _proof(report: proof.Report) -> str:
-    suites = ", ".join(f"{name} {passed}/{total}" for name, (passed, total) in report.reference.items())
-    findings = {
-        "reference": [suites],
-        "cheats": [f"{report.cheats - len(report.wrong['cheat'])} of {report.cheats} caught"],
-        "agree": [f"{report.cases - len(report.wrong['unsteady'])} of {report.cases} cases"],
+    report: proof.Report = _judged(screen, partial(proof.check, quick=quick), folder, sandbox)
+    facts = {
+        "reference": ", ".join(f"{name} {passed}/{total}" for name, (passed, total) in report.reference.items()),
+        "cheats": f"{report.cheats - len(report.wrong['cheat'])} of {report.cheats} caught",
+        "agree": f"{report.cases - len(report.wrong['unsteady'])} of {report.cases} cases",
         "moved": report.drift,
         **{label.upper(): found for label, found in report.wrong.items()},
     }
-    lines = [f"{label:<10} {line}" for label, found in findings.items() for line in found]
-    return "\n".join([*lines, "proved" if report.ok else "NOT PROVED"])
+    screen.give("project-check", report, lines("proved" if report.ok else "NOT PROVED", facts))
+    return 0 if report.ok else 1
+
+
+def _judged(screen: Screen, work: Callable[..., Any], folder: Path, sandbox: str | None) -> Any:
+    """What a piece of work with the project's judge comes to, on all cores of this machine."""
+    home, cores, told = state_home(), len(os.sched_getaffinity(0)), partial(screen.hint, "project")
+    engine = choose(sandbox, home, judging=True)
+    return anyio.run(partial(work, folder, engine, home, cores=cores, progress=told))

@@ -10,6 +10,7 @@ from typing import Any, Final
 import typer
 from typer import _click as click
 
+from orchestrator.control import Refusal
 from orchestrator.watch.text import visible
 
 EXIT: Final = {"refused": 1, "usage": 2, "config": 2, "ambiguous": 2, "not_ready": 3, "not_found": 4, "busy": 5} | {
@@ -26,14 +27,6 @@ NAMED: Final = {
 """Failures of other packages, which know no kinds of ours, by class."""
 
 
-class Failure(Exception):
-    """What is wrong, where, and what to do: `remedies` are lines for the user."""
-
-    def __init__(self, kind: str, message: str, *remedies: str, where: str = "") -> None:
-        super().__init__(message)
-        self.kind, self.remedies, self.where = kind, remedies, where
-
-
 def guarded(command: Callable[[list[str]], Any], arguments: list[str]) -> int:
     """Runs a command and returns its exit code; says on stderr, or as JSON, what went wrong."""
     try:
@@ -43,32 +36,25 @@ def guarded(command: Callable[[list[str]], Any], arguments: list[str]) -> int:
         return 130
     except click.exceptions.UsageError as usage:
         path = usage.ctx.command_path if usage.ctx else "python -m orchestrator"
-        failure = Failure("usage", usage.format_message(), f"{path} --help")
+        failure = Refusal(usage.format_message(), "usage", f"{path} --help")
     except Exception as raised:  # noqa: BLE001 - the last net: what nobody named is our bug, and said so
         failure = _failure(raised)
         if failure.kind == "internal":
             traceback.print_exception(raised)
-    _complain(failure, as_json="--json" in arguments)
+    if "--json" in arguments:
+        typer.echo(json.dumps({"error": failure.told()}))
+    else:
+        lines = [*f"error: {failure}".splitlines(), *(f"  {line}" for line in failure.remedies)]
+        typer.echo("\n".join(visible(line, 2000) for line in lines), err=True)
     return EXIT[failure.kind]
 
 
-def _failure(error: BaseException) -> Failure:
+def _failure(error: BaseException) -> Refusal:
     """The failure that an exception stands for, out of the groups that task groups put around it."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
-    if isinstance(error, Failure):
-        return error
     classes = {base.__name__ for base in type(error).__mro__}
     named = [kind for kind, names in NAMED.items() if classes.intersection(names)]
     if (kind := getattr(error, "kind", *named[:1] or [""])) in EXIT:
-        return Failure(kind, str(error), *getattr(error, "remedies", ()))
-    return Failure("internal", f"our bug: {type(error).__name__}: {error}")
-
-
-def _complain(failure: Failure, as_json: bool) -> None:
-    if as_json:
-        error = {"kind": failure.kind, "message": str(failure), "where": failure.where or None}
-        typer.echo(json.dumps({"error": error | {"hint": "\n".join(failure.remedies) or None}}))
-        return
-    lines = [*f"error: {failure}".splitlines(), *(f"  {line}" for line in failure.remedies)]
-    typer.echo("\n".join(visible(line, 2000) for line in lines), err=True)
+        return Refusal(str(error), kind, *getattr(error, "remedies", ()))
+    return Refusal(f"our bug: {type(error).__name__}: {error}", "internal")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from sqlite3 import Connection
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli.failures import Failure
-from orchestrator.cli.launch import follow, reveal
-from orchestrator.cli.screen import Run, Screen, asked, find, runs_in, utc_now
+from orchestrator.cli.launch import change, follow
+from orchestrator.cli.screen import STATE, Run, Screen, asked, find, runs_in, utc_now
+from orchestrator.control import Refusal, who
+from orchestrator.store import reading
 from orchestrator.store.store import iso
 from orchestrator.watch import queries, render
 from orchestrator.watch.journal import PARTS, Entry, entries, spoken
@@ -38,7 +40,7 @@ def runs(screen: Screen) -> None:
     """
     rows = [asked(folder, queries.status) for folder in runs_in(screen.logs)]
     answer = {"run": None, "as_of": iso(utc_now()), "rows": rows}
-    screen.give("runs", answer, render.runs)
+    screen.give("runs", answer, render.runs(answer))
 
 
 def status(screen: Screen, run: Run = None, check: Check = False, show_heldout: Reveal = False) -> int:
@@ -48,7 +50,7 @@ def status(screen: Screen, run: Run = None, check: Check = False, show_heldout: 
     """
     folder = find(screen.logs, run)
     if show_heldout:
-        reveal(folder)
+        _reveal(folder)
     query = partial(queries.status, reveal=show_heldout)
     answer = screen.look("status", folder.name, query, render.status)
     return int(answer["state"] == "dead" or (check and not answer["healthy"]))
@@ -62,12 +64,12 @@ def logs(screen: Screen, words: Words = None, follow_on: Follow = False, since: 
     names = words or []
     part = names.pop() if names and re.fullmatch(r"agent-\d+|gate|run", names[-1]) else ""
     if len(names) > 1:
-        raise Failure("usage", f"{names[-1]!r} is no seat (agent-07), and neither `gate` nor `run`")
+        raise Refusal(f"{names[-1]!r} is no seat (agent-07), and neither `gate` nor `run`", "usage")
     folder = find(screen.logs, *names)
     where, values = (PARTS[part], []) if part in PARTS else ("seat = ?", [part])
     if since:
         if not re.fullmatch(r"\d{1,6}[smhd]", since):
-            raise Failure("usage", f"--since {since}: not a length of time like 90s, 10m, 2h or 1d")
+            raise Refusal(f"--since {since}: not a length of time like 90s, 10m, 2h or 1d", "usage")
         where += " AND at >= ?"
         values.append(iso(utc_now() - timedelta(**{UNITS[since[-1]]: int(since[:-1])})))
 
@@ -77,12 +79,12 @@ def logs(screen: Screen, words: Words = None, follow_on: Follow = False, since: 
     def query(db: Connection, _: Answer) -> Answer:
         found = entries(db, where, *values)
         if not found and (part or since):
-            raise Failure("not_found", f"{folder.name}: no such entry in the journal", "whole: logs, or logs run")
+            raise Refusal(f"{folder.name}: no such entry in the journal", "not_found", "whole: logs, or logs run")
         return {"rows": found}
 
     if follow_on:
-        for entry in follow(folder, 0, where, *values):
-            screen.give("logs", entry, words_of)
+        for entry in follow(folder, where, *values):
+            screen.give("logs", entry, words_of(entry))
     else:
         screen.look("logs", folder.name, query, lambda answer: "\n".join(map(words_of, answer["rows"])))
 
@@ -117,6 +119,14 @@ def report(screen: Screen, run: Run = None) -> None:
     Example: python -m orchestrator report c-compiler-2
     """
     folder = find(screen.logs, run)
-    reveal(folder)
+    _reveal(folder)
     screen.look("report", folder.name, lambda db, begin: publish(folder, db, begin), render.report)
     screen.hint("revealed", "held-out results, from here on; journalled")
+
+
+def _reveal(folder: Path) -> None:
+    """Journals, once, that the held-out results of a run have been shown."""
+    with reading(folder / STATE) as db:
+        known = entries(db, "kind = 'revealed'")
+    if not known:
+        change(folder, lambda tx: tx.journal("revealed", by=who()), "reveal")

@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_type_hints
 import psutil
 import typer
 
-from orchestrator.cli.failures import Failure
+from orchestrator.control import Refusal
 from orchestrator.store import reading
 from orchestrator.watch.queries import Answer, frame
 from orchestrator.watch.text import encode
@@ -41,8 +41,8 @@ class Screen:
     as_json: bool
     logs: Path
 
-    def give(self, schema: str, answer: Any, words: Callable[[Any], str]) -> None:
-        typer.echo(encode(schema, answer) if self.as_json else words(answer))
+    def give(self, schema: str, answer: Any, words: str) -> None:
+        typer.echo(encode(schema, answer) if self.as_json else words)
 
     def hint(self, word: str, text: str) -> None:
         if not self.as_json:
@@ -53,7 +53,7 @@ class Screen:
     ) -> Answer:
         """Gives what a query answers about a run."""
         answer = asked(find(self.logs, run), query)
-        self.give(schema, answer, words)
+        self.give(schema, answer, words(answer))
         return answer
 
 
@@ -65,11 +65,11 @@ def asked(folder: Path, query: Callable[[Connection, Answer], Answer]) -> Answer
 
 
 def runs_in(logs: Path) -> list[Path]:
-    """The folders of all runs, oldest first. Raises `Failure` when there is none."""
+    """The folders of all runs, oldest first. Raises `Refusal` when there is none."""
     found = [file.parent for file in logs.glob(f"*/{STATE}")]
     if not found:
         first = "start one: python -m orchestrator start DIR --agents N --model ID"
-        raise Failure("not_found", f"there is no run in {logs}", first, "elsewhere? give --logs DIR")
+        raise Refusal(f"there is no run in {logs}", "not_found", first, "elsewhere? give --logs DIR")
     return sorted(found, key=lambda folder: ((folder / STATE).stat().st_ctime_ns, folder.name))
 
 
@@ -88,10 +88,10 @@ def find(logs: Path, name: str | None = None) -> Path:
     """The run of that name; without one the only live run, else the newest."""
     runs = {folder.name: folder for folder in runs_in(logs)}
     if name is not None and name not in runs:
-        raise Failure("not_found", f"there is no run {name!r} in {logs}", f"runs here: {', '.join([*runs][-8:])}")
+        raise Refusal(f"there is no run {name!r} in {logs}", "not_found", f"runs here: {', '.join([*runs][-8:])}")
     live = [one for one in runs if live_pid(runs[one])]
     if name is None and len(live) > 1:
-        raise Failure("ambiguous", f"{len(live)} runs are live: name one", ", ".join(live))
+        raise Refusal(f"{len(live)} runs are live: name one", "ambiguous", ", ".join(live))
     return runs[name or [*runs, *live][-1]]
 
 

@@ -11,16 +11,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import typer
-
 from agents.tools import ARGUMENTS, DESCRIPTIONS, names
 from agents.visible import visible
-from orchestrator.cli.failures import Failure
 from orchestrator.cli.launch import tell
-from orchestrator.cli.screen import find
+from orchestrator.cli.screen import Screen, find
+from orchestrator.control import Refusal
 
 TOKEN: Final = "ORCHESTRATOR_SEAT"
 BOARD_WAIT_S: Final = 540.0  # `wait` without a job: until the board changes, but within usual limits of a shell tool
+HOW: Final[dict[str, dict[str, Any]]] = {
+    "bool": {"action": "store_true", "default": None},
+    "list": {"nargs": "+"},
+    "float": {"type": float},
+}
+"""How an option takes its value, by what stands in its field's type."""
 VERBS: Final = {
     "take": "take a free seat, or begin the next session of yours",
     "last": "your newest command's answer, waiting for it if it still runs",
@@ -48,23 +52,20 @@ def seat(arguments: Sequence[str]) -> int:
     The exit code is 0 when it was done, 1 when the answer is a refusal or a failure.
     """
     asked = _parser().parse_args(arguments)
-    verb, fields = asked.verb, dict[str, Any]()
-    if verb == "take":
-        fields = {"role": asked.role, "seat": asked.seat}
+    request = {"verb": asked.verb, "token": asked.token}
+    if asked.verb == "take":
+        request |= {"role": asked.role, "seat": asked.seat}
     elif not asked.token:
         wrong = "which seat? give --token, or set ORCHESTRATOR_SEAT"
-        raise Failure("usage", wrong, f"seat {asked.run} take   gives one")
-    elif verb in ARGUMENTS:
+        raise Refusal(wrong, "usage", f"seat {asked.run} take   gives one")
+    elif asked.verb in ARGUMENTS:
         given = _arguments(asked)
-        if verb == "wait" and "job" not in given:
-            verb, fields = "board", {"wait_s": min(given.get("timeout_s", BOARD_WAIT_S), BOARD_WAIT_S)}
-        else:
-            verb, fields = "call", {"tool": verb, "arguments": given}
-    answer = tell(find(asked.logs, asked.run), "seat", verb=verb, token=asked.token, **fields)
-    if asked.as_json:
-        typer.echo(json.dumps({"schema": "seat/1", "run": asked.run, **answer}))
-    else:
-        typer.echo("\n".join(map(visible, _lines(answer, asked.run))))
+        request |= {"verb": "call", "tool": asked.verb, "arguments": given}
+        if asked.verb == "wait" and "job" not in given:
+            request |= {"verb": "board", "wait_s": min(given.get("timeout_s", BOARD_WAIT_S), BOARD_WAIT_S)}
+    answer = tell(find(asked.logs, asked.run), "seat", **request)
+    screen = Screen(asked.as_json, asked.logs)
+    screen.give("seat", {"run": asked.run, **answer}, "\n".join(map(visible, _lines(answer, asked.run))))
     return 1 if answer.get("failed") else 0
 
 
@@ -77,11 +78,12 @@ def _arguments(asked: argparse.Namespace) -> dict[str, Any]:
             return {**given, **json.load(sys.stdin)}
         except (ValueError, TypeError) as wrong:
             what = f"standard input must hold one JSON object, the tool's arguments: {wrong}"
-            raise Failure("usage", what) from wrong
+            raise Refusal(what, "usage") from wrong
     if extra := asked.rest[len(first) :]:
         takes = ", ".join(f"--{name.replace('_', '-')}" for name in fields)
-        remedy = f"quote it as one word, or use {takes}"
-        raise Failure("usage", f"{asked.verb}: {' '.join(extra)!r} is too much", remedy)
+        raise Refusal(
+            f"{asked.verb}: {' '.join(extra)!r} is too much", "usage", f"quote it as one word, or use {takes}"
+        )
     return given | dict(zip(first, asked.rest, strict=False))
 
 
@@ -128,12 +130,6 @@ def _parser() -> argparse.ArgumentParser:
             usage = f"{' '.join(map(str.upper, _first(name)))}; or - for JSON on standard input"
             one.add_argument("rest", nargs="*", metavar="ARGUMENT", help=usage)
             for field, info in ARGUMENTS[name].model_fields.items():
-                kind, how = str(info.annotation), dict[str, Any]()
-                if "bool" in kind:
-                    how = {"action": "store_true", "default": None}
-                elif "list" in kind:
-                    how = {"nargs": "+"}
-                elif "float" in kind:
-                    how = {"type": float}
+                how = next((how for kind, how in HOW.items() if kind in str(info.annotation)), {})
                 one.add_argument(f"--{field.replace('_', '-')}", dest=field, help=info.description, **how)
     return parser

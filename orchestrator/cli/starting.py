@@ -18,9 +18,9 @@ import typer
 
 from agents.models.base import Usage
 from agents.models.choose import FORMS, KEYS, OPEN, make, parse
-from orchestrator.cli.failures import Failure
-from orchestrator.cli.launch import follow, spawn
+from orchestrator.cli.launch import OUTPUT, follow, spawn
 from orchestrator.cli.screen import STATE, Dir, Sandbox, Screen, asked, utc_now
+from orchestrator.control import Refusal
 from orchestrator.preparing import prepare
 from orchestrator.prices import Prices
 from orchestrator.prices import load as declared_prices
@@ -33,7 +33,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.store import iso
 from orchestrator.watch import queries, render
-from orchestrator.watch.journal import NEWS, spoken
+from orchestrator.watch.journal import PARTS, spoken
 from orchestrator.watch.queries import Answer
 from orchestrator.watch.text import money, plain
 from sandbox.engines import choose
@@ -86,18 +86,19 @@ def start(
         prices.check(settings.models.values(), utc_now())
     plan = _plan(settings, project, prices)
     if plan["worst_case_usd"] is None:
-        raise Failure("config", f"{folder}/project.toml: no budget.usd, and these models cost money", "--budget USD")
+        raise Refusal(f"{folder}/project.toml: no budget.usd, and these models cost money", "config", "--budget USD")
+    seats = ", ".join(f"{count} {role}" for role, count in plan["seats"].items())
     if dry_run:
-        screen.give("start", plan, _plan_words)
+        screen.give("start", plan, _words(plan, seats))
         return 0
     run = screen.logs / settings.name
     create(run, settings, screen.hint)
-    screen.hint("run", f"{settings.name}: {agents} seats ({_seats(plan)})")
+    screen.hint("run", f"{settings.name}: {agents} seats ({seats})")
     pid = spawn(run)
     if screen.as_json:
         lock = load_frozen(run).lock.digests["project"]
         launch = {"event": "launch", "pid": pid, "socket": str(run / "run.sock"), "dir": str(run), "lock": lock}
-        typer.echo(json.dumps(launch))
+        screen.give("start", launch, "")
     screen.hint("watching", "Ctrl-C stops watching, not the run · python -m orchestrator status · --help")
     return watch(run, screen)
 
@@ -135,68 +136,64 @@ def create(run: Path, settings: Settings, progress: Callable[[str, str], None]) 
 def watch(run: Path, screen: Screen) -> int:
     """Shows what is news until the run's process has ended; returns the exit code that its end deserves."""
     began = None
-    for entry in follow(run, 0):
-        began = began or datetime.fromisoformat(entry.at)
-        minutes, seconds = divmod(int((datetime.fromisoformat(entry.at) - began).total_seconds()), 60)
-        if screen.as_json:
-            event = {"event": entry.kind, "at": plain(entry.at), "seat": entry.seat or None}
-            typer.echo(json.dumps(event | entry.data))
-        elif entry.kind in NEWS:
-            typer.echo(spoken(entry, f"+{minutes:02d}:{seconds:02d}"))
+    for entry in follow(run, "1" if screen.as_json else PARTS["run"]):
+        at = datetime.fromisoformat(entry.at)
+        began = began or at
+        event = {"event": entry.kind, "at": entry.at, "seat": entry.seat or None, **entry.data}
+        screen.give("start", event, spoken(entry, f"+{at - began}".partition(".")[0]))
     result = asked(run, queries.status)
-    if screen.as_json:
-        typer.echo(json.dumps({"event": "ended", "ended": result["reason"] or result["state"], "credit": None}))
-    else:
-        typer.echo(render.status(result))
-    for trace in sorted(run.glob("crash/*"))[-1:] if result["state"] == "dead" else ():
-        screen.hint("trace", f"{trace}")
+    end = {"event": "ended", "ended": result["reason"] or result["state"], "credit": None}
+    screen.give("start", end, render.status(result))
+    if result["state"] == "dead":
+        screen.hint("trace", f"{run / OUTPUT}")
     screen.hint("report", f"python -m orchestrator report {run.name}    (reveals the held-out results)")
     return 0 if result["healthy"] else 1
 
 
 def _name(logs: Path, project: str, asked_for: str | None) -> str:
     """The name that was asked for, else `c-compiler-3` after c-compiler-2."""
-    if asked_for is not None:
-        if not re.fullmatch(r"\w[\w.-]*", asked_for) or (logs / asked_for).exists():
-            raise Failure("usage", f"--name {asked_for}: taken, or not only letters, digits, - _ and .")
-        return asked_for
-    matches = (re.fullmatch(re.escape(project) + r"-(\d+)", folder.name) for folder in logs.glob("*"))
-    return f"{project}-{max([int(match[1]) for match in matches if match], default=0) + 1}"
+    if asked_for is None:
+        matches = (re.fullmatch(re.escape(project) + r"-(\d+)", folder.name) for folder in logs.glob("*"))
+        return f"{project}-{max([int(match[1]) for match in matches if match], default=0) + 1}"
+    if not re.fullmatch(r"\w[\w.-]*", asked_for) or (logs / asked_for).exists():
+        raise Refusal(f"--name {asked_for}: taken, or not only letters, digits, - _ and .", "usage")
+    return asked_for
 
 
 def _models(given: list[str], project: Project) -> dict[str, str]:
-    """Model id for each role. Raises `Failure` for what names no role, `ModelUnknown` for what names no model."""
+    """Model id for each role. Raises `Refusal` for what names no role, `ModelUnknown` for what names no model."""
     if not given and not any(os.environ.get(key) for key in KEYS.values()):
         return {"": "anthropic/any"}  # whose missing key says what there is to do
     models = {choice.role: choice.id for choice in map(parse, given)}
     roles = f"roles: {', '.join(project.roles)}; without one it is every other role's; {FORMS}"
     if strange := [role for role in models if role and role not in project.roles]:
-        raise Failure("usage", f"--model {strange[0]}=…: no such role", roles)
+        raise Refusal(f"--model {strange[0]}=…: no such role", "usage", roles)
     if without := [role for role in project.roles if role not in models and "" not in models]:
-        raise Failure("usage", f"no --model for {', '.join(without)}", roles)
+        raise Refusal(f"no --model for {', '.join(without)}", "usage", roles)
     return models
 
 
 def _plan(settings: Settings, project: Project, prices: Prices) -> Answer:
-    seats = share_out(project.roles, settings.agents)
+    seats, now = share_out(project.roles, settings.agents), utc_now()
     ids = {role: settings.model_of(role) for role in seats}
     free = {id for id in ids.values() if prices.unmetered(id)}
-    known = {id for id in ids.values() if id in free or prices.cost(id, Usage(input=1), utc_now()) is not None}
-    models = [{"role": role, "id": id, "priced": None if id in free else id in known} for role, id in ids.items()]
+    priced = {id: None if id in free else prices.cost(id, Usage(), now) is not None for id in ids.values()}
     limits = {"budget_usd": settings.budget, "session_usd": settings.session_budget, "hours": settings.hours}
-    plan = {"run": settings.name, "as_of": iso(utc_now()), "seats": seats, "models": models, "estimate_usd": None}
-    worst = settings.budget if free < set(ids.values()) else 0
-    return plan | {"limits": limits | {"idle_s": settings.idle_s}, "worst_case_usd": worst}
+    return {
+        "run": settings.name,
+        "as_of": iso(now),
+        "seats": seats,
+        "models": [{"role": role, "id": id, "priced": priced[id]} for role, id in ids.items()],
+        "limits": limits | {"idle_s": settings.idle_s},
+        "estimate_usd": None,
+        "worst_case_usd": 0 if free == priced.keys() else settings.budget,
+    }
 
 
-def _seats(plan: Answer) -> str:
-    return ", ".join(f"{count} {role}" for role, count in plan["seats"].items())
-
-
-def _plan_words(plan: Answer) -> str:
+def _words(plan: Answer, seats: str) -> str:
     limits = (f"{name} {value}" for name, value in plain(plan["limits"]).items() if value)
     facts = {
-        "seats": f"{_seats(plan)}; one first, more as ready tasks appear",
+        "seats": f"{seats}; one first, more as ready tasks appear",
         "model": ", ".join(sorted({f"{one['id']} ({PRICED[one['priced']]})" for one in plan["models"]})),
         "limits": ", ".join(limits) or "none",
         "estimate": f"none; worst case {money(plan['worst_case_usd'])}",

@@ -12,12 +12,12 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.failures import Failure
-from orchestrator.cli.launch import change, follow, last_seq, spawn, tell
-from orchestrator.cli.screen import DryRun, Run, Screen, find, live_pid
-from orchestrator.control import who
+from orchestrator.cli.launch import change, follow, spawn, tell
+from orchestrator.cli.screen import DryRun, Run, Screen, find, live_pid, utc_now
+from orchestrator.control import Refusal, who
 from orchestrator.store import Tx
-from orchestrator.watch.journal import NEWS, entries, spoken
+from orchestrator.store.store import iso
+from orchestrator.watch.journal import PARTS, entries, spoken
 from orchestrator.watch.queries import Answer, settings_of
 from orchestrator.watch.text import clock
 
@@ -31,8 +31,7 @@ def resume(screen: Screen, run: Run = None, dry_run: DryRun = False) -> None:
 
     Example: python -m orchestrator resume c-compiler-2
     """
-    folder = find(screen.logs, run)
-    began, mark = time.monotonic(), last_seq(folder)
+    folder, began, since = find(screen.logs, run), time.monotonic(), iso(utc_now())
     if dry_run:
         _act(screen, folder, "resume", None)
         return
@@ -42,13 +41,13 @@ def resume(screen: Screen, run: Run = None, dry_run: DryRun = False) -> None:
         spawn(folder)
 
     def query(db: Connection, _: Answer) -> Answer:
-        resumed = entries(db, "seq > ? AND kind = 'run-resumed'", mark)
+        resumed = entries(db, "at >= ? AND kind = 'run-resumed'", since)
         sessions = {"continued": sum(entry.data["sessions"] for entry in resumed), "cut": None, "collected": None}
         seconds = round(time.monotonic() - began, 1)
         return {"seconds": seconds, "sessions": sessions, "requests_resent": None, "verdicts_kept": None}
 
     words = "{run}   {state} again after {seconds} s; {sessions[continued]} sessions go on"
-    screen.look("resume", folder.name, query, lambda answer: words.format_map(answer))
+    screen.look("resume", folder.name, query, words.format_map)
 
 
 def pause(screen: Screen, run: Run = None, at_once: AtOnce = False, dry_run: DryRun = False) -> None:
@@ -71,10 +70,10 @@ def stop(screen: Screen, run: Run = None, at_once: AtOnce = False, dry_run: DryR
         dry_run, did = True, "do nothing, as it is not running"
 
     def drain() -> None:
-        mark = last_seq(folder)
+        since = iso(utc_now())
         tell(folder, "stop", now=at_once)
         screen.hint("draining", did)
-        for entry in follow(folder, mark, f"kind IN {NEWS}"):
+        for entry in follow(folder, f"{PARTS['run']} AND at >= ?", since):
             screen.hint(clock(entry.at), spoken(entry, ""))
 
     _act(screen, folder, did, None if dry_run else drain)
@@ -88,7 +87,7 @@ def set_(screen: Screen, words: Budget, dry_run: DryRun = False) -> None:
     *run, setting = words
     given = re.fullmatch(r"budget=(\d+(\.\d+)?)", setting)
     if given is None or not float(given[1]) or len(run) > 1:
-        raise Failure("usage", f"{' '.join(words)}: set takes [RUN] budget=USD", "the budget is a number above 0")
+        raise Refusal(f"{' '.join(words)}: set takes [RUN] budget=USD", "usage", "the budget is a number above 0")
     folder, budget = find(screen.logs, *run), round(float(given[1]) * 1_000_000)
 
     def offline(tx: Tx) -> None:
@@ -108,7 +107,7 @@ def say(screen: Screen, words: Text, dry_run: DryRun = False) -> None:
     *names, text = words
     to = names.pop() if names and re.fullmatch(r"agent-\d+", names[-1]) else "all"
     if len(names) > 1:
-        raise Failure("usage", "say takes [RUN] [SEAT] TEXT", "put the text into quotes")
+        raise Refusal("say takes [RUN] [SEAT] TEXT", "usage", "put the text into quotes")
     folder = find(screen.logs, *names)
     _act(screen, folder, f"say to {to}: {text}", None if dry_run else partial(tell, folder, "say", to=to, text=text))
 
@@ -117,8 +116,5 @@ def _act(screen: Screen, folder: Path, did: str, do: Callable[[], object] | None
     """Does what is asked, if it is not only to be said, and says it with the state that the run is in then."""
     if do:
         do()
-    answer = {"did": did, "dry_run": do is None}
-    would = "" if do else "would "
-    screen.look(
-        "done", folder.name, lambda _db, _: answer, lambda done: f"{done['run']}   {would}{did} · {done['state']}"
-    )
+    words = f"{{run}}   {'' if do else 'would '}{{did}} · {{state}}"
+    screen.look("done", folder.name, lambda _db, _: {"did": did, "dry_run": do is None}, words.format_map)

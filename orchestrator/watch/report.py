@@ -56,7 +56,7 @@ def _curves(points: Iterable[sqlite3.Row]) -> list[Curve]:
 def _page(db: sqlite3.Connection, folder: Path, status: Answer, picture: str) -> str:
     heldout = status["heldout"]
     suites = [
-        {"suite": name, "shown": render.share(one), "held_out": render.share(heldout[name]) if name in heldout else "none"}
+        {"suite": name, "shown": render.share(one), "held_out": render.share(heldout[name]) if name in heldout else ""}
         for name, one in status["suites"].items()
     ]
     lock = json.loads((folder / "lock.json").read_text())
