@@ -236,8 +236,8 @@ class RoomJudge:
                 draw = draw_for(self.plan.secret, case.id, self._weights(case))
                 draw = draw if twist is None else replace(draw, twist=twist)
                 answer = self._plugins[suite.prepare].prepare(path.read_bytes(), path.name, draw)
-            files = {other.name: other.read_bytes() for other in others} | dict(answer.files)
-            laid |= {f"files/{entry if name == path.name else name}": data for name, data in files.items()}
+            laid |= {f"files/{other.name}": other.read_bytes() for other in others}  # itself too, if it includes itself
+            laid |= {f"files/{entry if name == path.name else name}": data for name, data in answer.files.items()}
         for part in (folder, folder / "files", folder / "step"):
             part.mkdir(exist_ok=True)
             part.chmod(0o755)  # for the room's user, whatever our umask is
