@@ -17,7 +17,7 @@ EXIT: Final = {"refused": 1, "usage": 2, "config": 2, "ambiguous": 2, "not_ready
     "lock_differs": 6,
     "internal": 70,
 }
-"""Exit code of each kind of failure (docs/cli.md). Whatever carries a `kind` from this table is such a failure."""
+"""Exit code of each kind of failure. Whatever carries a `kind` from this table is such a failure."""
 NAMED: Final = {
     "not_ready": ("Unpriced", "ModelNotReady", "RoomError"),
     "usage": ("ModelUnknown",),
@@ -38,7 +38,7 @@ def guarded(command: Callable[[list[str]], Any], arguments: list[str]) -> int:
         path = usage.ctx.command_path if usage.ctx else "python -m orchestrator"
         failure = Refusal(usage.format_message(), "usage", f"{path} --help")
     except Exception as raised:  # noqa: BLE001 - the last net: what nobody named is our bug, and said so
-        failure = _failure(raised)
+        failure = failure_of(raised)
         if failure.kind == "internal":
             traceback.print_exception(raised)
     if "--json" in arguments:
@@ -49,7 +49,7 @@ def guarded(command: Callable[[list[str]], Any], arguments: list[str]) -> int:
     return EXIT[failure.kind]
 
 
-def _failure(error: BaseException) -> Refusal:
+def failure_of(error: BaseException) -> Refusal:
     """The failure that an exception stands for, out of the groups that task groups put around it."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]

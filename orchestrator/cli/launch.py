@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ import filelock
 import typer
 
 from orchestrator import control
+from orchestrator.cli.failures import failure_of
 from orchestrator.cli.screen import STATE, live_pid, utc_now
 from orchestrator.control import Refusal
 from orchestrator.store import Store, Tx, reading
@@ -61,6 +63,12 @@ def serve(folder: Path) -> None:
         pid_file.write_text(str(os.getpid()))
         try:
             anyio.run(run, folder)
+        except Exception as error:
+            if failure_of(error).kind == "internal":
+                trace = folder / "crash" / f"{utc_now():%Y%m%dT%H%M%S}-{os.getpid()}.txt"
+                trace.parent.mkdir(exist_ok=True)
+                trace.write_text(traceback.format_exc())
+            raise
         finally:
             pid_file.unlink(missing_ok=True)
 

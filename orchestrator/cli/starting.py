@@ -18,7 +18,7 @@ import typer
 
 from agents.models.base import Usage
 from agents.models.choose import FORMS, KEYS, OPEN, make, parse
-from orchestrator.cli.launch import OUTPUT, follow, spawn
+from orchestrator.cli.launch import follow, spawn
 from orchestrator.cli.screen import STATE, Dir, Sandbox, Screen, asked, utc_now
 from orchestrator.control import Refusal
 from orchestrator.preparing import prepare
@@ -35,7 +35,7 @@ from orchestrator.store.store import iso
 from orchestrator.watch import queries, render
 from orchestrator.watch.journal import PARTS, spoken
 from orchestrator.watch.queries import Answer
-from orchestrator.watch.text import money, plain
+from orchestrator.watch.text import money, span
 from sandbox.engines import choose
 from sandbox.home import state_home
 
@@ -140,12 +140,13 @@ def watch(run: Path, screen: Screen) -> int:
         at = datetime.fromisoformat(entry.at)
         began = began or at
         event = {"event": entry.kind, "at": entry.at, "seat": entry.seat or None, **entry.data}
-        screen.give("start", event, spoken(entry, f"+{at - began}".partition(".")[0]))
+        minutes, seconds = divmod(int((at - began).total_seconds()), 60)
+        screen.give("start", event, spoken(entry, f"+{minutes:02d}:{seconds:02d}"))
     result = asked(run, queries.status)
     end = {"event": "ended", "ended": result["reason"] or result["state"], "credit": None}
     screen.give("start", end, render.status(result))
-    if result["state"] == "dead":
-        screen.hint("trace", f"{run / OUTPUT}")
+    for trace in sorted(run.glob("crash/*"))[-1:] if result["state"] == "dead" else ():
+        screen.hint("trace", f"{trace}")
     screen.hint("report", f"python -m orchestrator report {run.name}    (reveals the held-out results)")
     return 0 if result["healthy"] else 1
 
@@ -191,7 +192,11 @@ def _plan(settings: Settings, project: Project, prices: Prices) -> Answer:
 
 
 def _words(plan: Answer, seats: str) -> str:
-    limits = (f"{name} {value}" for name, value in plain(plan["limits"]).items() if value)
+    run, session, hours, idle = plan["limits"].values()
+    limits = [f"{money(run)} for the run"] if run else []
+    limits += [f"{money(session)} a session"] if session else []
+    limits += [span(hours * 3600)] if hours else []
+    limits += [f"drains after {span(idle)} without a newly passing case"] if idle else []
     facts = {
         "seats": f"{seats}; one first, more as ready tasks appear",
         "model": ", ".join(sorted({f"{one['id']} ({PRICED[one['priced']]})" for one in plan["models"]})),

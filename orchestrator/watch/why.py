@@ -58,7 +58,8 @@ def why(db: sqlite3.Connection, id: str) -> Answer:
     if kind == "change":
         answer |= _verdict(db, id)
         told["lost"] = [f"{one['case']}: passes on {one['passes_on'][0]} · {one['line']}" for one in answer["lost"]]
-        told["gained"] = [f"{plural(len(answer['gained']), 'case')}: {some(answer['gained'])}"]
+        if answer["gained"]:
+            told["gained"] = [f"{plural(len(answer['gained']), 'case')}: {some(answer['gained'])}"]
     if not answer["lost"]:  # else that tells it
         told["detail"] = detail
     told["history"] = [spoken(entry, clock(entry.at)) for entry in entries(db, history, id)]
