@@ -30,6 +30,7 @@ pytestmark = pytest.mark.anyio
 FOLDER = Path(__file__).parents[2] / "projects/c-compiler"
 PROJECT = load(FOLDER)
 PLUGIN = load_plugin(FOLDER / "suites/draw.py")
+RUN = f"test-c-compiler-{os.getpid()}"  # another test run on this machine sweeps its own rooms alone
 SELF_INCLUDING = "torture/vprintf-1"
 EVERY = 80  # of 1,592 cases: twenty
 
@@ -44,12 +45,12 @@ class Bench:
 
     def judge(self, furnished: Furnished, cases: tuple[LockedCase, ...]) -> RoomJudge:
         plan = judge_plan(self._project, furnished, cases, scratch=self._scratch, secret=b"s", cores=2)
-        return RoomJudge(self._engine, plan, Labels("test-c-compiler", 1, "judge"))
+        return RoomJudge(self._engine, plan, Labels(RUN, 1, "judge"))
 
     @asynccontextmanager
     async def room(self, furnished: Furnished) -> AsyncIterator[Room]:
         """A room where the reference's tools are."""
-        spec = RoomSpec("gcc", Labels("test-c-compiler", 1, "gcc"), root=furnished.judge_root)
+        spec = RoomSpec("gcc", Labels(RUN, 1, "gcc"), root=furnished.judge_root)
         room = await self._engine.open(spec)
         yield room
         await room.stop()
@@ -58,7 +59,7 @@ class Bench:
         return Layers((FOLDER / "seed", *(FOLDER / layer for layer in layers)))
 
     async def close(self) -> None:
-        await self._engine.sweep("test-c-compiler", 1_000)
+        await self._engine.sweep(RUN, 1_000)
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
