@@ -227,7 +227,7 @@ def test_open_and_recorded_seats_are_outside_the_budget_and_shown_as_unmetered()
         attempt = books.reserve(tx, "agent-01/1", 1, model, size(asked("x")), 100)
         assert books.settle(tx, attempt.id, Usage(input=5), model).cost is None
     found = queries.cost(tx.db, "model")
-    assert [(row["key"], row["spent_usd"], row["requests"]) for row in found["rows"]] == [
+    assert [(row["model"], row["spent_usd"], row["requests"]) for row in found["rows"]] == [
         ("open", None, 1),
         ("recorded", None, 1),
     ]
@@ -243,7 +243,7 @@ def test_costs_add_up_by_every_key_and_unknown_prices_are_counted_not_priced() -
     spend(books, tx, "agent-02/1")
     unknown = books.reserve(tx, "agent-02/1", 2, "openai/unheard-of", size(asked("x")), 100)
     books.settle(tx, unknown.id, Usage(input=7), "unheard-of-2")
-    roles = {row["key"]: row["spent_usd"] for row in queries.cost(tx.db, "role")["rows"]}
+    roles = {row["role"]: row["spent_usd"] for row in queries.cost(tx.db, "role")["rows"]}
     assert roles == {"builder": 20 * CENTS, "planner": 10 * CENTS}
     for by in get_args(queries.By):
         found = queries.cost(tx.db, by)
