@@ -167,7 +167,9 @@ class DockerEngine(HostedEngine):
     def check(self) -> None:
         """Raises `EngineUnavailable` when no engine answers."""
         if shutil.which("docker", path=HOST_ENV["PATH"]) is None:
-            raise EngineUnavailable("the command `docker` is not installed; install docker.io or docker-cli")
+            raise EngineUnavailable(
+                "no Docker engine answers: `docker` is not installed; install docker.io or docker-cli"
+            )
         with asking():
             _client().ping()
 
