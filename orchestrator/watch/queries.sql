@@ -35,7 +35,7 @@ SELECT seat, ifnull(role, '') AS role, ifnull(task, '') AS task, ifnull(id, '') 
     CASE ifnull(state, 'ended') WHEN 'ended' THEN 'idle' WHEN 'waiting' THEN 'waiting'
         ELSE iif(data ->> 'why' <> '', 'waiting', 'at work') END AS state,
     CASE state WHEN 'waiting' THEN 'a verdict' WHEN 'active' THEN ifnull(data ->> 'why', '')
-        ELSE coalesce(data ->> 'reason', data ->> 'error', 'session ' || id || ' ended: ' || end, '') END AS why,
+        ELSE coalesce(data ->> 'reason', data ->> 'error', 'last session ended: ' || end, '') END AS why,
     iif(state = 'active', strftime('%Y-%m-%dT%H:%M:%S+00:00', at, (data ->> 'until') || ' seconds'), NULL) AS until
 FROM (SELECT DISTINCT seat FROM journal WHERE seat <> '')
     LEFT JOIN (SELECT *, max(number) FROM session GROUP BY seat) USING (seat)
