@@ -15,7 +15,6 @@ class End(StrEnum):
     RELEASED = "released"
     FINISHED = "finished"  # the model had nothing left to do
     BUDGET = "budget"
-    TIME = "time"
     CONTEXT = "context"
     REPEATED_FAILURE = "repeated-failure"
     DRAINED = "drained"

@@ -180,7 +180,7 @@ class Free:
         self.turns, self.ending = turns, ending
 
     def __call__(self, turns: int) -> Outcome | None:
-        return self.ending or (Outcome(End.TIME, f"{turns} turns") if turns >= self.turns else None)
+        return self.ending or (Outcome(End.DRAINED, f"{turns} turns") if turns >= self.turns else None)
 
 
 @dataclass

@@ -221,7 +221,7 @@ async def test_the_turn_limit_and_an_empty_budget_end_a_session(tmp_path: Path) 
     hands = Hands(FolderRoom(tmp_path))
     talk = [reply(call("view", f"c{n}", path=".")) for n in range(5)]
     log = MemoryLog(Transcript(OPENING))
-    assert (await converse(log, mind(replaying(*talk)), hands, Board(), Free(turns=2))).end is End.TIME
+    assert (await converse(log, mind(replaying(*talk)), hands, Board(), Free(turns=2))).end is End.DRAINED
     assert len(log.transcript().turns) == 2
     broke = mind(replaying(OutOfMoney("$15 of this session are spent")))
     outcome = await converse(MemoryLog(Transcript(OPENING)), broke, hands, Board(), Free())

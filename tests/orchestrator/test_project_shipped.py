@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.project import load
 from orchestrator.project.freezing import project_digests
+from orchestrator.project.furnishing import Furnished, judge_plan
 from orchestrator.project.lock import read_lock
 from verifiers.cases import share
 from verifiers.drawing import Draw, load_plugin
@@ -82,3 +83,9 @@ def test_the_seeds_own_tests_pass() -> None:
 def test_a_shipped_lock_is_of_the_folder_as_it_is(name: str) -> None:
     """If this fails, the folder was edited: python -m orchestrator project lock projects/NAME."""
     assert read_lock(PROJECTS / name).digests == project_digests(PROJECTS / name)
+
+
+def test_a_judge_s_rooms_go_before_what_seats_run() -> None:
+    project = load(HELLO)
+    plan = judge_plan(project, Furnished(None, None, {}), (), scratch=HELLO, secret=b"s", cores=1)
+    assert plan.limits.weight > project.limits.weight
