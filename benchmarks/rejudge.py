@@ -21,8 +21,8 @@ from tempfile import TemporaryDirectory
 import anyio
 import git
 
-from orchestrator.project.freezing import overlaid
-from orchestrator.project.furnishing import Layers, furnish, judge_plan, judging
+from orchestrator.project.folder import overlaid
+from orchestrator.project.furnishing import Layers, furnish, judging
 from orchestrator.project.lock import check_lock, locked_cases, read_lock
 from sandbox.engines import choose
 from sandbox.home import state_home
@@ -59,11 +59,10 @@ async def rejudge(repository: Path, project_folder: Path, only: Sequence[int]) -
     with TemporaryDirectory(prefix="rejudge-") as scratch, overlaid(project_folder) as project:
         furnished = await furnish(project, home, local=False, progress=say)
         check_lock(project, lock, furnished)
-        cases, cores = await locked_cases(project, lock, furnished), len(os.sched_getaffinity(0))
+        cases, cores = locked_cases(project, lock, furnished), len(os.sched_getaffinity(0))
         clone = git.Repo.clone_from(str(repository), f"{scratch}/clone.git", mirror=True)
         secret, engine = secrets.token_bytes(32), choose(None, home, judging=True)
-        plan = judge_plan(project, furnished, cases, scratch=home / "scratch", secret=secret, cores=cores)
-        async with judging(engine, plan) as judge:
+        async with judging(engine, project, furnished, cases, home, secret=secret, cores=cores) as judge:
             commits = list(clone.iter_commits("main", reverse=True, first_parent=True))
             for ordinal, commit in enumerate(commits):
                 if only and ordinal not in only:

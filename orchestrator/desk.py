@@ -10,9 +10,9 @@ from pathlib import Path
 import anyio
 
 from agents.models.base import Model
+from orchestrator.freezing import Frozen
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
-from orchestrator.project.freezing import Frozen
 from orchestrator.repository import Repository
 from orchestrator.settings import Settings
 from orchestrator.signals import Bell

@@ -6,23 +6,21 @@ A price that is not known is None, never zero (P6). Fractions are rounded up, so
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
 from genai_prices import Usage as Counts
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelPrice
-from pydantic import TypeAdapter, ValidationError
+from pydantic import RootModel
 
 from agents.models.base import Usage
 from agents.models.scripted import Price
+from orchestrator.project.reading import ConfigError, Problem, read_toml
 
 MICRO: Final = 1_000_000
-PRICES: Final = TypeAdapter(dict[str, Price])
 UNMETERED: Final = ("open", "recorded")
 """Seats whose requests are not ours to pay: outside money budgets, shown as unmetered."""
 
@@ -33,10 +31,8 @@ class Unpriced(Exception):
     """A money budget was asked for, and a model has no known price."""
 
 
-class PricesError(Exception):
-    """A file of declared prices that cannot be used: where in it, and what is wrong."""
-
-    kind = "config"
+class PriceFile(RootModel[dict[str, Price]]):
+    """A file of declared prices: TOML, one table for each model id."""
 
 
 class Prices:
@@ -92,14 +88,11 @@ class Prices:
 
 
 def load(path: Path) -> dict[str, Price]:
-    """Reads a file of declared prices: TOML, one table for each model id. Raises `PricesError`."""
-    try:
-        return PRICES.validate_python(tomllib.loads(path.read_text(), parse_float=Decimal))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise PricesError(f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
-    except (OSError, ValueError) as error:  # no such file, not UTF-8, not TOML (which says the line)
-        raise PricesError(f"{path}: {error}") from error
+    """Reads a file of declared prices. Raises `ConfigError`."""
+    found: list[Problem] = []
+    if document := read_toml(path, PriceFile, found, "docs/operators.md"):
+        return document.model.root
+    raise ConfigError(found)
 
 
 def _stated(rates: Price) -> ModelPrice:

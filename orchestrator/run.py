@@ -23,16 +23,14 @@ from agents.models.scripted import Scripted
 from orchestrator import VERSION, board, control, lockfiles
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk, Seat
+from orchestrator.freezing import SECRET, load_frozen, thawed_models
 from orchestrator.gate import Gate, HeldoutLane
 from orchestrator.ledger import Budget, Ledger
 from orchestrator.open_seats import OpenSeats
-from orchestrator.preparing import SECRET, thawed_models
 from orchestrator.prices import Prices
-from orchestrator.project.freezing import load_frozen
 from orchestrator.project.furnishing import furnish, judge_plan
 from orchestrator.records import RunState, Session, TaskSource
 from orchestrator.repository import Repository
-from orchestrator.roles import share_out
 from orchestrator.seat import again, room_name, work
 from orchestrator.settings import Settings
 from orchestrator.store import Store, Tx, changes, sessions
@@ -124,8 +122,8 @@ class Run:
             engine=engine,
             label=label,
             rooms=home / "workspaces" / label,
-            root=furnished.image,
-            sources={name: furnished.sources[name].folder for name in project.shown_sources},
+            root=furnished.images.get("image"),
+            sources={name: furnished.sources[name].folder for name, one in project.sources.items() if one.show},
             models=models,
             seats=seats_of(project.roles, settings),
             shown_cases=frozenset(case.id for case in frozen.cases if not case.heldout),
@@ -383,7 +381,7 @@ def last_gain(db: sqlite3.Connection) -> datetime | None:
 
 def seats_of(roles: Mapping[str, int], settings: Settings) -> Sequence[Seat]:
     """The team: planners first, then the project's order."""
-    shares = share_out(roles, settings.agents)
+    shares = settings.seats(roles)
     order = sorted(shares, key=lambda role: role != "planner")
     names = [role for role in order for _ in range(shares[role])]
     return [

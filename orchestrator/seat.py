@@ -180,7 +180,7 @@ async def live(seat: Seat, desk: Desk, session: Session, drive: Drive) -> Outcom
         try:
             async with room_of(seat, desk, session) as room:
                 log = await StoredLog.load(desk.store, session)
-                return await drive(log, Hands(room, desk.frozen.project.command_s), Verbs(desk, session, room))
+                return await drive(log, Hands(room, desk.frozen.project.limits.command), Verbs(desk, session, room))
         except RoomDied as death:
             await desk.journal("room-lost", seat.name, session=session.id, reason=str(death)[:300])
             outcome = Outcome(End.CRASHED, f"its room died {lives} times: {death}")
@@ -242,7 +242,7 @@ async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[Roo
         workspace=desk.rooms / seat.name,
         mounts=tuple(Mount(path, inside) for inside, path in mounts.items()),
         env={"HOME": "/tmp", "LANG": "C.UTF-8"},
-        limits=desk.frozen.project.limits,
+        limits=desk.frozen.project.limits.of_room(),
         user=seat.user,
     )
     room = await desk.engine.open(spec)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from agents.models.scripted import Price
@@ -35,3 +37,15 @@ class Settings(BaseModel):
 
     def model_of(self, role: str) -> str:
         return self.models.get(role, self.models[""])
+
+    def seats(self, weights: Mapping[str, int]) -> dict[str, int]:
+        """Seats for each role by largest remainder, ties to the role named first, and at least one builder."""
+        whole = sum(weights.values())
+        seats = {role: self.agents * weight // whole for role, weight in weights.items()}
+        remainders = sorted(weights, key=lambda role: -(self.agents * weights[role] % whole))  # stable: ties keep order
+        for role in remainders[: self.agents - sum(seats.values())]:
+            seats[role] += 1
+        if weights.get("builder") and not seats["builder"]:
+            seats[max(seats, key=lambda role: seats[role])] -= 1
+            seats["builder"] = 1
+        return {role: count for role, count in seats.items() if count}

@@ -1,7 +1,7 @@
 """Where cases come from: a project's suites become the fixed list of cases that `project lock` writes down.
 
-Whether a case is held out hangs on the project's name and the case's *file* alone: every suite and variant that shares
-a file shares its fate, and so do files that include one another. Otherwise a hidden case would be shown by its twin.
+Whether a case is held out hangs on the project's name and the case's *file* alone: every suite that shares a file
+shares its fate, and so do files that include one another. Otherwise a hidden case would be shown by its twin.
 """
 
 from __future__ import annotations
@@ -9,16 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-
-import anyio
 
 from verifiers.suites import LockedCase, Suite, SuiteError
 
 INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
-LISTING_S = 120  # a listing command runs once, at `project lock`
 
 
 def locate(folder: Path, sources: Mapping[str, Path], file: str) -> Path:
@@ -34,33 +31,20 @@ def locate(folder: Path, sources: Mapping[str, Path], file: str) -> Path:
     return sources[parts[1]].joinpath(*parts[2:])
 
 
-async def expand(
-    project: str, folder: Path, sources: Mapping[str, Path], suites: Sequence[Suite]
-) -> tuple[LockedCase, ...]:
+def expand(project: str, folder: Path, sources: Mapping[str, Path], suites: Sequence[Suite]) -> tuple[LockedCase, ...]:
     """All cases of all suites, with companions and the held-out split; no twist is known yet.
 
     Whole-suite commands have no cases here: their ids come from results. Raises `SuiteError`.
     """
-    found: list[LockedCase] = []
-    for suite in suites:
-        if suite.cases.startswith("!"):
-            found += [
-                LockedCase(f"{suite.name}/{name}", suite.name, "", False) for name in await _listed(folder, suite)
-            ]
-        elif suite.cases:
-            found += await anyio.to_thread.run_sync(_globbed, folder, sources, suite)
+    found = [case for suite in suites if suite.cases for case in _globbed(folder, sources, suite)]
     named = {suite.name: suite for suite in suites}
     _refuse_torn(found, named)
     groups = _groups(found)
     cases: dict[str, LockedCase] = {}
     for case in found:
-        suite = named[case.suite]
-        hidden = share(project, groups.get(case.file, case.id)) < suite.heldout
-        for variant in suite.variants or ("",):
-            id_ = f"{case.id}@{variant}" if variant else case.id
-            if id_ in cases:
-                raise SuiteError(f"{id_}: two files make one case id; rename one of them")
-            cases[id_] = replace(case, id=id_, heldout=hidden)
+        if case.id in cases:
+            raise SuiteError(f"{case.id}: two files make one case id; rename one of them")
+        cases[case.id] = replace(case, heldout=share(project, groups[case.file]) < named[case.suite].heldout)
     return tuple(cases[id_] for id_ in sorted(cases))
 
 
@@ -70,22 +54,19 @@ def share(project: str, lot: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _globbed(folder: Path, sources: Mapping[str, Path], suite: Suite) -> list[LockedCase]:
+def _globbed(folder: Path, sources: Mapping[str, Path], suite: Suite) -> Iterator[LockedCase]:
     parts = PurePosixPath(suite.cases).parts
     prefix = parts[:2] if parts[0] == "sources" else ()
     base = locate(folder, sources, "/".join(prefix)) if prefix else folder
     paths = sorted(path for path in base.glob("/".join(parts[len(prefix) :])) if path.is_file())
     if not paths:
         raise SuiteError(f"suite {suite.name}: cases = {suite.cases!r} names no file below {base}")
-    found = []
     for path in paths:
         file = "/".join((*prefix, *path.relative_to(base).parts))
-        id_, with_files = f"{suite.name}/{path.stem}", tuple(_companions(path, file))
-        found.append(LockedCase(id_, suite.name, file, False, with_files=with_files))
-    return found
+        yield LockedCase(f"{suite.name}/{path.stem}", suite.name, file, False, with_files=_companions(path, file))
 
 
-def _companions(path: Path, file: str) -> Iterable[str]:
+def _companions(path: Path, file: str) -> tuple[str, ...]:
     """Files beside the case that it includes, directly or through one another (one torture case includes itself)."""
     seen: set[str] = set()
     todo = [path]
@@ -96,23 +77,13 @@ def _companions(path: Path, file: str) -> Iterable[str]:
             if "/" not in name and name not in seen and beside.is_file():
                 seen.add(name)
                 todo.append(beside)
-    return sorted(str(PurePosixPath(file).with_name(name)) for name in seen)
-
-
-async def _listed(folder: Path, suite: Suite) -> list[str]:
-    """Ids that the project's own trusted command prints, one a line."""
-    with anyio.fail_after(LISTING_S):
-        done = await anyio.run_process((str(folder / suite.cases[1:]),), cwd=folder, check=False)
-    names = done.stdout.decode("utf-8", "replace").split("\n")[:-1]
-    if done.returncode or not names or not all(re.fullmatch(r"[\w.+:=-]+", name) for name in names):
-        raise SuiteError(f"suite {suite.name}: {suite.cases}: must exit 0 and print one plain id a line")
-    return names
+    return tuple(sorted(str(PurePosixPath(file).with_name(name)) for name in seen))
 
 
 def _refuse_torn(found: Sequence[LockedCase], suites: Mapping[str, Suite]) -> None:
     """A file may not be hidden in one suite and shown in another: all that share it declare one `heldout`."""
     declared: dict[str, Suite] = {}
-    for case in (case for case in found if case.file):
+    for case in found:
         for file in (case.file, *case.with_files):
             one, other = suites[case.suite], declared.setdefault(file, suites[case.suite])
             if other.heldout != one.heldout:
@@ -125,7 +96,7 @@ def _refuse_torn(found: Sequence[LockedCase], suites: Mapping[str, Suite]) -> No
 def _groups(found: Sequence[LockedCase]) -> dict[str, str]:
     """For each file, the first name among all files tied to it by inclusion: what the split is drawn from."""
     tied: dict[str, frozenset[str]] = {}
-    for case in (case for case in found if case.file):
+    for case in found:
         files = frozenset((case.file, *case.with_files))
         together = files.union(*(tied.get(file, files) for file in files))
         tied |= dict.fromkeys(together, together)

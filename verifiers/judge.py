@@ -29,7 +29,7 @@ from verifiers.cases import locate
 from verifiers.drawing import Prepared, draw_for, load_plugin
 from verifiers.judging import OnVerdict, Selection, Tier, Tree
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
-from verifiers.suites import JudgePlan, LockedCase, Suite, When
+from verifiers.suites import JudgePlan, LockedCase, Suite
 
 ARTIFACTS: Final = "/artifacts"
 CASE: Final = (
@@ -137,7 +137,7 @@ class RoomJudge:
                     unknown.append(pattern)
             asked = {name: patterns for name, patterns in asked.items() if patterns}
         elif not hidden:
-            tiers = (When.FAST,) if selection.tier is Tier.FAST else (When.FAST, When.GATE)
+            tiers = ("fast",) if selection.tier is Tier.FAST else ("fast", "gate")
             chosen = {case.id for case in pool.values() if self._suites[case.suite].when in tiers}
             asked = {suite.name: [] for suite in whole if suite.when in tiers}
         cases = [pool[id_] for id_ in chosen]
@@ -194,8 +194,7 @@ class RoomJudge:
         room = {"scratch_exec": True} if in_tree else {"root": self.plan.judge_root, "limits": limits, "brief": True}
         async with self._shop.folder() as laid, self._shop.folder() as out:
             entry, answer = await anyio.to_thread.run_sync(self._lay, case, suite, laid, twist, ids)
-            name, _, variant = case.id.split("/", 1)[1].partition("@")
-            case_env = CASE_ENV | {"CASE": f"{CASE}/files/{entry}" if entry else name, "VARIANT": variant}
+            case_env = CASE_ENV | ({"CASE": f"{CASE}/files/{entry}"} if entry else {})
             steps = suite.steps or (suite.run,)
             for number, step in enumerate(steps):
                 mounts = [Mount(out, WORKSPACE)] if number else []

@@ -1,56 +1,51 @@
-"""What a project's suites and build declare, as the judge takes them; the reader of `project.toml` makes these."""
+"""What a project declares for its judge, in the words of `project.toml`, and all that a judge is given of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from sandbox.room import Limits, RootFs
+from verifiers.forms import Inside, Listed, Name, Seconds, Section, Share, Strings, Text, form
+
+Cases = Annotated[Inside, form("(?!!).*", "must be a pattern of files in this version, not a command that lists cases")]
 
 
 class SuiteError(Exception):
     """What a suite declares and the project's files do not fit; the message says which and what to do."""
 
 
-class When(StrEnum):
-    """Which tiers a suite belongs to: `fast` ⊂ `gate`; `main` is judged after landing."""
-
-    FAST = "fast"
-    GATE = "gate"
-    MAIN = "main"
-
-
-@dataclass(frozen=True)
-class Suite:
+class Suite(Section):
     """One `[[suite]]`. Paths are relative to the project's folder, or `sources/NAME/…`; seconds are CPU seconds."""
 
-    name: str
-    cases: str = ""  # glob, "!command" that prints ids, or "" for a whole-suite command
+    name: Name
+    cases: Cases = ""  # glob, or "" for a whole-suite command
     prepare: str = ""
     run: str = ""
-    steps: tuple[str, ...] = ()
-    room: str = "judge"  # or "build": the image and the tree
-    results: str = "exit"  # or libtest
-    variants: tuple[str, ...] = ()
-    heldout: float = 0.0
-    when: When = When.FAST
-    time_s: float = 10.0
+    steps: Strings = ()
+    room: Literal["judge", "build"] = "judge"  # build: the image and the tree
+    results: Literal["exit", "libtest"] = "exit"
+    heldout: Share = 0.0
+    when: Literal["fast", "gate"] = "fast"  # which tiers it belongs to: `fast` ⊂ `gate`
+    time_s: Seconds = Field(default=10.0, alias="time")
+    allow: Strings = ()
 
 
-@dataclass(frozen=True)
-class BuildPlan:
+class BuildPlan(Section):
     """`[build]`: one command line run by `sh -c` inside the build room, and what leaves that room."""
 
-    run: str
-    artifacts: tuple[str, ...] = ()  # () = the whole tree
-    time_s: float = 600.0
+    run: Text
+    artifacts: Listed[Inside] = ()  # () = the whole tree
+    time_s: Seconds = Field(default=600.0, alias="time")
 
 
 @dataclass(frozen=True)
 class LockedCase:
-    """One case as `project lock` fixed it. `file` is relative to the project or `sources/…`; "" if a command lists ids.
+    """One case as `project lock` fixed it. `file` is relative to the project or `sources/…`.
 
     `twists` are the rewritings that the reference gets right (for example "inverse"); `with_files` travel with it.
     """

@@ -21,13 +21,10 @@ from agents.models.choose import FORMS, KEYS, OPEN, make, parse
 from orchestrator.cli.launch import follow, spawn
 from orchestrator.cli.screen import STATE, Dir, Sandbox, Screen, asked, utc_now
 from orchestrator.control import Refusal
-from orchestrator.preparing import prepare
+from orchestrator.freezing import load_frozen, prepare
 from orchestrator.prices import Prices
 from orchestrator.prices import load as declared_prices
-from orchestrator.project import load
-from orchestrator.project.freezing import load_frozen
-from orchestrator.project.project import Project
-from orchestrator.roles import share_out
+from orchestrator.project.folder import Project, load
 from orchestrator.run import prices_of
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -175,7 +172,7 @@ def _models(given: list[str], project: Project) -> dict[str, str]:
 
 
 def _plan(settings: Settings, project: Project, prices: Prices) -> Answer:
-    seats, now = share_out(project.roles, settings.agents), utc_now()
+    seats, now = settings.seats(project.roles), utc_now()
     ids = {role: settings.model_of(role) for role in seats}
     free = {id for id in ids.values() if prices.unmetered(id)}
     priced = {id: None if id in free else prices.cost(id, Usage(), now) is not None for id in ids.values()}

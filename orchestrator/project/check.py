@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from orchestrator.project import furnishing
-from orchestrator.project.freezing import overlaid, text_digest
-from orchestrator.project.furnishing import Furnished, Layers, Progress, judging
+from orchestrator.project.folder import Project, overlaid, text_digest
+from orchestrator.project.furnishing import Furnished, Layers, Progress, furnish, judging
 from orchestrator.project.lock import check_lock, locked_cases, read_lock
-from orchestrator.project.project import Project
 from orchestrator.project.schema import Cheat
 from sandbox.room import Engine, RoomError
 from verifiers.judge import RoomJudge
@@ -43,14 +41,15 @@ class Report:
 async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: bool, progress: Progress) -> Report:
     """Proves the locked project in `folder`. `quick` takes a sample of the cases and one round.
 
-    Raises `ProjectError`, `LockDiffers` when the folder is not what was locked, `RoomError` when the machine or the
+    Raises `ConfigError`, `LockDiffers` when the folder is not what was locked, `RoomError` when the machine or the
     judge failed, so that nothing is proved either way.
     """
     with overlaid(folder) as project:
-        furnished = await furnishing.furnish(project, home, local=engine.name == "local", progress=progress)
+        local = engine.name == "local"
+        furnished = await furnish(project, home, local=local, progress=progress)
         lock = read_lock(folder)
         drift = check_lock(project, lock, furnished)
-        cases = await locked_cases(project, lock, furnished)
+        cases = locked_cases(project, lock, furnished)
         if quick:
             cases = tuple(sorted(cases, key=lambda case: text_digest(case.id))[:QUICK_CASES])
         secret = secrets.token_bytes(32)  # one, so that the same tree gets the same draws
@@ -59,8 +58,7 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
             """All cases, shown and held out, on the seed with `layers` over it."""
             progress(f"{what}: {len(cases)} cases")
             tree = Layers(tuple(project.folder / layer for layer in ("seed", *layers)))
-            plan = furnishing.judge_plan(project, using, cases, scratch=home / "scratch", secret=secret, cores=cores)
-            async with judging(engine, plan) as judge:
+            async with judging(engine, project, using, cases, home, secret=secret, cores=cores) as judge:
                 shown, hidden = await judge.judge(tree, Selection()), await judge.judge(tree, Selection(Tier.HELDOUT))
             if void := shown.void or hidden.void:
                 raise RoomError(f"{what} could not be judged: {void}")
@@ -69,7 +67,7 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
             progress(f"{what}: {counts or card.build.reason}")
             return card, judge
 
-        rich = await furnishing.furnish_reference(project, home, furnished, progress)
+        rich = await furnish(project, home, local=local, progress=progress, for_reference=True)
         cards = [(await judged("reference", rich, "reference"))[0] for _ in range(1 if quick else ROUNDS)]
         seed, _ = await judged("seed", furnished)
         empty = [f"passes {case}" for case in _passed(seed, cases)]

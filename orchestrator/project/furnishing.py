@@ -6,17 +6,19 @@ import io
 import tarfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 import anyio
 
-from orchestrator.project.project import Project
+from orchestrator.project.folder import Project
 from sandbox import image, sources
+from sandbox.image import ImageSpec
 from sandbox.keep import Kept, plain, request_of, tree_digest
 from sandbox.room import Engine, Labels, RootFs
+from sandbox.sources import Source
 from verifiers.judge import RoomJudge
 from verifiers.suites import JudgePlan, LockedCase
 
@@ -27,50 +29,48 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Furnished:
-    """Images are None for the `local` engine, which has no root file system of its own."""
+    """`image` is for seats and builds, `judge` for case rooms: the same root where the project declares one image.
 
-    image: RootFs | None
-    judge_root: RootFs | None
+    No images for the `local` engine, which has no root file system of its own.
+    """
+
+    images: Mapping[str, RootFs]
     sources: Mapping[str, Kept]
 
     def folders(self) -> dict[str, Path]:
         return {name: source.folder for name, source in self.sources.items()}
 
-    def images(self) -> dict[str, RootFs]:
-        return {"image": self.image, "judge": self.judge_root} if self.image and self.judge_root else {}
-
     def digests(self) -> dict[str, str]:
         """As `RUN/lock.json` records them."""
         digests = {f"sources.{name}": source.digest for name, source in self.sources.items()}
-        return digests | {name: root.digest for name, root in self.images().items()}
+        return digests | {name: root.digest for name, root in self.images.items()}
 
 
-async def furnish(project: Project, home: Path, *, local: bool, progress: Progress) -> Furnished:
+async def furnish(
+    project: Project, home: Path, *, local: bool, progress: Progress, for_reference: bool = False
+) -> Furnished:
     """Builds what is not built and fetches what is not fetched; quick when everything is there.
 
-    Raises `RoomError` of sandbox/ when this machine cannot, in words that say what to install.
+    `for_reference` adds what `reference/expect.toml` names to the image of the case rooms: what the reference calls is
+    called there. Raises `RoomError` of sandbox/ when this machine cannot, in words that say what to install.
     """
     fetched = {}
-    for name, source in project.sources.items():
+    for name, declared in project.sources.items():
+        source = Source("deb" if declared.deb else "src", declared.deb or declared.src, declared.path)
         fetched[name] = await sources.fetch(source, home, progress=progress)
-    if local:
-        return Furnished(None, None, fetched)
-    seats = await image.build(project.image, home, progress=progress)
-    judge = await image.build(project.judge_image, home, progress=progress) if project.judge_image else seats
-    return Furnished(seats, judge, fetched)
+    extra = project.reference.packages if for_reference and project.reference else ()
+    specs = {} if local else _specs(project, extra)
+    return Furnished({name: await image.build(spec, home, progress=progress) for name, spec in specs.items()}, fetched)
 
 
-async def furnish_reference(project: Project, home: Path, furnished: Furnished, progress: Progress) -> Furnished:
-    """The same rooms with what `reference/expect.toml` adds, for the reference alone.
-
-    Where case rooms have an image of their own it is that one: what the reference calls is called there.
-    """
-    extra = project.reference.packages if project.reference else ()
-    if not extra or furnished.image is None:
-        return furnished
-    spec = project.judge_image or project.image
-    root = await image.build(replace(spec, packages=(*spec.packages, *extra)), home, progress=progress)
-    return replace(furnished, judge_root=root, image=furnished.image if project.judge_image else root)
+def _specs(project: Project, extra: tuple[str, ...]) -> dict[str, ImageSpec]:
+    declared, beside = project.image, project.folder / "image"
+    setup, files = (path if path.exists() else None for path in (beside / "setup.sh", beside / "files"))
+    if declared.judge is None:
+        one = ImageSpec((*declared.packages, *extra), declared.base, setup, files)
+        return {"image": one, "judge": one}
+    seats = ImageSpec(declared.packages, declared.base, setup, files)
+    return {"image": seats, "judge": ImageSpec((*declared.judge, *extra), declared.base, judge=True)}
 
 
 def judge_plan(
@@ -83,21 +83,32 @@ def judge_plan(
         build=project.build,
         suites=project.suites,
         cases=tuple(cases),
-        image=furnished.image,
-        judge_root=furnished.judge_root,
+        image=furnished.images.get("image"),
+        judge_root=furnished.images.get("judge"),
         scratch=scratch,
         secret=secret,
-        limits=replace(project.limits, weight=JUDGE_WEIGHT),
+        limits=project.limits.of_room(JUDGE_WEIGHT),
         cores=cores,
     )
 
 
 @asynccontextmanager
-async def judging(engine: Engine, plan: JudgePlan) -> AsyncIterator[RoomJudge]:
-    """A judge outside of any run, which works in a folder below the plan's `scratch` and leaves nothing there."""
-    plan.scratch.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="judge-", dir=plan.scratch) as scratch:
-        judge = RoomJudge(engine, replace(plan, scratch=Path(scratch)), Labels("project", 0, "judge"))
+async def judging(
+    engine: Engine,
+    project: Project,
+    furnished: Furnished,
+    cases: Sequence[LockedCase],
+    home: Path,
+    *,
+    secret: bytes,
+    cores: int,
+) -> AsyncIterator[RoomJudge]:
+    """A judge outside of any run, which works in a folder of its own below `home` and leaves nothing there."""
+    place = home / "scratch"
+    place.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="judge-", dir=place) as scratch:
+        plan = judge_plan(project, furnished, cases, scratch=Path(scratch), secret=secret, cores=cores)
+        judge = RoomJudge(engine, plan, Labels("project", 0, "judge"))
         try:
             yield judge
         finally:

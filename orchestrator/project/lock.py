@@ -15,11 +15,8 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from orchestrator.project import furnishing
-from orchestrator.project.freezing import overlaid, project_digests, text_digest
-from orchestrator.project.furnishing import Furnished, Layers, Progress, judging
-from orchestrator.project.problems import LockDiffers
-from orchestrator.project.project import Project
+from orchestrator.project.folder import Project, overlaid, project_digests, text_digest
+from orchestrator.project.furnishing import Furnished, Layers, Progress, furnish, judging
 from sandbox.image import packages
 from sandbox.room import Engine
 from verifiers.cases import expand
@@ -29,6 +26,12 @@ from verifiers.suites import LockedCase
 
 FILE: Final = "project.lock"
 TRIALS_A_LINE: Final = 250  # progress is told after so many
+
+
+class LockDiffers(Exception):
+    """The folder is not what `project.lock` (or the run) was made from. The message names what differs."""
+
+    kind = "lock_differs"
 
 
 @dataclass(frozen=True)
@@ -60,16 +63,17 @@ _LOCK: Final = TypeAdapter(Lock)
 async def lock(folder: Path, engine: Engine, home: Path, *, cores: int, progress: Progress) -> Lock:
     """Builds, fetches, lets the reference settle the cases, and writes `project.lock` into the folder.
 
-    Raises `ProjectError` and `SuiteError` for a wrong folder, `ReferenceFailed` when its reference settles nothing, and
+    Raises `ConfigError` and `SuiteError` for a wrong folder, `ReferenceFailed` when its reference settles nothing, and
     `RoomError` when this machine cannot do it.
     """
+    local = engine.name == "local"
     with overlaid(folder) as project:
-        furnished = await furnishing.furnish(project, home, local=engine.name == "local", progress=progress)
-        cases = await expand(project.name, project.folder, furnished.folders(), project.suites)
+        furnished = await furnish(project, home, local=local, progress=progress)
+        cases = expand(project.name, project.folder, furnished.folders(), project.suites)
         dropped: dict[str, str] = {}
         if project.reference is not None:
             progress(f"reference: settling {len(cases)} cases")
-            rich = await furnishing.furnish_reference(project, home, furnished, progress)
+            rich = await furnish(project, home, local=local, progress=progress, for_reference=True)
             trials = count(1)
 
             async def told(_verdict: Verdict) -> None:
@@ -77,15 +81,14 @@ async def lock(folder: Path, engine: Engine, home: Path, *, cores: int, progress
                     progress(f"reference: {number} trials of {len(cases)} cases")
 
             secret = secrets.token_bytes(32)
-            plan = furnishing.judge_plan(project, rich, cases, scratch=home / "scratch", secret=secret, cores=cores)
-            async with judging(engine, plan) as judge:
+            async with judging(engine, project, rich, cases, home, secret=secret, cores=cores) as judge:
                 reference = Layers((project.folder / "seed", project.folder / "reference"))
                 cases, dropped = await settle(judge, reference, told)
         made = Lock(
             digests=project_digests(project.folder),
             sources={name: source.pin for name, source in furnished.sources.items()},
             suites={suite.name: _suite_lock(suite.name, cases, dropped) for suite in project.suites if suite.cases},
-            images={name: root.digest for name, root in furnished.images().items()},
+            images={name: root.digest for name, root in furnished.images.items()},
             packages=_packages(furnished),
         )
     (folder / FILE).write_bytes(_LOCK.dump_json(made, indent=1) + b"\n")
@@ -126,12 +129,12 @@ def check_lock(project: Project, lock: Lock, furnished: Furnished) -> tuple[str,
     return tuple(notices)
 
 
-async def locked_cases(project: Project, lock: Lock | None, furnished: Furnished) -> tuple[LockedCase, ...]:
+def locked_cases(project: Project, lock: Lock | None, furnished: Furnished) -> tuple[LockedCase, ...]:
     """The cases that the lock left, with the rewritings it found right. No lock (`--unlocked`): all of them.
 
     Raises `SuiteError` when the suites give no cases, `LockDiffers` when they give others than were locked.
     """
-    found = await expand(project.name, project.folder, furnished.folders(), project.suites)
+    found = expand(project.name, project.folder, furnished.folders(), project.suites)
     if lock is None:
         return found
     cases: list[LockedCase] = []
@@ -164,7 +167,6 @@ def _digest(cases: Sequence[LockedCase]) -> str:
 
 
 def _packages(furnished: Furnished) -> dict[str, dict[str, str]]:
-    images = furnished.images()
-    if furnished.judge_root == furnished.image:
-        images.pop("judge", None)
-    return {name: packages(root) for name, root in images.items()}
+    """By image; that of case rooms is not told twice where it is the seats'."""
+    seats, images = furnished.images.get("image"), furnished.images.items()
+    return {name: packages(root) for name, root in images if name == "image" or root != seats}

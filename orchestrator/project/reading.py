@@ -1,10 +1,13 @@
-"""One TOML file → one pydantic model, with every mistake as a `Problem` that knows its line."""
+"""One TOML file → one pydantic model, with every mistake said so that a person can mend it: file, line, remedy."""
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 import typing
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -12,12 +15,32 @@ from typing import Any, Final, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from orchestrator.project.lines import KeyPath, line_of
-from orchestrator.project.problems import Problem, nearest
-
+KeyPath = tuple[str | int, ...]  # ("suite", 2, "heldout"): the same steps that lead through the parsed value
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _HINTS: Final = {"schema": ': write "schema = 1" at the top', "suite": ": write at least one [[suite]]"}
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One mistake. `line` counts from 1; 0 means that the file as a whole is meant."""
+
+    file: Path
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.message}" if self.line else f"{self.file}: {self.message}"
+
+
+class ConfigError(Exception):
+    """What a person wrote cannot be used: every mistake that was found. Nothing was started."""
+
+    kind = "config"
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__("\n".join(map(str, self.problems)))
 
 
 @dataclass(frozen=True)
@@ -32,14 +55,16 @@ class Document(Generic[ModelT]):
         return Problem(self.file, line_of(self.text, path), message)
 
 
-def read_toml(file: Path, model: type[ModelT], found: list[Problem]) -> Document[ModelT] | None:
-    """Reads and validates. Adds the file's mistakes to `found`; None if there are any."""
+def read_toml(
+    file: Path, model: type[ModelT], found: list[Problem], page: str = "docs/project-authors.md"
+) -> Document[ModelT] | None:
+    """Reads and validates. Adds the file's mistakes to `found`; None if there are any. `page` explains such files."""
     text = ""
     try:
         text = file.read_text(encoding="utf-8")
-        return Document(file, text, model.model_validate(_tuples(tomllib.loads(text))))
+        return Document(file, text, model.model_validate(tomllib.loads(text)))
     except FileNotFoundError:
-        found.append(Problem(file, 0, "is missing; docs/project-authors.md says what belongs there"))
+        found.append(Problem(file, 0, f"is missing; {page} says what belongs there"))
     except (OSError, UnicodeDecodeError) as error:
         found.append(Problem(file, 0, f"cannot be read as UTF-8 text: {error}"))
     except tomllib.TOMLDecodeError as error:
@@ -49,12 +74,6 @@ def read_toml(file: Path, model: type[ModelT], found: list[Problem]) -> Document
     except ValidationError as error:
         found += (Problem(file, line_of(text, one["loc"]), _message(model, one)) for one in error.errors())
     return None
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _dotted(path: KeyPath) -> str:
@@ -83,7 +102,8 @@ def _message(model: type[BaseModel], detail: ErrorDetails) -> str:
 def _keys(model: type[BaseModel], path: KeyPath) -> list[str]:
     """The keys that the table at `path` may have."""
     for step in path:
-        field = next((field for name, field in model.model_fields.items() if step in (name, field.alias)), None)
+        fields = model.model_fields  # whose only one is `root` where tables have names of their own
+        field = fields.get("root") or next((one for name, one in fields.items() if step in (name, one.alias)), None)
         model = (field and _model_in(field.annotation)) or model
     return [field.alias or name for name, field in model.model_fields.items()]
 
@@ -92,3 +112,40 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_model_in, typing.get_args(annotation))), None)
+
+
+def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """The end of a sentence: `; did you mean X?`, or what there is to choose from."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {prefix}{close[0]}?"
+    return f"; known: {', '.join(names)}" if names else ""
+
+
+def line_of(text: str, path: KeyPath) -> int:
+    """The line, counted from 1, where `path` of a valid TOML text begins. What is not written down has the line of what
+    is around it: a missing key its table's.
+
+    A text cut behind a statement is valid TOML, and so is one cut behind an element of an array and closed again. So
+    the key stands on the first line behind the longest such beginning that lacks it.
+    """
+    lines = text.split("\n")
+    while path and not _holds(tomllib.loads(text), path):
+        path = path[:-1]
+    first = 1
+    for number in range(1, len(lines) + 1):
+        for closing in ("", "\n]"):
+            with suppress(tomllib.TOMLDecodeError):
+                if _holds(tomllib.loads("\n".join(lines[:number]) + closing), path):
+                    return first
+                first = number + 1
+    return first
+
+
+def _holds(value: Any, path: KeyPath) -> bool:
+    with suppress(LookupError, TypeError):
+        for step in path:
+            value = value[step]
+        return True
+    return False

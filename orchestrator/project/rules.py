@@ -10,11 +10,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from orchestrator.project.lines import KeyPath
-from orchestrator.project.problems import Problem, nearest
-from orchestrator.project.project import SHIPPED_ROLES
-from orchestrator.project.reading import Document
-from orchestrator.project.schema import PlanFile, ProjectFile, Suite
+from orchestrator.project.reading import Document, KeyPath, Problem, nearest
+from orchestrator.project.schema import SHIPPED_ROLES, PlanFile, ProjectFile
+from verifiers.suites import Suite
 
 Rule = tuple[object, KeyPath, str]  # whether something is wrong, at which key, what to say about it
 
@@ -33,19 +31,19 @@ def plan_problems(plan: Document[PlanFile], project: ProjectFile) -> Iterator[Pr
 
 def unknown_suites(doc: Document[Any], at: KeyPath, patterns: Iterable[str], project: ProjectFile) -> Iterator[Problem]:
     """Patterns at `at` in `doc` that begin with no suite of the project."""
-    suites = {suite.name for suite in project.suite}
+    suites = {suite.name for suite in project.suites}
     for pattern in patterns:
         if (name := pattern.split("/", 1)[0]) not in suites:
             yield doc.problem((*at, pattern), f"{pattern} is in no suite{nearest(name, suites)}")
 
 
-def project_problems(doc: Document[ProjectFile], folder: Path) -> Iterator[Problem]:
+def project_problems(doc: Document[ProjectFile]) -> Iterator[Problem]:
     """Everything else that is wrong with `project.toml` and the files it needs in its folder."""
-    file = doc.model
+    file, folder = doc.model, doc.file.parent
     for wrong, at, words in (*_rules(file, folder), *_suites(file, folder)):
         if wrong:
             yield doc.problem(at, words)
-    for index, milestone in enumerate(file.milestone):
+    for index, milestone in enumerate(file.milestones):
         yield from unknown_suites(doc, ("milestone", index, "needs"), milestone.needs, file)
     goal, seed = folder / "goal.md", folder / "seed"
     if not goal.is_file() or not goal.stat().st_size:
@@ -68,14 +66,14 @@ def _rules(file: ProjectFile, folder: Path) -> Iterator[Rule]:
         yield role not in known, ("roles", role), f"roles.{role} is not a role of this version{remedy}"
     words = "roles has no builder; a team needs at least one, write builder = 1"
     yield "builder" not in file.roles, ("roles",), words
-    credit = sum(milestone.credit for milestone in file.milestone)
+    credit = sum(milestone.credit for milestone in file.milestones)
     yield credit > 100, ("milestone",), f"the milestones' credits add up to {credit:g}; 100 is all there is"
 
 
 def _suites(file: ProjectFile, folder: Path) -> Iterator[Rule]:
     names: set[str] = set()
     shares: dict[str, float] = {}  # files that two patterns have in common are compared where cases are listed
-    for index, suite in enumerate(file.suite):
+    for index, suite in enumerate(file.suites):
         at: KeyPath = ("suite", index)
         yield suite.name in names, (*at, "name"), f"two suites are named {suite.name}; each needs its own name"
         names.add(suite.name)
@@ -86,7 +84,7 @@ def _suites(file: ProjectFile, folder: Path) -> Iterator[Rule]:
             yield program not in file.forbid, (*at, "allow", number), words
         words = f'suite {suite.name} needs cases, or results = "libtest" to say how its output is read'
         yield not suite.cases and suite.results == "exit", at, words
-        for key in ("room", "results") if suite.cases else ("steps", "heldout", "prepare", "variants"):
+        for key in ("room", "results") if suite.cases else ("steps", "heldout", "prepare"):
             words = f"{key} is for a suite without cases" if suite.cases else f"{key} needs cases, which this has not"
             yield getattr(suite, key) != Suite.model_fields[key].default, (*at, key), words
         if suite.cases and shares.setdefault(suite.cases, suite.heldout) != suite.heldout:
@@ -98,22 +96,14 @@ def _suites(file: ProjectFile, folder: Path) -> Iterator[Rule]:
 def _files(file: ProjectFile, folder: Path, suite: Suite, at: KeyPath) -> Iterator[Rule]:
     """Everything a suite names in the folder must be there, and what is run must be executable."""
     there = [str(path.relative_to(folder)) for path in (folder / "suites").glob("*") if path.is_file()]
-    listed = suite.cases[1:] if suite.cases.startswith("!") else ""
-    for key, command in (
-        ("prepare", suite.prepare),
-        ("cases", listed),
-        ("run", suite.run),
-        *(("steps", step) for step in suite.steps if not step.startswith("$OUT/")),
-    ):
+    steps = (("steps", step) for step in suite.steps if not step.startswith("$OUT/"))
+    for key, command in (("prepare", suite.prepare), ("run", suite.run), *steps):
         program = folder / next(iter(command.split()), "")
         words = f"{command!r} is no file in the project's folder{nearest(command, there)}"
         yield command and not program.is_file(), (*at, key), words
         unready = key != "prepare" and program.is_file() and not os.access(program, os.X_OK)
         yield unready, (*at, key), f"{command!r} is not executable; run: chmod +x {program}"
-    if listed:
-        words = "prepare rewrites the file of a case, and cases that a command lists have none"
-        yield suite.prepare, (*at, "prepare"), words
-    elif suite.cases.startswith("sources/"):
+    if suite.cases.startswith("sources/"):
         source = suite.cases.split("/")[1]
         words = f"sources.{source} is not declared{nearest(source, file.sources)}"
         yield source not in file.sources, (*at, "cases"), words

@@ -19,7 +19,8 @@ from agents.models.base import Message, Reply, Request, Role, Stop, Text, ToolRe
 from agents.models.failures import Fault, ModelFailure
 from agents.models.scripted import Price
 from orchestrator.ledger import Budget, Ledger, SessionMeter, size
-from orchestrator.prices import Prices, PricesError, Unpriced, load
+from orchestrator.prices import Prices, Unpriced, load
+from orchestrator.project.reading import ConfigError
 from orchestrator.records import Attempt, AttemptState, Session, SessionState
 from orchestrator.store import Store, Tx, attempts, rows, sessions
 from orchestrator.store.store import migrate
@@ -100,11 +101,18 @@ def test_declared_prices_go_before_the_table(tmp_path: Path) -> None:
     assert prices.cost(asked_at, Usage(input=1_000, output=1_000), NOW, "Qwen/Qwen3-Coder-480B") == 300 + 1_200
     assert prices.cost(OPUS, Usage(input=10, cache_read=10, cache_write_1h=10), NOW) == 30
     file.write_text('["x/y"]\ninput = -1\noutput = 1\n')
-    with pytest.raises(PricesError, match=r"prices.toml: x/y.input"):
+    with pytest.raises(ConfigError, match=r"prices\.toml:2: x/y\.input must be greater than or equal to 0 \(got -1\)"):
         load(file)
+    file.write_text('["x/y"]\ninput = 1\noutptu = 1\n')
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert str(caught.value).splitlines() == [
+        f"{file}:1: x/y.output is required",
+        f"{file}:3: x/y.outptu is not a key of this version; did you mean x/y.output?",
+    ]
     file.write_text("input =")
     for wrong in (file, tmp_path / "none.toml"):
-        with pytest.raises(PricesError, match=wrong.name):
+        with pytest.raises(ConfigError, match=wrong.name):
             load(wrong)
 
 

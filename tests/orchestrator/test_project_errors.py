@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.failures import EXIT
-from orchestrator.project import ProjectError, load
+from orchestrator.project.folder import load
+from orchestrator.project.reading import ConfigError
 
 GOOD = """\
 schema = 1
@@ -166,6 +167,13 @@ MISTAKES = {
         20,
         "is not a key of this version",
     ),
+    "variants not yet": ("heldout = 0.2", 'variants = ["x86_64"]', 22, "suite.variants is not a key of this version"),
+    "cases of a command not yet": (
+        '"suites/greet/*.txt"',
+        '"!suites/one.sh"',
+        20,
+        "suite.cases must be a pattern of files in this version, not a command that lists cases (got '!suites/one.sh')",
+    ),
     "warm not yet": ('time = "10m"', 'time = "10m"\nwarm = ["work"]', 14, "is not a key of this version"),
     "follow-up not yet": (
         "[budget]",
@@ -181,7 +189,7 @@ def test_a_wrong_project_file_is_answered_with_file_line_and_remedy(mistake: str
     old, new, line, words = MISTAKES[mistake]
     assert old in GOOD
     folder = write_project(tmp_path / "hello", GOOD.replace(old, new, 1))
-    with pytest.raises(ProjectError) as caught:
+    with pytest.raises(ConfigError) as caught:
         load(folder)
     answers = str(caught.value).splitlines()
     matching = [
@@ -201,7 +209,7 @@ def test_the_file_that_the_mistakes_are_made_in_is_right(tmp_path: Path) -> None
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     text = GOOD.replace("greet = 0.99", "great = 0.99").replace('allow = ["gcc"]', 'allow = ["as"]')
-    with pytest.raises(ProjectError) as caught:
+    with pytest.raises(ConfigError) as caught:
         load(write_project(tmp_path / "hello", text))
     assert [problem.line for problem in caught.value.problems] == [23, 42]
 
@@ -218,7 +226,7 @@ MISSING = {
 def test_a_missing_file_is_named_with_what_it_is_for(name: str, tmp_path: Path) -> None:
     folder = write_project(tmp_path / "hello")
     (folder / name).unlink()
-    with pytest.raises(ProjectError, match=MISSING[name]):
+    with pytest.raises(ConfigError, match=MISSING[name]):
         load(folder)
 
 
@@ -257,6 +265,6 @@ def test_the_folders_other_files_are_checked_like_the_first(mistake: str, tmp_pa
     folder = write_project(tmp_path / "hello")
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(text)
-    with pytest.raises(ProjectError) as caught:
+    with pytest.raises(ConfigError) as caught:
         load(folder)
     assert words in str(caught.value)

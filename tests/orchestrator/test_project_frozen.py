@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import prompts
+from orchestrator import freezing
 from orchestrator.cli.failures import EXIT
-from orchestrator.project import LockDiffers, load
-from orchestrator.project.freezing import PRIVATE, Frozen, freeze, load_frozen, overlaid
+from orchestrator.freezing import PROMPTS, Frozen, compose, freeze, load_frozen
+from orchestrator.project.folder import PRIVATE, load, overlaid
+from orchestrator.project.lock import LockDiffers
 from verifiers.suites import LockedCase
 
 HELLO = Path(__file__).parents[2] / "projects" / "hello"
@@ -42,17 +43,18 @@ def test_a_run_whose_project_was_edited_goes_on_with_the_same_digests(folder: Pa
         (folder / name).write_text("edited")
     after = load_frozen(run)
     assert after.lock.digests == before.lock.digests
-    assert after.project.goal == before.project.goal
-    assert (after.project.folder / "suites/look.sh").read_bytes() == (HELLO / "suites/look.sh").read_bytes()
+    assert after.project == before.project
+    for name in ("goal.md", "suites/look.sh"):
+        assert (after.project.folder / name).read_bytes() == (HELLO / name).read_bytes()
 
 
 def test_an_upgrade_does_not_change_what_a_run_tells_its_seats(
     folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = frozen(folder, run)
-    newer = Path(shutil.copytree(prompts.SHIPPED, tmp_path / "newer"))
+    newer = Path(shutil.copytree(PROMPTS, tmp_path / "newer"))
     (newer / "builder.md").write_text("You build otherwise now.\n")
-    monkeypatch.setattr(prompts, "SHIPPED", newer)
+    monkeypatch.setattr(freezing, "PROMPTS", newer)
     assert load_frozen(run).prompts == before.prompts
 
 
@@ -96,7 +98,7 @@ def test_private_files_are_part_of_the_project_and_not_of_its_folder(
 def test_a_prompt_is_ours_then_the_projects_for_all_then_for_the_role(folder: Path) -> None:
     (folder / "prompts/all.md").write_text("For all.\n")
     (folder / "prompts/builder.md").write_text("For builders.\n")
-    text = prompts.compose("builder", load(folder))
+    text = compose("builder", load(folder))
     assert text.startswith("You build the thing described in /team/GOAL.md")
     assert text.index("House rules") < text.index("For all.") < text.index("For builders.")
 
@@ -106,9 +108,9 @@ def test_a_role_of_the_projects_own_is_told_only_the_projects_words(folder: Path
     file = folder / "project.toml"
     file.write_text(file.read_text().replace("builder = 4", "builder = 4\npoet = 1"))
     (folder / "prompts/all.md").write_text("For all.\n")
-    assert prompts.compose("poet", load(folder)) == "You write verse.\n\nFor all.\n"
+    assert compose("poet", load(folder)) == "You write verse.\n\nFor all.\n"
 
 
 @pytest.mark.parametrize("role", ["builder", "planner"])
 def test_shipped_prompts_leave_no_blank_to_fill_in(role: str) -> None:
-    assert "{" not in prompts.compose(role, load(HELLO))
+    assert "{" not in compose(role, load(HELLO))

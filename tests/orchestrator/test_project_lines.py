@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.project.lines import KeyPath, line_of
+from orchestrator.project.reading import KeyPath, line_of
 
 KEYS = st.sampled_from(["a", "b-1", "C_d", '"x y"', '"q\\"uote"', "'lit eral'", '"a.b"', '"#"'])
 SCALARS = st.sampled_from(

@@ -11,11 +11,10 @@ import anyio
 import pytest
 
 from orchestrator.cli.failures import EXIT
-from orchestrator.project import LockDiffers
 from orchestrator.project.check import Report, check
-from orchestrator.project.freezing import overlaid
+from orchestrator.project.folder import overlaid
 from orchestrator.project.furnishing import Furnished
-from orchestrator.project.lock import Lock, check_lock, lock, locked_cases, read_lock
+from orchestrator.project.lock import Lock, LockDiffers, check_lock, lock, locked_cases, read_lock
 from sandbox.engines import choose
 from sandbox.room import RootFs
 from verifiers.locking import ReferenceFailed
@@ -23,7 +22,7 @@ from verifiers.suites import LockedCase
 
 HELLO = Path(__file__).parents[2] / "projects" / "hello"
 KEPT = ("plain-one", "plain-three", "loud-one", "loud-blanks", "count-one", "longest-three")
-NOTHING = Furnished(None, None, {})
+NOTHING = Furnished({}, {})
 
 
 def small_hello(into: Path) -> Path:
@@ -54,7 +53,7 @@ def proved(folder: Path, *, quick: bool) -> Report:
 
 def cases_of(folder: Path, using: Lock | None) -> tuple[LockedCase, ...]:
     with overlaid(folder) as project:
-        return anyio.run(locked_cases, project, using, NOTHING)
+        return locked_cases(project, using, NOTHING)
 
 
 def edit(file: Path, change: Callable[[str], str]) -> None:
@@ -173,7 +172,7 @@ def test_packages_that_moved_are_told_and_not_refused(locked_folder: Path, tmp_p
         lambda text: json.dumps({**json.loads(text), "packages": {"image": {"git": "1:2.39.5"}}}),
     )
     with overlaid(locked_folder) as project:
-        drift = check_lock(project, read_lock(locked_folder), Furnished(image, image, {}))
+        drift = check_lock(project, read_lock(locked_folder), Furnished({"image": image, "judge": image}, {}))
     assert drift == ("image: package git was 1:2.39.5 when the project was locked and is 1:2.39.6",)
 
 

@@ -9,8 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from orchestrator.project import load
-from orchestrator.project.freezing import project_digests
+from orchestrator.project.folder import load, project_digests
 from orchestrator.project.furnishing import Furnished, judge_plan
 from orchestrator.project.lock import read_lock
 from verifiers.cases import share
@@ -87,5 +86,5 @@ def test_a_shipped_lock_is_of_the_folder_as_it_is(name: str) -> None:
 
 def test_a_judge_s_rooms_go_before_what_seats_run() -> None:
     project = load(HELLO)
-    plan = judge_plan(project, Furnished(None, None, {}), (), scratch=HELLO, secret=b"s", cores=1)
-    assert plan.limits.weight > project.limits.weight
+    plan = judge_plan(project, Furnished({}, {}), (), scratch=HELLO, secret=b"s", cores=1)
+    assert plan.limits.weight > project.limits.of_room().weight

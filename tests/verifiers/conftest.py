@@ -60,4 +60,4 @@ def large(tmp_path: Path, root: RootFs) -> JudgePlan:
 def plan_of(cases: int, tmp_path: Path, root: RootFs) -> JudgePlan:
     folder = tmp_path / "project"
     suites = make_project(folder, cases)
-    return make_plan(folder, root, suites, anyio.run(expand, "tiny", folder, {}, suites))
+    return make_plan(folder, root, suites, expand("tiny", folder, {}, suites))

@@ -12,9 +12,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from orchestrator.project.furnishing import Furnished, Layers, furnish, furnish_reference, judge_plan
-from orchestrator.project.loading import load
-from orchestrator.project.project import Project
+from orchestrator.project.folder import Project, load
+from orchestrator.project.furnishing import Furnished, Layers, furnish, judge_plan
 from sandbox.bubblewrap import BubblewrapEngine
 from sandbox.home import state_home
 from sandbox.room import Command, Labels, Room, RoomError, RoomSpec
@@ -50,7 +49,7 @@ class Bench:
     @asynccontextmanager
     async def room(self, furnished: Furnished) -> AsyncIterator[Room]:
         """A room where the reference's tools are."""
-        spec = RoomSpec("gcc", Labels(RUN, 1, "gcc"), root=furnished.judge_root)
+        spec = RoomSpec("gcc", Labels(RUN, 1, "gcc"), root=furnished.images["judge"])
         room = await self._engine.open(spec)
         yield room
         await room.stop()
@@ -68,8 +67,7 @@ def rich() -> Furnished:
     """The rooms of the project, with what its reference may call; built here where that was not done before."""
 
     async def furnished() -> Furnished:
-        poor = await furnish(PROJECT, state_home(), local=False, progress=print)
-        return await furnish_reference(PROJECT, state_home(), poor, print)
+        return await furnish(PROJECT, state_home(), local=False, progress=print, for_reference=True)
 
     try:
         BubblewrapEngine(state_home()).check()
@@ -92,7 +90,7 @@ async def test_the_reference_passes_the_empty_solution_scores_nothing_and_no_che
     bench: Bench, rich: Furnished
 ) -> None:
     poor = await furnish(PROJECT, state_home(), local=False, progress=print)
-    cases = await expand(PROJECT.name, PROJECT.folder, poor.folders(), PROJECT.suites)
+    cases = expand(PROJECT.name, PROJECT.folder, poor.folders(), PROJECT.suites)
     some = (*cases[::EVERY], *(case for case in cases if case.id == SELF_INCLUDING))
     settled, _dropped = await settle(bench.judge(rich, some), bench.tree("reference"))
     ids = {case.id for case in settled}

@@ -25,6 +25,10 @@ def judge_of(engine: Engine, plan: JudgePlan) -> RoomJudge:
     return RoomJudge(engine, plan, LABELS)
 
 
+def building(plan: JudgePlan, run: str) -> JudgePlan:
+    return replace(plan, build=plan.build.model_copy(update={"run": run}))
+
+
 def end_cases(plan: JudgePlan, *, heldout: bool = False) -> set[str]:
     return {case.id for case in plan.cases if case.heldout is heldout}
 
@@ -128,9 +132,7 @@ async def test_nothing_that_a_compiler_writes_can_be_executed_while_it_compiles(
 
 async def test_an_artifact_that_is_a_link_leads_nowhere_but_into_the_room(engine: Engine, plan: JudgePlan) -> None:
     secret = plan.folder / "suites/draw.py"
-    linked = replace(
-        plan, build=replace(plan.build, run=f"mkdir out && ln -s {secret} out/solve || cp solve.sh out/solve")
-    )
+    linked = building(plan, f"mkdir out && ln -s {secret} out/solve || cp solve.sh out/solve")
     card = await judge_of(engine, linked).judge(candidate(), Selection(Tier.CASES, frozenset({"end"})))
     assert not card.void and len(card.verdicts) == len(end_cases(plan))
     assert not any("def prepare" in verdict.reason for verdict in card.verdicts.values())
@@ -140,19 +142,18 @@ async def test_a_case_over_its_time_is_a_timeout_and_the_others_go_on(engine: En
     busy = HONEST + 'grep -q c03 "$1" && printf "#!/bin/sh\\nwhile :; do :; done\\n" >"$2"; true\n'
     asked = sorted(end_cases(plan))[:6]
     assert "end/c03" in asked
-    short = replace(plan, suites=(replace(plan.suites[0], time_s=1), plan.suites[1]))
+    end, unit = plan.suites
+    short = replace(plan, suites=(end.model_copy(update={"time_s": 1.0}), unit))
     card = await judge_of(engine, short).judge(candidate(busy), Selection(Tier.CASES, frozenset(asked)))
     assert card.verdicts["end/c03"].outcome is Outcome.TIMEOUT and len(card.passed()) == 5
 
 
 async def test_a_tree_that_does_not_build_runs_no_case_and_says_why(engine: Engine, plan: JudgePlan) -> None:
-    broken = replace(
-        plan, build=replace(plan.build, run="echo compiling; echo 'error[E0425]: no x' >&2; echo; exit 101")
-    )
+    broken = building(plan, "echo compiling; echo 'error[E0425]: no x' >&2; echo; exit 101")
     card = await judge_of(engine, broken).judge(candidate(), Selection())
     assert not card.build.ok and card.build.reason == "error[E0425]: no x" and "compiling" in card.build.log_tail
     assert not card.verdicts and not card.void
-    empty = replace(plan, build=replace(plan.build, run="true"))
+    empty = building(plan, "true")
     card = await judge_of(engine, empty).judge(candidate(), Selection())
     assert card.build.reason == "the build left no out/solve"
 
@@ -269,5 +270,5 @@ async def test_settling_keeps_only_what_the_reference_gets_right(engine: Engine,
         ("status",),
     )
     with pytest.raises(ReferenceFailed, match="does not build"):
-        broken = replace(plan, build=replace(plan.build, run="false"))
+        broken = building(plan, "false")
         await settle(judge_of(engine, broken), candidate())

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from sandbox.room import Limits, RootFs
-from verifiers.suites import BuildPlan, JudgePlan, LockedCase, Suite, When
+from verifiers.suites import BuildPlan, JudgePlan, LockedCase, Suite
 
 DRAW = """
 from verifiers.drawing import Prepared
@@ -111,24 +111,35 @@ def make_project(folder: Path, cases: int) -> tuple[Suite, ...]:
         end = "stay" if number % 3 == 2 else "end well"
         (folder / f"cases/c{number:02}.txt").write_text(f"{end}\nCANARY-c{number:02}-END\n")
     return (
-        Suite(
-            "end",
-            cases="cases/*.txt",
-            prepare="suites/draw.py",
-            steps=("suites/make.sh", "$OUT/a"),
-            heldout=0.2,
-            time_s=2,
+        Suite.model_validate(
+            {
+                "name": "end",
+                "cases": "cases/*.txt",
+                "prepare": "suites/draw.py",
+                "steps": ["suites/make.sh", "$OUT/a"],
+                "heldout": 0.2,
+                "time": "2s",
+            }
         ),
-        Suite("unit", run="suites/unit.sh", room="build", results="libtest", when=When.GATE, time_s=5),
+        Suite.model_validate(
+            {
+                "name": "unit",
+                "run": "suites/unit.sh",
+                "room": "build",
+                "results": "libtest",
+                "when": "gate",
+                "time": "5s",
+            }
+        ),
     )
 
 
 def make_plan(folder: Path, root: RootFs, suites: tuple[Suite, ...], cases: tuple[LockedCase, ...]) -> JudgePlan:
-    build = BuildPlan("mkdir out && cp solve.sh out/solve", ("out/solve",), time_s=20)
+    declared = {"run": "mkdir out && cp solve.sh out/solve", "artifacts": ["out/solve"], "time": "20s"}
     return JudgePlan(
         folder,
         {},
-        build,
+        BuildPlan.model_validate(declared),
         suites,
         cases,
         root,

@@ -1,0 +1,176 @@
+"""Before a run's first process: everything is built and fetched, and the run gets its own copy of what decides what it
+is, made once at `start` and used by every `resume`.
+
+RUN/frozen/
+  project/          the folder, with the private overlay ($ORCHESTRATOR_PRIVATE/NAME) laid over it
+  prompts/ROLE.md   what each role is told, whole: an upgrade of ours does not change a run that goes on
+  cases.json        every case that the run judges, shown and held out
+RUN/frozen-models/  scripted teams
+RUN/lock.json       digests of all of it
+RUN/team/           `/team` as seats see it
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import anyio.to_thread
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from agents import tools
+from orchestrator import VERSION
+from orchestrator.project.folder import Project, copy_project, load, overlaid, project_digests, text_digest
+from orchestrator.project.furnishing import Furnished, Progress, furnish
+from orchestrator.project.lock import LockDiffers, check_lock, locked_cases, read_lock
+from orchestrator.project.schema import SHIPPED_ROLES
+from orchestrator.repository import Repository
+from orchestrator.settings import Settings
+from sandbox.keep import file_digest
+from verifiers.cases import locate
+from verifiers.suites import LockedCase
+
+PROMPTS: Final = Path(__file__).parent / "prompts"  # the shipped ones
+SECRET: Final = "secret"
+SCRIPTED: Final = "scripted:"
+_CASES = TypeAdapter(tuple[LockedCase, ...])
+
+
+class RunLock(BaseModel):
+    """`RUN/lock.json`. `models` grows as vendors say which model answered; everything else never changes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_: int = 1
+    project: str
+    digests: Mapping[str, str]
+    orchestrator: str
+    models: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A frozen run: nothing of it is read from the live project folder or from our own current texts."""
+
+    project: Project
+    prompts: Mapping[str, str]  # by role, whole
+    cases: tuple[LockedCase, ...]
+    lock: RunLock
+
+
+async def prepare(folder: Path, settings: Settings, home: Path, *, local: bool, progress: Progress) -> Settings:
+    """Makes everything in the run's folder that a process then serves; returns the settings with frozen models.
+
+    Raises `ConfigError`, `LockDiffers` (the folder is not what was locked, unless `unlocked`), `RoomError`.
+    """
+    with overlaid(Path(settings.project)) as project:
+        furnished = await furnish(project, home, local=local, progress=progress)
+        lock = None if settings.unlocked else read_lock(project.folder)
+        for notice in check_lock(project, lock, furnished) if lock else ():
+            progress(notice)
+        cases = locked_cases(project, lock, furnished)
+        settings, scripts = freeze_scripts(folder, settings)
+        texts = {"tools": text_digest(repr([tools.specs(role) for role in project.roles]))}
+        frozen = freeze(project, folder, cases, furnished.digests() | scripts | texts, settings.models)
+    await anyio.to_thread.run_sync(lay_team_folder, folder, frozen, furnished)
+    (folder / SECRET).touch(mode=0o600)
+    (folder / SECRET).write_bytes(secrets.token_bytes(32))
+    await Repository.create(folder, frozen.project.folder / "seed")
+    return settings
+
+
+def freeze(
+    project: Project, run: Path, cases: Sequence[LockedCase], others: Mapping[str, str], models: Mapping[str, str]
+) -> Frozen:
+    """Copies the project, which is the overlaid one, into `run`, a folder of its own, and writes its lock.
+
+    `others` are digests of what is kept elsewhere or shown elsewhere: image, judge image, sources, tool texts.
+    `models` says which model each role was given, as it was asked for.
+    """
+    folder = run / "frozen"
+    (folder / "prompts").mkdir(parents=True)
+    copy_project(project.folder, folder / "project")
+    for role in project.roles:
+        (folder / "prompts" / f"{role}.md").write_text(compose(role, project), encoding="utf-8")
+    (folder / "cases.json").write_bytes(_CASES.dump_json(tuple(cases), exclude_defaults=True))
+    digests = _digests(folder) | dict(others)
+    lock = RunLock(project=project.name, digests=digests, orchestrator=VERSION, models=models)
+    (run / "lock.json").write_text(lock.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return load_frozen(run)
+
+
+def load_frozen(run: Path) -> Frozen:
+    """What `freeze` left in `run`. Raises `LockDiffers` when the copy is no longer what the lock says."""
+    lock = RunLock.model_validate_json((run / "lock.json").read_text(encoding="utf-8"))
+    folder = run / "frozen"
+    if differing := sorted(name for name, digest in _digests(folder).items() if lock.digests.get(name) != digest):
+        raise LockDiffers(f"{folder}: {', '.join(differing)} changed since the run was started; start a new run")
+    prompts = {file.stem: file.read_text(encoding="utf-8") for file in sorted((folder / "prompts").glob("*.md"))}
+    cases = _CASES.validate_json((folder / "cases.json").read_bytes())
+    return Frozen(load(folder / "project", lock.project), prompts, cases, lock)
+
+
+def _digests(frozen: Path) -> dict[str, str]:
+    """What a frozen copy holds, by digest: its parts as people ask for them, and the prompts as seats read them."""
+    prompts = {f"prompts.{prompt.stem}": file_digest(prompt) for prompt in (frozen / "prompts").glob("*.md")}
+    return project_digests(frozen / "project") | prompts | {"cases": file_digest(frozen / "cases.json")}
+
+
+def compose(role: str, project: Project) -> str:
+    """The role's whole prompt: our text for it, then the project's for every role, then the project's for this one; for
+    a role of the project's own, its text and that for every role.
+
+    The same project and version of ours give the same text, so that it stays cached. The run's own block (who you are,
+    your task, main now) is not here: it changes with each session and comes last.
+    """
+    own = project.folder / "prompts"
+    files = [own / f"{role}.md", own / "all.md"]
+    if role in SHIPPED_ROLES:
+        files = [PROMPTS / f"{role}.md", *reversed(files)]
+    texts = [file.read_text(encoding="utf-8").strip() for file in files if file.exists()]
+    return "\n\n".join(filter(None, texts)) + "\n"
+
+
+def freeze_scripts(folder: Path, settings: Settings) -> tuple[Settings, dict[str, str]]:
+    """Copies scripted teams into the run, so that a resume plays what was started; returns their digests."""
+    models, prices, digests = dict(settings.models), dict(settings.prices), {}
+    for role, model in settings.models.items():
+        if not model.startswith(SCRIPTED):
+            continue
+        source = Path(model.removeprefix(SCRIPTED))
+        target = folder / "frozen-models" / f"{role or 'all'}-{source.name}"
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, target)
+        models[role] = f"{SCRIPTED}{target.relative_to(folder)}"
+        digests[f"models.{target.name}"] = file_digest(target)
+        if model in prices:
+            prices[models[role]] = prices[model]
+    return settings.model_copy(update={"models": models, "prices": prices}), digests
+
+
+def lay_team_folder(folder: Path, frozen: Frozen, furnished: Furnished) -> None:
+    """`/team` as seats see it, read-only: the goal, the shown cases, mount points for main and the lock files."""
+    team = folder / "team"
+    for name in ("main.git", "current_tasks", "cases"):
+        (team / name).mkdir(parents=True, exist_ok=True)
+    (folder / "current_tasks").mkdir(exist_ok=True)
+    shutil.copyfile(frozen.project.folder / "goal.md", team / "GOAL.md")
+    for case in frozen.cases:
+        if not case.heldout:
+            into = team / "cases" / case.suite
+            into.mkdir(parents=True, exist_ok=True)
+            for file in (case.file, *case.with_files):
+                source = locate(frozen.project.folder, furnished.folders(), file)
+                shutil.copyfile(source, into / source.name)
+
+
+def thawed_models(folder: Path, settings: Settings) -> dict[str, str]:
+    """Model ids with the paths of frozen scripts made absolute, as `agents.models.choose.make` takes them."""
+    return {
+        id: f"{SCRIPTED}{folder / id.removeprefix(SCRIPTED)}" if id.startswith(SCRIPTED) else id
+        for id in settings.models.values()
+    }
