@@ -57,12 +57,12 @@ async def rejudge(repository: Path, project_folder: Path, only: Sequence[int]) -
     home, lock = state_home(), read_lock(project_folder)
     found, best = [], frozenset[str]()
     with TemporaryDirectory(prefix="rejudge-") as scratch, overlaid(project_folder) as project:
-        furnished = await furnish(project, home, local=False, progress=say)
-        check_lock(project, lock, furnished)
-        cases, cores = locked_cases(project, lock, furnished), len(os.sched_getaffinity(0))
+        engine, cores = choose(None, home, judging=True), len(os.sched_getaffinity(0))
+        furnished = await furnish(project, engine, home, say)
+        check_lock(furnished, lock)
+        cases, secret = locked_cases(furnished, lock), secrets.token_bytes(32)
         clone = git.Repo.clone_from(str(repository), f"{scratch}/clone.git", mirror=True)
-        secret, engine = secrets.token_bytes(32), choose(None, home, judging=True)
-        async with judging(engine, project, furnished, cases, home, secret=secret, cores=cores) as judge:
+        async with judging(engine, furnished, cases, home, secret=secret, cores=cores) as judge:
             commits = list(clone.iter_commits("main", reverse=True, first_parent=True))
             for ordinal, commit in enumerate(commits):
                 if only and ordinal not in only:

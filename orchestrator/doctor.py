@@ -16,6 +16,7 @@ from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 import psutil
 
@@ -23,6 +24,11 @@ from sandbox.bubblewrap import BubblewrapEngine
 from sandbox.docker import DockerEngine
 from sandbox.image import builder_mode
 from sandbox.room import GIB, EngineUnavailable
+
+ENGINES: Final = (
+    (BubblewrapEngine, "sysctl kernel.unprivileged_userns_clone=1, or a container that allows them"),
+    (DockerEngine, "none needed where bubblewrap works; make setup"),
+)
 
 
 class Level(StrEnum):
@@ -61,56 +67,45 @@ def examine(home: Path) -> Report:
     return Report(tuple(lines))
 
 
-def isolates() -> bool:
-    """Is there anything on this machine that keeps a room apart from the rest?"""
-    return any(line.level is Level.OK for line in _engines())
-
-
 def _machine(home: Path) -> Iterator[Line]:
-    def line(name: str, well: object, text: str, remedy: str, amiss: Level = Level.WARN) -> Line:
-        return Line(name, Level.OK, text) if well else Line(name, amiss, text, remedy)
-
-    yield line("python", True, sys.version.split()[0], "")
+    yield Line("python", Level.OK, sys.version.split()[0])
     try:
         said = subprocess.run(("git", "--version"), capture_output=True, text=True, check=True).stdout.split()[2]
-        well = tuple(map(int, said.split(".")[:2])) >= (2, 38)  # merge-tree --write-tree
+        old = tuple(map(int, said.split(".")[:2])) < (2, 38)  # merge-tree --write-tree
     except (OSError, subprocess.SubprocessError):
-        said, well = "does not run", False
-    yield line("git", well, f"git {said}", "apt-get install git: 2.38 or newer", Level.MISSING)
-    cores = len(os.sched_getaffinity(0))
-    yield line("cores", cores > 1, f"{cores} cores", "seats and judges share it: expect waits")
-    memory = psutil.virtual_memory().available
+        said, old = "does not run", True
+    yield _line("git", not old, f"git {said}", "apt-get install git: 2.38 or newer", Level.MISSING)
+    cores, memory = len(os.sched_getaffinity(0)), psutil.virtual_memory().available
+    yield _line("cores", cores > 1, f"{cores} cores", "seats and judges share it: expect waits")
     remedy = "one seat may use 4 GB: lower limits.memory or the number of agents"
-    yield line("memory", memory >= 4 * GIB, f"{memory / GIB:.1f} GB available", remedy)
+    yield _line("memory", memory >= 4 * GIB, f"{memory / GIB:.1f} GB available", remedy)
     free = shutil.disk_usage(next(folder for folder in (home, *home.parents) if folder.exists())).free
     remedy = "a run with several seats fills 20 GB: set ORCHESTRATOR_HOME elsewhere"
-    yield line("disk", free >= 20 * GIB, f"{free / GIB:.0f} GB free for {home}", remedy)
+    yield _line("disk", free >= 20 * GIB, f"{free / GIB:.0f} GB free for {home}", remedy)
     try:
-        yield line("images", True, f"mmdebstrap builds them, mode {builder_mode()}", "")
+        yield Line("images", Level.OK, f"mmdebstrap builds them, mode {builder_mode()}")
     except EngineUnavailable as error:
         yield Line("images", Level.WARN, *str(error).split("; ", 1))
-    yield line("prices", True, f"genai-prices {version('genai-prices')}", "")
+    yield Line("prices", Level.OK, f"genai-prices {version('genai-prices')}")
     for key in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"):
-        known = os.environ.get(key)
-        yield line(key, known, "set" if known else "not set", f"export {key}=… to use this vendor's models")
+        known = bool(os.environ.get(key))
+        yield _line(key, known, "set" if known else "not set", f"export {key}=… to use this vendor's models")
+
+
+def _line(name: str, well: bool, text: str, remedy: str, amiss: Level = Level.WARN) -> Line:
+    return Line(name, Level.OK, text) if well else Line(name, amiss, text, remedy)
 
 
 def _engines() -> Iterator[Line]:
     """What each engine that isolates says of itself here: that it works, or why not, and what it cannot bound."""
     with TemporaryDirectory(prefix="orchestrator-doctor-") as place:
-        home = Path(place)
-        home.chmod(0o755)  # root's rooms run as other users, who must be able to walk there
-        for engine, remedy in (
-            (
-                BubblewrapEngine(home),
-                "sysctl kernel.unprivileged_userns_clone=1, or a container that allows them",
-            ),
-            (DockerEngine(home), "none needed where bubblewrap works; make setup"),
-        ):
+        Path(place).chmod(0o755)  # root's rooms run as other users, who must be able to walk there
+        for make, remedy in ENGINES:
+            engine = make(Path(place))
             try:
                 engine.check()
             except EngineUnavailable as error:
                 yield Line(engine.name, Level.WARN, str(error), remedy)
-                continue
-            yield Line(engine.name, Level.OK, f"{engine.name} makes sandboxes")
-            yield from (Line(f"{engine.name} bounds", Level.WARN, gap) for gap in engine.gaps())
+            else:
+                yield Line(engine.name, Level.OK, f"{engine.name} makes sandboxes")
+                yield from (Line(f"{engine.name} bounds", Level.WARN, gap) for gap in engine.gaps())

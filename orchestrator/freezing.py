@@ -31,6 +31,7 @@ from orchestrator.project.schema import SHIPPED_ROLES
 from orchestrator.repository import Repository
 from orchestrator.settings import Settings
 from sandbox.keep import file_digest
+from sandbox.room import Engine
 from verifiers.cases import locate
 from verifiers.suites import LockedCase
 
@@ -62,17 +63,17 @@ class Frozen:
     lock: RunLock
 
 
-async def prepare(folder: Path, settings: Settings, home: Path, *, local: bool, progress: Progress) -> Settings:
+async def prepare(folder: Path, settings: Settings, engine: Engine, home: Path, progress: Progress) -> Settings:
     """Makes everything in the run's folder that a process then serves; returns the settings with frozen models.
 
     Raises `ConfigError`, `LockDiffers` (the folder is not what was locked, unless `unlocked`), `RoomError`.
     """
     with overlaid(Path(settings.project)) as project:
-        furnished = await furnish(project, home, local=local, progress=progress)
+        furnished = await furnish(project, engine, home, progress)
         lock = None if settings.unlocked else read_lock(project.folder)
-        for notice in check_lock(project, lock, furnished) if lock else ():
+        for notice in check_lock(furnished, lock) if lock else ():
             progress(notice)
-        cases = locked_cases(project, lock, furnished)
+        cases = locked_cases(furnished, lock)
         settings, scripts = freeze_scripts(folder, settings)
         texts = {"tools": text_digest(repr([tools.specs(role) for role in project.roles]))}
         frozen = freeze(project, folder, cases, furnished.digests() | scripts | texts, settings.models)
@@ -168,9 +169,6 @@ def lay_team_folder(folder: Path, frozen: Frozen, furnished: Furnished) -> None:
                 shutil.copyfile(source, into / source.name)
 
 
-def thawed_models(folder: Path, settings: Settings) -> dict[str, str]:
-    """Model ids with the paths of frozen scripts made absolute, as `agents.models.choose.make` takes them."""
-    return {
-        id: f"{SCRIPTED}{folder / id.removeprefix(SCRIPTED)}" if id.startswith(SCRIPTED) else id
-        for id in settings.models.values()
-    }
+def thawed(folder: Path, id: str) -> str:
+    """A model id with the path of a frozen script made absolute, as `agents.models.choose.make` takes it."""
+    return f"{SCRIPTED}{folder / id.removeprefix(SCRIPTED)}" if id.startswith(SCRIPTED) else id

@@ -23,7 +23,7 @@ from agents.models.scripted import Scripted
 from orchestrator import VERSION, board, control, lockfiles
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk, Seat
-from orchestrator.freezing import SECRET, load_frozen, thawed_models
+from orchestrator.freezing import SECRET, load_frozen, thawed
 from orchestrator.gate import Gate, HeldoutLane
 from orchestrator.ledger import Budget, Ledger
 from orchestrator.open_seats import OpenSeats
@@ -87,27 +87,26 @@ class Run:
         frozen = load_frozen(folder)
         project = frozen.project
         engine = choose(settings.sandbox, home)
-        local = engine.name == "local"
-        furnished = await furnish(project, home, local=local, progress=lambda line: log.info("furnish", line=line))
+        furnished = await furnish(project, engine, home, lambda line: log.info("furnish", line=line))
         changed = {name: now for name, now in furnished.digests().items() if frozen.lock.digests.get(name, now) != now}
         for name, now in changed.items():  # built again where nothing of it was kept, from mirrors that had moved on
             facts = {"what": name, "old": frozen.lock.digests[name], "new": now, "by": "run"}
             await store.write(lambda tx, facts=facts: tx.journal("condition-changed", **facts))  # type: ignore[misc]
         repository = Repository(folder)
         await repository.recover()
-        judge_engine = engine if local else choose(None, home, judging=True)
+        judge_engine = engine if engine.name == "local" else choose(None, home, judging=True)
         secret = await anyio.Path(folder / SECRET).read_bytes()
         label = f"{settings.name}-{hashlib.sha256(secret).hexdigest()[:8]}"
 
         def judge(lane: str, user: int, cores: int) -> RoomJudge:
             scratch = home / "judges" / label / lane
-            plan = judge_plan(project, furnished, frozen.cases, scratch=scratch, secret=secret, cores=cores)
+            plan = judge_plan(furnished, frozen.cases, scratch=scratch, secret=secret, cores=cores)
             made = RoomJudge(judge_engine, plan, Labels(label, store.epoch, lane), user)
             stack.push_async_callback(made.close)
             return made
 
         await judge_engine.sweep(label, store.epoch, kept(await store.read(sessions.live)))
-        models = {id: make(path, os.environ) for id, path in thawed_models(folder, settings).items() if id != OPEN}
+        models = {id: make(thawed(folder, id), os.environ) for id in settings.models.values() if id != OPEN}
         gate = Gate(store, repository, judge("gate", JUDGE_USER, settings.judge_cores), settings.name, utc_now)
         heldout = HeldoutLane(gate, judge("heldout", HELDOUT_USER, 1))
         desk = Desk(

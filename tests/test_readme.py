@@ -17,8 +17,7 @@ from typing import Final
 
 import pytest
 
-from orchestrator.doctor import isolates
-from tests.orchestrator.running import PATIENCE_S, Yard, yard
+from tests.orchestrator.running import PATIENCE_S, Yard, isolates, yard
 
 ROOT: Final = Path(__file__).parents[1]
 README: Final = ROOT / "README.md"

@@ -12,7 +12,7 @@ import git
 import pytest
 
 from benchmarks.rejudge import TRAILERS
-from orchestrator.doctor import isolates
+from tests.orchestrator.running import isolates
 
 ROOT = Path(__file__).parents[1]
 HELLO = ROOT / "projects/hello"

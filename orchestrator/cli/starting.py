@@ -112,8 +112,7 @@ def create(run: Path, settings: Settings, progress: Callable[[str, str], None]) 
         progress("WARNING", "--sandbox local: nothing keeps what agents run apart from this machine")
 
     async def work() -> None:
-        local, told = engine.name == "local", partial(progress, "prepare")
-        frozen = await prepare(run, settings, home, local=local, progress=told)
+        frozen = await prepare(run, settings, engine, home, partial(progress, "prepare"))
         store = Store(run / STATE, utc_now)
         await store.create(frozen.name, frozen.model_dump_json())
         await store.close()

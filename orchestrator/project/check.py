@@ -45,11 +45,10 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
     judge failed, so that nothing is proved either way.
     """
     with overlaid(folder) as project:
-        local = engine.name == "local"
-        furnished = await furnish(project, home, local=local, progress=progress)
+        furnished = await furnish(project, engine, home, progress)
         lock = read_lock(folder)
-        drift = check_lock(project, lock, furnished)
-        cases = locked_cases(project, lock, furnished)
+        drift = check_lock(furnished, lock)
+        cases = locked_cases(furnished, lock)
         if quick:
             cases = tuple(sorted(cases, key=lambda case: text_digest(case.id))[:QUICK_CASES])
         secret = secrets.token_bytes(32)  # one, so that the same tree gets the same draws
@@ -58,7 +57,7 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
             """All cases, shown and held out, on the seed with `layers` over it."""
             progress(f"{what}: {len(cases)} cases")
             tree = Layers(tuple(project.folder / layer for layer in ("seed", *layers)))
-            async with judging(engine, project, using, cases, home, secret=secret, cores=cores) as judge:
+            async with judging(engine, using, cases, home, secret=secret, cores=cores) as judge:
                 shown, hidden = await judge.judge(tree, Selection()), await judge.judge(tree, Selection(Tier.HELDOUT))
             if void := shown.void or hidden.void:
                 raise RoomError(f"{what} could not be judged: {void}")
@@ -67,7 +66,7 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
             progress(f"{what}: {counts or card.build.reason}")
             return card, judge
 
-        rich = await furnish(project, home, local=local, progress=progress, for_reference=True)
+        rich = await furnish(project, engine, home, progress, for_reference=True)
         cards = [(await judged("reference", rich, "reference"))[0] for _ in range(1 if quick else ROUNDS)]
         seed, _ = await judged("seed", furnished)
         empty = [f"passes {case}" for case in _passed(seed, cases)]

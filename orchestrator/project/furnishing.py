@@ -11,8 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-import anyio
-
 from orchestrator.project.folder import Project
 from sandbox import image, sources
 from sandbox.image import ImageSpec
@@ -29,11 +27,11 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Furnished:
-    """`image` is for seats and builds, `judge` for case rooms: the same root where the project declares one image.
-
-    No images for the `local` engine, which has no root file system of its own.
+    """A project with what it needs here. `image` is for seats and builds, `judge` for case rooms: the same root where
+    the project declares one. No images for the `local` engine, which has no root file system of its own.
     """
 
+    project: Project
     images: Mapping[str, RootFs]
     sources: Mapping[str, Kept]
 
@@ -47,7 +45,7 @@ class Furnished:
 
 
 async def furnish(
-    project: Project, home: Path, *, local: bool, progress: Progress, for_reference: bool = False
+    project: Project, engine: Engine, home: Path, progress: Progress, *, for_reference: bool = False
 ) -> Furnished:
     """Builds what is not built and fetches what is not fetched; quick when everything is there.
 
@@ -59,8 +57,9 @@ async def furnish(
         source = Source("deb" if declared.deb else "src", declared.deb or declared.src, declared.path)
         fetched[name] = await sources.fetch(source, home, progress=progress)
     extra = project.reference.packages if for_reference and project.reference else ()
-    specs = {} if local else _specs(project, extra)
-    return Furnished({name: await image.build(spec, home, progress=progress) for name, spec in specs.items()}, fetched)
+    specs = {} if engine.name == "local" else _specs(project, extra)
+    images = {name: await image.build(spec, home, progress=progress) for name, spec in specs.items()}
+    return Furnished(project, images, fetched)
 
 
 def _specs(project: Project, extra: tuple[str, ...]) -> dict[str, ImageSpec]:
@@ -74,9 +73,10 @@ def _specs(project: Project, extra: tuple[str, ...]) -> dict[str, ImageSpec]:
 
 
 def judge_plan(
-    project: Project, furnished: Furnished, cases: Sequence[LockedCase], *, scratch: Path, secret: bytes, cores: int
+    furnished: Furnished, cases: Sequence[LockedCase], *, scratch: Path, secret: bytes, cores: int
 ) -> JudgePlan:
     """All that a judge of this project needs. `secret` is the run's: with it every draw could be foreseen."""
+    project = furnished.project
     return JudgePlan(
         folder=project.folder,
         sources=furnished.folders(),
@@ -94,20 +94,13 @@ def judge_plan(
 
 @asynccontextmanager
 async def judging(
-    engine: Engine,
-    project: Project,
-    furnished: Furnished,
-    cases: Sequence[LockedCase],
-    home: Path,
-    *,
-    secret: bytes,
-    cores: int,
+    engine: Engine, furnished: Furnished, cases: Sequence[LockedCase], home: Path, *, secret: bytes, cores: int
 ) -> AsyncIterator[RoomJudge]:
     """A judge outside of any run, which works in a folder of its own below `home` and leaves nothing there."""
     place = home / "scratch"
     place.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="judge-", dir=place) as scratch:
-        plan = judge_plan(project, furnished, cases, scratch=Path(scratch), secret=secret, cores=cores)
+        plan = judge_plan(furnished, cases, scratch=Path(scratch), secret=secret, cores=cores)
         judge = RoomJudge(engine, plan, Labels("project", 0, "judge"))
         try:
             yield judge
@@ -129,9 +122,6 @@ class Layers:
         return f"layers-{request_of([tree_digest(folder) for folder in self.folders])[:32]}"
 
     async def tar(self) -> AsyncIterator[bytes]:
-        yield await anyio.to_thread.run_sync(self._packed)
-
-    def _packed(self) -> bytes:
         """A few hundred kilobytes: these folders are written by hand."""
         paths = ((folder, path) for folder in self.folders for path in folder.rglob("*") if not path.is_dir())
         files = {str(path.relative_to(folder)): path for folder, path in paths}
@@ -140,4 +130,4 @@ class Layers:
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             for name, path in sorted(files.items()):
                 tar.add(path, name, recursive=False, filter=plain)
-        return buffer.getvalue()
+        yield buffer.getvalue()

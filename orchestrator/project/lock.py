@@ -15,7 +15,7 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from orchestrator.project.folder import Project, overlaid, project_digests, text_digest
+from orchestrator.project.folder import overlaid, project_digests, text_digest
 from orchestrator.project.furnishing import Furnished, Layers, Progress, furnish, judging
 from sandbox.image import packages
 from sandbox.room import Engine
@@ -66,14 +66,13 @@ async def lock(folder: Path, engine: Engine, home: Path, *, cores: int, progress
     Raises `ConfigError` and `SuiteError` for a wrong folder, `ReferenceFailed` when its reference settles nothing, and
     `RoomError` when this machine cannot do it.
     """
-    local = engine.name == "local"
     with overlaid(folder) as project:
-        furnished = await furnish(project, home, local=local, progress=progress)
-        cases = expand(project.name, project.folder, furnished.folders(), project.suites)
+        furnished = await furnish(project, engine, home, progress)
+        cases = locked_cases(furnished, None)
         dropped: dict[str, str] = {}
         if project.reference is not None:
             progress(f"reference: settling {len(cases)} cases")
-            rich = await furnish(project, home, local=local, progress=progress, for_reference=True)
+            rich = await furnish(project, engine, home, progress, for_reference=True)
             trials = count(1)
 
             async def told(_verdict: Verdict) -> None:
@@ -81,7 +80,7 @@ async def lock(folder: Path, engine: Engine, home: Path, *, cores: int, progress
                     progress(f"reference: {number} trials of {len(cases)} cases")
 
             secret = secrets.token_bytes(32)
-            async with judging(engine, project, rich, cases, home, secret=secret, cores=cores) as judge:
+            async with judging(engine, rich, cases, home, secret=secret, cores=cores) as judge:
                 reference = Layers((project.folder / "seed", project.folder / "reference"))
                 cases, dropped = await settle(judge, reference, told)
         made = Lock(
@@ -107,19 +106,19 @@ def read_lock(folder: Path) -> Lock:
     raise LockDiffers(f"{file} {reason}; make it: python -m orchestrator project lock {folder}")
 
 
-def check_lock(project: Project, lock: Lock, furnished: Furnished) -> tuple[str, ...]:
-    """Compares folder, sources and packages with the lock. `project` is the overlaid one. Returns a line for each
-    package that is not as it was recorded: a start goes on, its runs are not compared with others.
+def check_lock(furnished: Furnished, lock: Lock) -> tuple[str, ...]:
+    """Compares folder (the overlaid one), sources and packages with the lock. Returns a line for each package that is
+    not as it was recorded: a start goes on, its runs are not compared with others.
 
     Raises `LockDiffers`, naming the parts, when what is ours or was fetched is not what was locked.
     """
-    now = project_digests(project.folder)
+    now = project_digests(furnished.project.folder)
     now |= {f"sources.{name}": source.digest for name, source in furnished.sources.items()}
     locked = {**lock.digests, **{f"sources.{name}": pin.split(" ")[-1] for name, pin in lock.sources.items()}}
     differs = [name for name in sorted({*now, *locked}) if now.get(name) != locked.get(name)]
     if differs:
         remedy = "lock it again (project lock), or start it with --unlocked"
-        raise LockDiffers(f"{project.name}: {', '.join(differs)} differ from project.lock; {remedy}")
+        raise LockDiffers(f"{furnished.project.name}: {', '.join(differs)} differ from project.lock; {remedy}")
     notices = []
     for name, versions in _packages(furnished).items():
         recorded = lock.packages.get(name, {})
@@ -129,11 +128,12 @@ def check_lock(project: Project, lock: Lock, furnished: Furnished) -> tuple[str,
     return tuple(notices)
 
 
-def locked_cases(project: Project, lock: Lock | None, furnished: Furnished) -> tuple[LockedCase, ...]:
+def locked_cases(furnished: Furnished, lock: Lock | None) -> tuple[LockedCase, ...]:
     """The cases that the lock left, with the rewritings it found right. No lock (`--unlocked`): all of them.
 
     Raises `SuiteError` when the suites give no cases, `LockDiffers` when they give others than were locked.
     """
+    project = furnished.project
     found = expand(project.name, project.folder, furnished.folders(), project.suites)
     if lock is None:
         return found
@@ -152,11 +152,10 @@ def locked_cases(project: Project, lock: Lock | None, furnished: Furnished) -> t
 def _suite_lock(name: str, cases: Sequence[LockedCase], dropped: Mapping[str, str]) -> SuiteLock:
     kept = [case for case in cases if case.suite == name]
     hidden = sum(case.heldout for case in kept)
-    masks: dict[str, int] = {}
-    for index, case in enumerate(kept):
-        for twist in case.twists:
-            masks[twist] = masks.get(twist, 0) | 1 << index
-    twists = {twist: f"{mask:x}" for twist, mask in sorted(masks.items())}
+    twists = {
+        twist: f"{sum(1 << index for index, case in enumerate(kept) if twist in case.twists):x}"
+        for twist in sorted({twist for case in kept for twist in case.twists})
+    }
     lost = {case: reason for case, reason in dropped.items() if case.split("/", 1)[0] == name}
     return SuiteLock(len(kept) - hidden, hidden, _digest(kept), twists, lost)
 

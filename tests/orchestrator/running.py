@@ -27,6 +27,7 @@ import anyio
 import psutil
 
 from orchestrator.cli.screen import live_pid
+from orchestrator.doctor import examine
 from orchestrator.records import ChangeState
 from orchestrator.store import changes, reading
 from orchestrator.store.store import read_payload
@@ -149,6 +150,11 @@ class Yard:
         for mount in limits.mounts_below(self.folder):
             limits.unmount(mount)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def isolates() -> bool:
+    """Is there anything on this machine that keeps a room apart from the rest?"""
+    return all(line.name != "sandbox" for line in examine(state_home()).lines)
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from verifiers.suites import LockedCase
 
 HELLO = Path(__file__).parents[2] / "projects" / "hello"
 KEPT = ("plain-one", "plain-three", "loud-one", "loud-blanks", "count-one", "longest-three")
-NOTHING = Furnished({}, {})
 
 
 def small_hello(into: Path) -> Path:
@@ -53,7 +52,7 @@ def proved(folder: Path, *, quick: bool) -> Report:
 
 def cases_of(folder: Path, using: Lock | None) -> tuple[LockedCase, ...]:
     with overlaid(folder) as project:
-        return locked_cases(project, using, NOTHING)
+        return locked_cases(Furnished(project, {}, {}), using)
 
 
 def edit(file: Path, change: Callable[[str], str]) -> None:
@@ -158,7 +157,7 @@ def test_locking_twice_gives_the_same_lock(locked_folder: Path) -> None:
 def test_a_folder_edited_after_its_lock_is_refused_with_exit_code_6(locked_folder: Path, name: str, parts: str) -> None:
     edit(locked_folder / name, lambda text: text + "# more\n")
     with overlaid(locked_folder) as project, pytest.raises(LockDiffers, match=f": {parts} differ from") as caught:
-        check_lock(project, read_lock(locked_folder), NOTHING)
+        check_lock(Furnished(project, {}, {}), read_lock(locked_folder))
     assert EXIT[caught.value.kind] == 6
 
 
@@ -172,7 +171,8 @@ def test_packages_that_moved_are_told_and_not_refused(locked_folder: Path, tmp_p
         lambda text: json.dumps({**json.loads(text), "packages": {"image": {"git": "1:2.39.5"}}}),
     )
     with overlaid(locked_folder) as project:
-        drift = check_lock(project, read_lock(locked_folder), Furnished({"image": image, "judge": image}, {}))
+        furnished = Furnished(project, {"image": image, "judge": image}, {})
+        drift = check_lock(furnished, read_lock(locked_folder))
     assert drift == ("image: package git was 1:2.39.5 when the project was locked and is 1:2.39.6",)
 
 

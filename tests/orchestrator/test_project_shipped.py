@@ -86,5 +86,5 @@ def test_a_shipped_lock_is_of_the_folder_as_it_is(name: str) -> None:
 
 def test_a_judge_s_rooms_go_before_what_seats_run() -> None:
     project = load(HELLO)
-    plan = judge_plan(project, Furnished({}, {}), (), scratch=HELLO, secret=b"s", cores=1)
+    plan = judge_plan(Furnished(project, {}, {}), (), scratch=HELLO, secret=b"s", cores=1)
     assert plan.limits.weight > project.limits.of_room().weight

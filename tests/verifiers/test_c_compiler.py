@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from orchestrator.project.folder import Project, load
+from orchestrator.project.folder import load
 from orchestrator.project.furnishing import Furnished, Layers, furnish, judge_plan
 from sandbox.bubblewrap import BubblewrapEngine
 from sandbox.home import state_home
@@ -37,13 +37,12 @@ EVERY = 80  # of 1,592 cases: twenty
 class Bench:
     """Judges trees of the project on a few of its cases."""
 
-    def __init__(self, project: Project, scratch: Path) -> None:
-        self._project = project
+    def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
         self._engine = BubblewrapEngine(state_home())
 
     def judge(self, furnished: Furnished, cases: tuple[LockedCase, ...]) -> RoomJudge:
-        plan = judge_plan(self._project, furnished, cases, scratch=self._scratch, secret=b"s", cores=2)
+        plan = judge_plan(furnished, cases, scratch=self._scratch, secret=b"s", cores=2)
         return RoomJudge(self._engine, plan, Labels(RUN, 1, "judge"))
 
     @asynccontextmanager
@@ -67,10 +66,11 @@ def rich() -> Furnished:
     """The rooms of the project, with what its reference may call; built here where that was not done before."""
 
     async def furnished() -> Furnished:
-        return await furnish(PROJECT, state_home(), local=False, progress=print, for_reference=True)
+        engine = BubblewrapEngine(state_home())
+        engine.check()
+        return await furnish(PROJECT, engine, state_home(), print, for_reference=True)
 
     try:
-        BubblewrapEngine(state_home()).check()
         return anyio.run(furnished)
     except RoomError as error:
         if os.geteuid() == 0:
@@ -81,7 +81,7 @@ def rich() -> Furnished:
 @pytest.fixture
 async def bench(rich: Furnished) -> AsyncIterator[Bench]:
     (state_home() / "scratch").mkdir(exist_ok=True)
-    bench = Bench(PROJECT, Path(tempfile.mkdtemp(prefix="test-", dir=state_home() / "scratch")))
+    bench = Bench(Path(tempfile.mkdtemp(prefix="test-", dir=state_home() / "scratch")))
     yield bench
     await bench.close()
 
@@ -89,7 +89,7 @@ async def bench(rich: Furnished) -> AsyncIterator[Bench]:
 async def test_the_reference_passes_the_empty_solution_scores_nothing_and_no_cheat_pays(
     bench: Bench, rich: Furnished
 ) -> None:
-    poor = await furnish(PROJECT, state_home(), local=False, progress=print)
+    poor = await furnish(PROJECT, BubblewrapEngine(state_home()), state_home(), print)
     cases = expand(PROJECT.name, PROJECT.folder, poor.folders(), PROJECT.suites)
     some = (*cases[::EVERY], *(case for case in cases if case.id == SELF_INCLUDING))
     settled, _dropped = await settle(bench.judge(rich, some), bench.tree("reference"))
