@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import anyio.to_thread
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from agents import tools
 from orchestrator import VERSION
@@ -41,10 +41,8 @@ SCRIPTED: Final = "scripted:"
 _CASES = TypeAdapter(tuple[LockedCase, ...])
 
 
-class RunLock(BaseModel):
+class RunLock(BaseModel, frozen=True):
     """`RUN/lock.json`. `models` grows as vendors say which model answered; everything else never changes."""
-
-    model_config = ConfigDict(frozen=True)
 
     schema_: int = 1
     project: str

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from agents.models.scripted import Price
 
 
-class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class Settings(BaseModel, frozen=True, extra="forbid"):
     name: str
     project: str
     """The project's folder as it was named; the run reads its own frozen copy."""

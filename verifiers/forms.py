@@ -13,8 +13,7 @@ Item = TypeVar("Item")
 
 class Section(BaseModel):
     """Unknown keys are mistakes: a misspelt `heldout` would publish what was to be hidden, and to ignore a key of a
-    later version would judge something else than was meant.
-    """
+    later version would judge something else than was meant."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 

@@ -97,11 +97,8 @@ def project_digests(folder: Path) -> dict[str, str]:
     def unfrozen(path: Path, *others: str) -> bool:
         return path.parts[0] in others or any(fnmatch(part, pattern) for part in path.parts for pattern in UNFROZEN)
 
-    def no_project(path: Path) -> bool:
-        return unfrozen(path, "project.lock", PARTS["prompts"])
-
     digests = {name: tree_digest(folder / part, unfrozen) for name, part in PARTS.items() if (folder / part).is_dir()}
-    return {"project": tree_digest(folder, no_project), **digests}
+    return {"project": tree_digest(folder, lambda path: unfrozen(path, "project.lock", "prompts")), **digests}
 
 
 def text_digest(text: str) -> str:

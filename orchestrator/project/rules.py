@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from orchestrator.project.reading import Document, KeyPath, Problem, nearest
 from orchestrator.project.schema import SHIPPED_ROLES, PlanFile, ProjectFile
 from verifiers.suites import Suite
-
-Rule = tuple[object, KeyPath, str]  # whether something is wrong, at which key, what to say about it
 
 
 def plan_problems(plan: Document[PlanFile], project: ProjectFile) -> Iterator[Problem]:
@@ -40,73 +37,71 @@ def unknown_suites(doc: Document[Any], at: KeyPath, patterns: Iterable[str], pro
 def project_problems(doc: Document[ProjectFile]) -> Iterator[Problem]:
     """Everything else that is wrong with `project.toml` and the files it needs in its folder."""
     file, folder = doc.model, doc.file.parent
-    for wrong, at, words in (*_rules(file, folder), *_suites(file, folder)):
-        if wrong:
-            yield doc.problem(at, words)
+    yield from _suites(doc)
+    for name, source in file.sources.items():
+        if bool(source.deb) == bool(source.src):
+            yield doc.problem(("sources", name), f"sources.{name} needs exactly one of deb, src")
     for index, milestone in enumerate(file.milestones):
         yield from unknown_suites(doc, ("milestone", index, "needs"), milestone.needs, file)
+    if (credit := sum(milestone.credit for milestone in file.milestones)) > 100:
+        yield doc.problem(("milestone",), f"the milestones' credits add up to {credit:g}; 100 is all there is")
+    if "builder" not in file.roles:
+        yield doc.problem(("roles",), "roles has no builder; a team needs at least one, write builder = 1")
+    prompts = {prompt.stem: prompt for prompt in (folder / "prompts").glob("*.md")}
+    known, wanted = {*SHIPPED_ROLES, *prompts} - {"all"}, {*SHIPPED_ROLES, *file.roles, "all"}
+    for role in file.roles.keys() - known:
+        remedy = f"{nearest(role, known, 'roles.')}; a role of your own needs prompts/{role}.md"
+        yield doc.problem(("roles", role), f"roles.{role} is not a role of this version{remedy}")
+    for role in prompts.keys() - wanted:
+        yield Problem(prompts[role], 0, f"is for no role of this project{nearest(role, wanted)}")
     goal, seed = folder / "goal.md", folder / "seed"
     if not goal.is_file() or not goal.stat().st_size:
         yield Problem(goal, 0, "is missing or empty; say there what is to be built, seats see it as /team/GOAL.md")
     if not any(seed.glob("*")):
         yield Problem(seed, 0, "is missing or empty; it holds the first commit of main, and must build")
-    wanted = {*file.roles, *SHIPPED_ROLES, "all"}
-    for prompt in (folder / "prompts").glob("*.md"):
-        if prompt.stem not in wanted:
-            yield Problem(prompt, 0, f"is for no role of this project{nearest(prompt.stem, wanted)}")
 
 
-def _rules(file: ProjectFile, folder: Path) -> Iterator[Rule]:
-    for name, source in file.sources.items():
-        words = f"sources.{name} needs exactly one of deb, src"
-        yield bool(source.deb) == bool(source.src), ("sources", name), words
-    known = {*SHIPPED_ROLES, *(prompt.stem for prompt in (folder / "prompts").glob("*.md"))} - {"all"}
-    for role in file.roles:
-        remedy = f"{nearest(role, known, 'roles.')}; a role of your own needs prompts/{role}.md"
-        yield role not in known, ("roles", role), f"roles.{role} is not a role of this version{remedy}"
-    words = "roles has no builder; a team needs at least one, write builder = 1"
-    yield "builder" not in file.roles, ("roles",), words
-    credit = sum(milestone.credit for milestone in file.milestones)
-    yield credit > 100, ("milestone",), f"the milestones' credits add up to {credit:g}; 100 is all there is"
-
-
-def _suites(file: ProjectFile, folder: Path) -> Iterator[Rule]:
+def _suites(doc: Document[ProjectFile]) -> Iterator[Problem]:
     names: set[str] = set()
     shares: dict[str, float] = {}  # files that two patterns have in common are compared where cases are listed
-    for index, suite in enumerate(file.suites):
+    for index, suite in enumerate(doc.model.suites):
         at: KeyPath = ("suite", index)
-        yield suite.name in names, (*at, "name"), f"two suites are named {suite.name}; each needs its own name"
+        if suite.name in names:
+            yield doc.problem((*at, "name"), f"two suites are named {suite.name}; each needs its own name")
         names.add(suite.name)
-        words = f"suite {suite.name} needs exactly one of run, steps"
-        yield bool(suite.run) == bool(suite.steps), at, words
+        if bool(suite.run) == bool(suite.steps):
+            yield doc.problem(at, f"suite {suite.name} needs exactly one of run, steps")
         for number, program in enumerate(suite.allow):
-            words = f"allow names {program}, which forbid does not forbid"
-            yield program not in file.forbid, (*at, "allow", number), words
-        words = f'suite {suite.name} needs cases, or results = "libtest" to say how its output is read'
-        yield not suite.cases and suite.results == "exit", at, words
+            if program not in doc.model.forbid:
+                yield doc.problem((*at, "allow", number), f"allow names {program}, which forbid does not forbid")
+        if not suite.cases and suite.results == "exit":
+            words = f'suite {suite.name} needs cases, or results = "libtest" to say how its output is read'
+            yield doc.problem(at, words)
+        words = "is for a suite without cases" if suite.cases else "needs cases, which this has not"
         for key in ("room", "results") if suite.cases else ("steps", "heldout", "prepare"):
-            words = f"{key} is for a suite without cases" if suite.cases else f"{key} needs cases, which this has not"
-            yield getattr(suite, key) != Suite.model_fields[key].default, (*at, key), words
+            if getattr(suite, key) != Suite.model_fields[key].default:
+                yield doc.problem((*at, key), f"{key} {words}")
         if suite.cases and shares.setdefault(suite.cases, suite.heldout) != suite.heldout:
             words = f"{suite.cases} would be hidden here and shown there; give it one heldout in all suites"
-            yield True, (*at, "heldout"), words
-        yield from _files(file, folder, suite, at)
+            yield doc.problem((*at, "heldout"), words)
+        yield from _files(doc, suite, at)
 
 
-def _files(file: ProjectFile, folder: Path, suite: Suite, at: KeyPath) -> Iterator[Rule]:
+def _files(doc: Document[ProjectFile], suite: Suite, at: KeyPath) -> Iterator[Problem]:
     """Everything a suite names in the folder must be there, and what is run must be executable."""
+    folder = doc.file.parent
     there = [str(path.relative_to(folder)) for path in (folder / "suites").glob("*") if path.is_file()]
     steps = (("steps", step) for step in suite.steps if not step.startswith("$OUT/"))
     for key, command in (("prepare", suite.prepare), ("run", suite.run), *steps):
         program = folder / next(iter(command.split()), "")
-        words = f"{command!r} is no file in the project's folder{nearest(command, there)}"
-        yield command and not program.is_file(), (*at, key), words
-        unready = key != "prepare" and program.is_file() and not os.access(program, os.X_OK)
-        yield unready, (*at, key), f"{command!r} is not executable; run: chmod +x {program}"
+        if command and not program.is_file():
+            yield doc.problem((*at, key), f"{command!r} is no file in the project's folder{nearest(command, there)}")
+        elif key != "prepare" and program.is_file() and not os.access(program, os.X_OK):
+            yield doc.problem((*at, key), f"{command!r} is not executable; run: chmod +x {program}")
     if suite.cases.startswith("sources/"):
-        source = suite.cases.split("/")[1]
-        words = f"sources.{source} is not declared{nearest(source, file.sources)}"
-        yield source not in file.sources, (*at, "cases"), words
-    elif suite.cases:
-        words = f"{suite.cases} matches no file in {folder}"
-        yield not any(folder.glob(suite.cases)), (*at, "cases"), words
+        source, declared = suite.cases.split("/")[1], doc.model.sources
+        if source not in declared:
+            words = f"sources.{source} is not declared{nearest(source, declared)}"
+            yield doc.problem((*at, "cases"), words)
+    elif suite.cases and not any(folder.glob(suite.cases)):
+        yield doc.problem((*at, "cases"), f"{suite.cases} matches no file in {folder}")
