@@ -38,6 +38,7 @@ from verifiers.suites import LockedCase
 PROMPTS: Final = Path(__file__).parent / "prompts"  # the shipped ones
 SECRET: Final = "secret"
 SCRIPTED: Final = "scripted:"
+MODELS: Final = "frozen-models"
 _CASES = TypeAdapter(tuple[LockedCase, ...])
 
 
@@ -72,9 +73,9 @@ async def prepare(folder: Path, settings: Settings, engine: Engine, home: Path, 
         for notice in check_lock(furnished, lock) if lock else ():
             progress(notice)
         cases = locked_cases(furnished, lock)
-        settings, scripts = freeze_scripts(folder, settings)
+        settings = freeze_scripts(folder, settings)
         texts = {"tools": text_digest(repr([tools.specs(role) for role in project.roles]))}
-        frozen = freeze(project, folder, cases, furnished.digests() | scripts | texts, settings.models)
+        frozen = freeze(project, folder, cases, furnished.digests() | texts, settings.models)
     await anyio.to_thread.run_sync(lay_team_folder, folder, frozen, furnished)
     (folder / SECRET).touch(mode=0o600)
     (folder / SECRET).write_bytes(secrets.token_bytes(32))
@@ -96,7 +97,7 @@ def freeze(
     for role in project.roles:
         (folder / "prompts" / f"{role}.md").write_text(compose(role, project), encoding="utf-8")
     (folder / "cases.json").write_bytes(_CASES.dump_json(tuple(cases), exclude_defaults=True))
-    digests = _digests(folder) | dict(others)
+    digests = _digests(run) | dict(others)
     lock = RunLock(project=project.name, digests=digests, orchestrator=VERSION, models=models)
     (run / "lock.json").write_text(lock.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return load_frozen(run)
@@ -106,17 +107,19 @@ def load_frozen(run: Path) -> Frozen:
     """What `freeze` left in `run`. Raises `LockDiffers` when the copy is no longer what the lock says."""
     lock = RunLock.model_validate_json((run / "lock.json").read_text(encoding="utf-8"))
     folder = run / "frozen"
-    if differing := sorted(name for name, digest in _digests(folder).items() if lock.digests.get(name) != digest):
-        raise LockDiffers(f"{folder}: {', '.join(differing)} changed since the run was started; start a new run")
+    if differing := sorted(name for name, digest in _digests(run).items() if lock.digests.get(name) != digest):
+        raise LockDiffers(f"{run}: {', '.join(differing)} changed since the run was started; start a new run")
     prompts = {file.stem: file.read_text(encoding="utf-8") for file in sorted((folder / "prompts").glob("*.md"))}
     cases = _CASES.validate_json((folder / "cases.json").read_bytes())
     return Frozen(load(folder / "project", lock.project), prompts, cases, lock)
 
 
-def _digests(frozen: Path) -> dict[str, str]:
+def _digests(run: Path) -> dict[str, str]:
     """What a frozen copy holds, by digest: its parts as people ask for them, and the prompts as seats read them."""
+    frozen = run / "frozen"
     prompts = {f"prompts.{prompt.stem}": file_digest(prompt) for prompt in (frozen / "prompts").glob("*.md")}
-    return project_digests(frozen / "project") | prompts | {"cases": file_digest(frozen / "cases.json")}
+    scripts = {f"models.{script.name}": file_digest(script) for script in (run / MODELS).glob("*")}
+    return project_digests(frozen / "project") | prompts | scripts | {"cases": file_digest(frozen / "cases.json")}
 
 
 def compose(role: str, project: Project) -> str:
@@ -134,21 +137,20 @@ def compose(role: str, project: Project) -> str:
     return "\n\n".join(filter(None, texts)) + "\n"
 
 
-def freeze_scripts(folder: Path, settings: Settings) -> tuple[Settings, dict[str, str]]:
-    """Copies scripted teams into the run, so that a resume plays what was started; returns their digests."""
-    models, prices, digests = dict(settings.models), dict(settings.prices), {}
+def freeze_scripts(folder: Path, settings: Settings) -> Settings:
+    """Copies scripted teams into the run, so that a resume plays what was started."""
+    models, prices = dict(settings.models), dict(settings.prices)
     for role, model in settings.models.items():
         if not model.startswith(SCRIPTED):
             continue
         source = Path(model.removeprefix(SCRIPTED))
-        target = folder / "frozen-models" / f"{role or 'all'}-{source.name}"
+        target = folder / MODELS / f"{role or 'all'}-{source.name}"
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(source, target)
         models[role] = f"{SCRIPTED}{target.relative_to(folder)}"
-        digests[f"models.{target.name}"] = file_digest(target)
         if model in prices:
             prices[models[role]] = prices[model]
-    return settings.model_copy(update={"models": models, "prices": prices}), digests
+    return settings.model_copy(update={"models": models, "prices": prices})
 
 
 def lay_team_folder(folder: Path, frozen: Frozen, furnished: Furnished) -> None:

@@ -10,8 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field
 
 from sandbox import room
-from verifiers.forms import Listed, Name, Seconds, Section, Share, Size, Strings, Text, form
-from verifiers.suites import BuildPlan, Suite
+from verifiers.suites import BuildPlan, Listed, Name, Seconds, Section, Share, Size, Strings, Suite, Text, form
 
 SHIPPED_ROLES: Final = ("builder", "planner")
 

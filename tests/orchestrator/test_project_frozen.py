@@ -10,9 +10,11 @@ import pytest
 
 from orchestrator import freezing
 from orchestrator.cli.failures import EXIT
-from orchestrator.freezing import PROMPTS, Frozen, compose, freeze, load_frozen
+from orchestrator.freezing import PROMPTS, Frozen, compose, freeze, freeze_scripts, load_frozen, thawed
 from orchestrator.project.folder import PRIVATE, load, overlaid
 from orchestrator.project.lock import LockDiffers
+from orchestrator.settings import Settings
+from sandbox.keep import file_digest
 from verifiers.suites import LockedCase
 
 HELLO = Path(__file__).parents[2] / "projects" / "hello"
@@ -78,6 +80,19 @@ def test_a_copy_that_somebody_edited_is_refused_with_exit_code_6(folder: Path, r
     with pytest.raises(LockDiffers, match="changed since the run was started") as caught:
         load_frozen(run)
     assert EXIT[caught.value.kind] == 6
+
+
+def test_a_scripted_team_is_frozen_with_the_run(folder: Path, run: Path) -> None:
+    asked = Settings(name="hello-1", project=str(folder), agents=1, models={"": f"scripted:{folder / 'team.toml'}"})
+    settings = freeze_scripts(run, asked)
+    frozen(folder, run)
+    (folder / "team.toml").unlink()
+    copy = Path(thawed(run, settings.models[""]).removeprefix("scripted:"))
+    assert copy.read_bytes() == (HELLO / "team.toml").read_bytes()
+    assert load_frozen(run).lock.digests["models.all-team.toml"] == file_digest(copy)
+    copy.write_text("edited")
+    with pytest.raises(LockDiffers, match=r"models\.all-team\.toml changed since the run was started"):
+        load_frozen(run)
 
 
 def test_private_files_are_part_of_the_project_and_not_of_its_folder(
