@@ -43,7 +43,7 @@ _CASES = TypeAdapter(tuple[LockedCase, ...])
 
 
 class RunLock(BaseModel, frozen=True):
-    """`RUN/lock.json`. `models` grows as vendors say which model answered; everything else never changes."""
+    """`RUN/lock.json`, which never changes. `models` says which model each role was given, as it was asked for."""
 
     schema_: int = 1
     project: str
@@ -89,7 +89,6 @@ def freeze(
     """Copies the project, which is the overlaid one, into `run`, a folder of its own, and writes its lock.
 
     `others` are digests of what is kept elsewhere or shown elsewhere: image, judge image, sources, tool texts.
-    `models` says which model each role was given, as it was asked for.
     """
     folder = run / "frozen"
     (folder / "prompts").mkdir(parents=True)

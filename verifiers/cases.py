@@ -26,8 +26,7 @@ def locate(folder: Path, sources: Mapping[str, Path], file: str) -> Path:
     if parts[0] != "sources":
         return folder / file
     if len(parts) < 2 or parts[1] not in sources:
-        known = ", ".join(sorted(sources)) or "none"
-        raise SuiteError(f"{file!r}: [sources] does not name it (named: {known})")
+        raise SuiteError(f"{file!r}: [sources] does not name it (named: {', '.join(sorted(sources)) or 'none'})")
     return sources[parts[1]].joinpath(*parts[2:])
 
 

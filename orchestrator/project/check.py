@@ -17,7 +17,6 @@ from sandbox.room import Engine, RoomError
 from verifiers.judge import RoomJudge
 from verifiers.judging import Selection, Tier
 from verifiers.scorecard import Outcome, Scorecard
-from verifiers.suites import LockedCase
 
 QUICK_CASES: Final = 40
 ROUNDS: Final = 3
@@ -69,11 +68,12 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
         rich = await furnish(project, engine, home, progress, for_reference=True)
         cards = [(await judged("reference", rich, "reference"))[0] for _ in range(1 if quick else ROUNDS)]
         seed, _ = await judged("seed", furnished)
-        empty = [f"passes {case}" for case in _passed(seed, cases)]
+        ids = {case.id for case in cases}  # of suites with cases: the agents' own tests may well pass on the seed
+        empty = [f"passes {id}" for id in sorted(seed.passed() & ids)]
         missed = []
         for name, cheat in project.cheats.items():
             card, judge = await judged(name, furnished, "reference", f"cheats/{name}")
-            if why := _missed(cheat, card, judge):
+            if why := _missed(cheat, card, judge, sorted(ids)):
                 missed.append(f"{name}: {why}")
         rounds = [{(one.case, one.outcome) for one in card.verdicts.values()} for card in cards]
         asked, agreed = set[tuple[str, Outcome]]().union(*rounds), rounds[0].intersection(*rounds)
@@ -86,16 +86,15 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
         return Report(cards[0].counts(), len(project.cheats), len({case for case, _ in asked}), drift, wrong)
 
 
-def _missed(cheat: Cheat, card: Scorecard, judge: RoomJudge) -> str:
+def _missed(cheat: Cheat, card: Scorecard, judge: RoomJudge, ids: Sequence[str]) -> str:
     """Why the cheat does not count as caught, or "" when it was."""
     if not card.build.ok:
         return f"does not build, which proves nothing: {card.build.reason}"
-    cases = judge.plan.cases
-    passed = _passed(card, cases)
-    lost = [card.verdicts[case.id] for case in cases if case.id not in passed]
-    twisted = [case for case in passed if cheat.loses and judge.twist(case) == cheat.loses]
-    if len(passed) > cheat.passes * len(cases):
-        return f"passes {len(passed)} of {len(cases)} cases, first {passed[0]}"
+    passed = sorted(card.passed().intersection(ids))
+    lost = [card.verdicts[id] for id in ids if id not in passed]
+    twisted = [id for id in passed if cheat.loses and judge.twist(id) == cheat.loses]
+    if len(passed) > cheat.passes * len(ids):
+        return f"passes {len(passed)} of {len(ids)} cases, first {passed[0]}"
     if twisted:
         return f"passes {len(twisted)} cases drawn as {cheat.loses}, first {twisted[0]}"
     if 2 * sum(cheat.reason in verdict.reason for verdict in lost) < len(lost):
@@ -115,8 +114,3 @@ def _below(project: Project, card: Scorecard) -> Iterator[str]:
                 verdicts = (one for one in card.verdicts.values() if one.case.startswith(f"{name}/"))
                 lost = next(one for one in verdicts if one.outcome is not Outcome.PASS)
                 yield f"{name} {passed}/{total}, expected {share:g}; first {lost.case}: {lost.reason}"
-
-
-def _passed(card: Scorecard, cases: Sequence[LockedCase]) -> tuple[str, ...]:
-    """Of suites with cases: the agents' own tests may well pass on the seed."""
-    return tuple(sorted(card.passed().intersection(case.id for case in cases)))
