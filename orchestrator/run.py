@@ -34,10 +34,9 @@ from orchestrator.records import RunState, Session, TaskSource
 from orchestrator.repository import Repository
 from orchestrator.roles import share_out
 from orchestrator.seat import again, room_name, work
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, set_budget, settings_of
 from orchestrator.store import Store, Tx, changes, sessions
-from orchestrator.watch.queries import settings_of
-from orchestrator.watch.scribe import Scribe
+from orchestrator.watch.journal import Scribe
 from sandbox.engines import choose
 from sandbox.home import state_home
 from sandbox.room import Labels
@@ -342,16 +341,8 @@ class Run:
             await self._turn(RunState.RUNNING, "run-resumed", version=VERSION, by=by, sessions=0)
 
     async def _set_budget(self, budget: int, by: str) -> None:
-        old = self.desk.settings
-        new = old.model_copy(update={"budget": budget})
-
-        def write(tx: Tx) -> None:
-            tx.run("UPDATE run SET settings = ?", new.model_dump_json())
-            tx.journal("condition-changed", what="budget", old=old.budget, new=budget, by=by)
-
-        await self.desk.store.write(write)
-        self.desk.settings = new
-        self.desk.ledger.budget = Budget(budget, new.session_budget)
+        self.desk.settings = await self.desk.store.write(lambda tx: set_budget(tx, budget, by))
+        self.desk.ledger.budget = Budget(budget, self.desk.settings.session_budget)
 
 
 def say(tx: Tx, to: str, text: str, by: str = "") -> None:
