@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import json
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import typer
+from typer import _click as click
 
-from orchestrator.cli.failures import guarded
-from orchestrator.cli.screen import with_screen
-from orchestrator.control import Refusal
+from orchestrator.cli.screen import Json, Logs, Screen
+from orchestrator.control import EXIT, Refusal, failure_of
+from orchestrator.watch.text import visible
 
 MODULES: Final = {
     "checks": "doctor project_lock project_check",
@@ -29,18 +33,36 @@ SERVE: Final = "_serve"  # the run's own process, begun by `start` and `resume`:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one command and returns its exit code."""
+    """Runs one command and returns its exit code; says on stderr, or as JSON, what went wrong."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    return guarded(_run, arguments)
+    try:
+        code = _run(arguments)
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except click.exceptions.UsageError as usage:
+        path = usage.ctx.command_path if usage.ctx else "python -m orchestrator"
+        failure = Refusal(usage.format_message(), "usage", f"{path} --help")
+    except Exception as raised:  # noqa: BLE001 - the last net: what nobody named is our bug, and said so
+        failure = failure_of(raised)
+        if failure.kind == "internal":
+            traceback.print_exception(raised)
+    if "--json" in arguments:
+        typer.echo(json.dumps({"error": failure.told()}))
+    else:
+        lines = [*f"error: {failure}".splitlines(), *(f"  {line}" for line in failure.remedies)]
+        typer.echo("\n".join(visible(line, 2000) for line in lines), err=True)
+    return EXIT[failure.kind]
 
 
 def _run(arguments: list[str]) -> Any:
     words = 2 if arguments[:1] == ["project"] else 1
     name, rest = " ".join(arguments[:words]), arguments[words:]
     if name in ("", "-h", "--help", "help"):
-        _list()
+        lines = [f"  {one:<13}  {(_function(one).__doc__ or '').splitlines()[0]}" for one in COMMANDS]
+        typer.echo("\n".join(["usage: python -m orchestrator COMMAND …      COMMAND --help says more", "", *lines]))
         return 0 if name else 2
     if name == SERVE:
         return importlib.import_module("orchestrator.cli.launch").serve(Path(rest[-1]))
@@ -49,7 +71,7 @@ def _run(arguments: list[str]) -> Any:
     if name == "seat":  # which reads its arguments itself
         return _function(name)(rest)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command()(with_screen(_function(name)))
+    app.command()(_with_screen(_function(name)))
     return app(rest, standalone_mode=False, prog_name=f"python -m orchestrator {name}")
 
 
@@ -59,6 +81,13 @@ def _function(command: str) -> Callable[..., Any]:
     return function
 
 
-def _list() -> None:
-    lines = [f"  {name:<13}  {(_function(name).__doc__ or '').splitlines()[0]}" for name in COMMANDS]
-    typer.echo("\n".join(["usage: python -m orchestrator COMMAND …      COMMAND --help says more", "", *lines]))
+def _with_screen(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with `--json` and `--logs` instead of its first parameter, the screen that they make."""
+
+    def run(as_json: Json = False, logs: Logs = Path("logs"), **given: Any) -> Any:
+        return command(Screen(as_json, logs), **given)
+
+    (_, *own), (*shared, _) = (inspect.signature(one, eval_str=True).parameters.values() for one in (command, run))
+    run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]  # what typer reads
+    run.__annotations__, run.__doc__ = {one.name: one.annotation for one in (*own, *shared)}, command.__doc__
+    return run

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
+import socket
 import subprocess
 import sys
 import time
@@ -17,15 +19,14 @@ import anyio
 import filelock
 import typer
 
-from orchestrator import control
-from orchestrator.cli.failures import failure_of
 from orchestrator.cli.screen import STATE, live_pid, utc_now
-from orchestrator.control import Refusal
+from orchestrator.control import POINTER, Refusal, failure_of, who
 from orchestrator.store import Store, Tx, reading
 from orchestrator.watch.journal import PARTS, Entry, entries, spoken
 from orchestrator.watch.text import clock
 
 POLL_S: Final = 0.2
+NEWS_S: Final = 20.0  # how often somebody who waits hears something
 OUTPUT: Final = "orchestrator.jsonl"
 
 
@@ -87,16 +88,24 @@ def _owned(folder: Path) -> Iterator[None]:
 def tell(folder: Path, do: str, **fields: Any) -> dict[str, Any]:
     """Asks the run's process to do something. Who waits long hears on stderr for how long, and what the gate did last.
 
-    Raises `Refusal`.
+    Raises `Refusal` in its words, or because no process answers.
     """
     began = time.monotonic()
-
-    def reassure() -> None:
-        with reading(folder / STATE) as db:
-            last = [f"; {spoken(entry, clock(entry.at))}" for entry in entries(db, PARTS["gate"])[-1:]]
-        typer.echo(f"… {time.monotonic() - began:.0f} s{''.join(last)}", err=True)
-
-    return control.ask(folder, {"do": do, "by": control.who(), **fields}, reassure)
+    try:
+        with socket.socket(socket.AF_UNIX) as line:
+            line.connect((folder / POINTER).read_text())
+            line.sendall(json.dumps({"do": do, "by": who(), **fields}).encode() + b"\n")
+            while not select.select([line], [], [], NEWS_S)[0]:
+                with reading(folder / STATE) as db:
+                    last = [f"; {spoken(entry, clock(entry.at))}" for entry in entries(db, PARTS["gate"])[-1:]]
+                typer.echo(f"… {time.monotonic() - began:.0f} s{''.join(last)}", err=True)
+            answer: dict[str, dict[str, Any]] = json.loads(line.makefile(encoding="utf-8").readline())
+    except (OSError, ValueError) as silent:
+        remedy = f"go on with it: python -m orchestrator resume {folder.name}"
+        raise Refusal(f"{folder.name}: no process answers for this run", "refused", remedy) from silent
+    if "error" in answer:
+        raise Refusal.of(answer["error"])
+    return answer["result"]
 
 
 def change(folder: Path, offline: Callable[[Tx], object], do: str, **fields: Any) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import psutil
 import typer
@@ -93,17 +92,3 @@ def find(logs: Path, name: str | None = None) -> Path:
     if name is None and len(live) > 1:
         raise Refusal(f"{len(live)} runs are live: name one", "ambiguous", ", ".join(live))
     return runs[name or [*runs, *live][-1]]
-
-
-def with_screen(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The command with `--json` and `--logs` instead of its first parameter, the screen that they make."""
-
-    def run(as_json: Json = False, logs: Logs = Path("logs"), **given: Any) -> Any:
-        return command(Screen(as_json, logs), **given)
-
-    hints = {"as_json": Json, "logs": Logs} | get_type_hints(command, include_extras=True)
-    own, shared = ([*inspect.signature(one).parameters.values()] for one in (command, run))
-    taken = [one.replace(annotation=hints[one.name]) for one in (*own[1:], *shared[:2])]
-    run.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]  # what typer reads
-    run.__annotations__, run.__doc__ = hints, command.__doc__
-    return run

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import prompts
-from orchestrator.cli.failures import EXIT
+from orchestrator.control import EXIT
 from orchestrator.project import LockDiffers, load
 from orchestrator.project.freezing import PRIVATE, Frozen, freeze, load_frozen, overlaid
 from verifiers.suites import LockedCase
