@@ -16,7 +16,7 @@ from typer import _click as click
 
 from orchestrator.cli.screen import Json, Logs, Screen
 from orchestrator.control import EXIT, Refusal, failure_of
-from orchestrator.watch.text import visible
+from orchestrator.watch.render import visible
 
 MODULES: Final = {
     "checks": "doctor project_lock project_check",

@@ -15,8 +15,7 @@ from orchestrator import doctor as machine
 from orchestrator.cli.screen import Dir, Sandbox, Screen
 from orchestrator.project import check as proof
 from orchestrator.project import lock as locking
-from orchestrator.watch.render import lines
-from orchestrator.watch.text import table
+from orchestrator.watch.render import lines, table
 from sandbox.engines import choose
 from sandbox.home import state_home
 

@@ -23,7 +23,7 @@ from orchestrator.cli.screen import STATE, live_pid, utc_now
 from orchestrator.control import POINTER, Refusal, failure_of, who
 from orchestrator.store import Store, Tx, reading
 from orchestrator.watch.journal import PARTS, Entry, entries, spoken
-from orchestrator.watch.text import clock
+from orchestrator.watch.render import clock
 
 POLL_S: Final = 0.2
 NEWS_S: Final = 20.0  # how often somebody who waits hears something

@@ -18,9 +18,9 @@ from orchestrator.store import reading
 from orchestrator.store.store import iso
 from orchestrator.watch import queries, render
 from orchestrator.watch.journal import PARTS, Entry, entries, spoken
-from orchestrator.watch.queries import Answer, By, Show
+from orchestrator.watch.queries import By, Show
+from orchestrator.watch.render import Answer, moment
 from orchestrator.watch.report import publish
-from orchestrator.watch.text import moment
 from orchestrator.watch.why import why as why_of
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="[RUN] [SEAT|gate|run]", show_default=False)]

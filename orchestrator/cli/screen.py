@@ -15,8 +15,8 @@ import typer
 
 from orchestrator.control import Refusal
 from orchestrator.store import reading
-from orchestrator.watch.queries import Answer, frame
-from orchestrator.watch.text import encode
+from orchestrator.watch.queries import frame
+from orchestrator.watch.render import Answer, encode
 
 STATE = "state.db"
 Run = Annotated[

@@ -34,8 +34,7 @@ from orchestrator.store import Store
 from orchestrator.store.store import iso
 from orchestrator.watch import queries, render
 from orchestrator.watch.journal import PARTS, spoken
-from orchestrator.watch.queries import Answer
-from orchestrator.watch.text import money, span
+from orchestrator.watch.render import Answer, lines, money, span
 from sandbox.engines import choose
 from sandbox.home import state_home
 
@@ -203,4 +202,4 @@ def _words(plan: Answer, seats: str) -> str:
         "limits": ", ".join(limits) or "none",
         "estimate": f"none; worst case {money(plan['worst_case_usd'])}",
     }
-    return render.lines(f"would start {plan['run']}, spending nothing yet", facts)
+    return lines(f"would start {plan['run']}, spending nothing yet", facts)

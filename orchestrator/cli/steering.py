@@ -18,8 +18,7 @@ from orchestrator.control import Refusal, who
 from orchestrator.settings import set_budget
 from orchestrator.store.store import iso
 from orchestrator.watch.journal import PARTS, entries, spoken
-from orchestrator.watch.queries import Answer
-from orchestrator.watch.text import clock
+from orchestrator.watch.render import Answer, clock
 
 AtOnce = Annotated[bool, typer.Option("--now", help="At each seat's next request or stored turn, not in its own time.")]
 Budget = Annotated[list[str], typer.Argument(metavar="[RUN] budget=USD", show_default=False)]

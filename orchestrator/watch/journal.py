@@ -19,7 +19,7 @@ import anyio.to_thread
 from orchestrator.store import reading
 from orchestrator.store.store import EVENTS
 from orchestrator.watch.queries import SQL
-from orchestrator.watch.text import money, percent, some, visible
+from orchestrator.watch.render import money, percent, some, visible
 
 INTERVAL_S: Final = 1.0  # between two looks of the scribe
 NEWS: Final = tuple(EVENTS["news"])

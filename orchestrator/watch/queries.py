@@ -11,12 +11,11 @@ import re
 import sqlite3
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from orchestrator.store.store import iso
-from orchestrator.watch.text import visible
+from orchestrator.watch.render import Answer, visible
 
-Answer = dict[str, Any]
 By = Literal["role", "seat", "task", "model", "day"]
 Show = Literal["open", "ready", "claimed", "all"]
 

@@ -15,8 +15,8 @@ from typing import Final
 from orchestrator.settings import settings_of
 from orchestrator.watch import queries, render
 from orchestrator.watch.journal import entries, spoken
-from orchestrator.watch.queries import SQL, Answer
-from orchestrator.watch.text import cell, heading, moment, visible
+from orchestrator.watch.queries import SQL
+from orchestrator.watch.render import Answer, cell, heading, moment, visible
 
 Curves = Mapping[tuple[str, bool], Sequence[tuple[float, float]]]
 """By name and whether it is dashed, points (hours, value): a value holds until the next point."""

@@ -15,8 +15,8 @@ from orchestrator.control import Refusal
 from orchestrator.store import changes
 from orchestrator.store.store import read_payload
 from orchestrator.watch.journal import entries, spoken
-from orchestrator.watch.queries import SQL, Answer
-from orchestrator.watch.text import cell, clock, heading, plural, some, visible
+from orchestrator.watch.queries import SQL
+from orchestrator.watch.render import Answer, cell, clock, heading, plural, some, visible
 from verifiers.scorecard import Outcome
 
 HISTORY: Final = 12  # lines of history shown
