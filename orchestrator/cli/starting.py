@@ -16,7 +16,6 @@ from typing import Annotated
 import anyio
 import typer
 
-from agents.models.base import Usage
 from agents.models.choose import FORMS, KEYS, OPEN, make, parse
 from orchestrator.cli.launch import follow, spawn
 from orchestrator.cli.screen import STATE, Dir, Sandbox, Screen, asked, utc_now
@@ -46,7 +45,6 @@ Hours = Annotated[float | None, typer.Option(min=0.001, help="Drain after so man
 Name = Annotated[str | None, typer.Option(help="The run's name instead of the next number.")]
 Unlocked = Annotated[bool, typer.Option("--unlocked", help="Start though the folder differs from its lock.")]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Show the plan and its worst case; spend nothing.")]
-PRICED = {True: "priced", False: "price unknown", None: "unmetered"}
 
 
 def start(
@@ -80,10 +78,10 @@ def start(
         sandbox=sandbox,
         unlocked=unlocked,
     )
-    prices = prices_of({id: make(id, os.environ) for id in settings.models.values() if id != OPEN}, settings)
+    made = {id: make(id, os.environ) for id in settings.models.values() if id != OPEN}
     if settings.budget is not None:
-        prices.check(settings.models.values(), utc_now())
-    plan = _plan(settings, project, prices)
+        prices_of(made, settings).check(settings.models.values(), utc_now())
+    plan = _plan(settings, project)
     if plan["worst_case_usd"] is None:
         raise Refusal(f"{folder}/project.toml: no budget.usd, and these models cost money", "config", "--budget USD")
     seats = ", ".join(f"{count} {role}" for role, count in plan["seats"].items())
@@ -173,20 +171,20 @@ def _models(given: list[str], project: Project) -> dict[str, str]:
     return models
 
 
-def _plan(settings: Settings, project: Project, prices: Prices) -> Answer:
-    seats, now = share_out(project.roles, settings.agents), utc_now()
+def _plan(settings: Settings, project: Project) -> Answer:
+    """What would be started. A team of which a model costs money has a budget, and a price for each of its models."""
+    seats = share_out(project.roles, settings.agents)
     ids = {role: settings.model_of(role) for role in seats}
-    free = {id for id in ids.values() if prices.unmetered(id)}
-    priced = {id: None if id in free else prices.cost(id, Usage(), now) is not None for id in ids.values()}
+    priced = {id: None if Prices.unmetered(id) else True for id in ids.values()}
     limits = {"budget_usd": settings.budget, "session_usd": settings.session_budget, "hours": settings.hours}
     return {
         "run": settings.name,
-        "as_of": iso(now),
+        "as_of": iso(utc_now()),
         "seats": seats,
         "models": [{"role": role, "id": id, "priced": priced[id]} for role, id in ids.items()],
         "limits": limits | {"idle_s": settings.idle_s},
         "estimate_usd": None,
-        "worst_case_usd": 0 if free == priced.keys() else settings.budget,
+        "worst_case_usd": settings.budget if any(priced.values()) else 0,
     }
 
 
@@ -196,9 +194,10 @@ def _words(plan: Answer, seats: str) -> str:
     limits += [f"{money(session)} a session"] if session else []
     limits += [span(hours * 3600)] if hours else []
     limits += [f"drains after {span(idle)} without a newly passing case"] if idle else []
+    models = {f"{one['id']} ({'priced' if one['priced'] else 'unmetered'})" for one in plan["models"]}
     facts = {
         "seats": f"{seats}; one first, more as ready tasks appear",
-        "model": ", ".join(sorted({f"{one['id']} ({PRICED[one['priced']]})" for one in plan["models"]})),
+        "model": ", ".join(sorted(models)),
         "limits": ", ".join(limits) or "none",
         "estimate": f"none; worst case {money(plan['worst_case_usd'])}",
     }
