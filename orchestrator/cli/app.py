@@ -21,8 +21,7 @@ from orchestrator.watch.render import visible
 MODULES: Final = {
     "checks": "doctor project_lock project_check",
     "starting": "start",
-    "looking": "runs status logs tasks why cost report",
-    "steering": "resume pause stop set_ say",
+    "runs": "runs status logs tasks why cost report resume pause stop set_ say",
     "seat": "seat",
 }
 """Where the function of each command stands, by its name."""
