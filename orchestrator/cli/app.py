@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Final
 
 import typer
@@ -26,7 +26,9 @@ MODULES: Final = {
 }
 """Where the function of each command stands, by its name."""
 COMMANDS: Final = {
-    name.replace("_", " ").strip(): (module, name) for module, names in MODULES.items() for name in names.split()
+    name.replace("_", " ").strip(): f"orchestrator.cli.{module}:{name}"
+    for module, names in MODULES.items()
+    for name in names.split()
 }
 SERVE: Final = "_serve"  # the run's own process, begun by `start` and `resume`: its folder is the last argument
 
@@ -60,24 +62,18 @@ def _run(arguments: list[str]) -> Any:
     words = 2 if arguments[:1] == ["project"] else 1
     name, rest = " ".join(arguments[:words]), arguments[words:]
     if name in ("", "-h", "--help", "help"):
-        lines = [f"  {one:<13}  {(_function(one).__doc__ or '').splitlines()[0]}" for one in COMMANDS]
+        lines = [f"  {one:<13}  {resolve_name(path).__doc__.splitlines()[0]}" for one, path in COMMANDS.items()]
         typer.echo("\n".join(["usage: python -m orchestrator COMMAND …      COMMAND --help says more", "", *lines]))
         return 0 if name else 2
     if name == SERVE:
-        return importlib.import_module("orchestrator.cli.launch").serve(Path(rest[-1]))
+        return resolve_name("orchestrator.cli.launch:serve")(Path(rest[-1]))
     if name not in COMMANDS:
         raise Refusal(f"there is no command {name!r}", "usage", "python -m orchestrator --help")
     if name == "seat":  # which reads its arguments itself
-        return _function(name)(rest)
+        return resolve_name(COMMANDS[name])(rest)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command()(_with_screen(_function(name)))
+    app.command()(_with_screen(resolve_name(COMMANDS[name])))
     return app(rest, standalone_mode=False, prog_name=f"python -m orchestrator {name}")
-
-
-def _function(command: str) -> Callable[..., Any]:
-    module, name = COMMANDS[command]
-    function: Callable[..., Any] = getattr(importlib.import_module(f"orchestrator.cli.{module}"), name)
-    return function
 
 
 def _with_screen(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -27,7 +27,6 @@ from orchestrator.watch.render import clock
 
 POLL_S: Final = 0.2
 NEWS_S: Final = 20.0  # how often somebody who waits hears something
-OUTPUT: Final = "orchestrator.jsonl"
 
 
 def spawn(folder: Path) -> int:
@@ -35,7 +34,7 @@ def spawn(folder: Path) -> int:
 
     Raises the `Refusal` with which the process ended when it ended before that.
     """
-    output = folder / OUTPUT
+    output = folder / "orchestrator.jsonl"
     with output.open("ab") as log:
         begins = log.tell()
         command = [sys.executable, "-m", "orchestrator", "_serve", "--json", str(folder.resolve())]
@@ -50,8 +49,7 @@ def spawn(folder: Path) -> int:
         for line in reversed(output.read_bytes()[begins:].splitlines()):
             with contextlib.suppress(ValueError, LookupError, TypeError):
                 raise Refusal.of(json.loads(line)["error"])
-        said = f"the run's process ended with code {child.returncode} before it was ready: {output}"
-        raise Refusal(said, "internal")
+        raise Refusal(f"the run's process ended with code {child.returncode} before it was ready: {output}", "internal")
     return child.pid
 
 
