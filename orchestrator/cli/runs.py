@@ -27,7 +27,7 @@ from orchestrator.watch.render import Answer, clock, moment
 from orchestrator.watch.report import publish
 from orchestrator.watch.why import why as why_of
 
-Words = Annotated[list[str] | None, typer.Argument(metavar="[RUN] [SEAT|gate|run]", show_default=False)]
+Words = Annotated[list[str] | None, typer.Argument(metavar="[RUN] [SEAT|gate|run]")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on as it happens, one line an event.")]
 Since = Annotated[str, typer.Option("--since", metavar="AGO", help="Only the last 90s, 10m, 2h or 1d.")]
 Check = Annotated[bool, typer.Option("--check", help="Exit 1 if the run is not healthy.")]
@@ -35,8 +35,8 @@ Reveal = Annotated[bool, typer.Option("--reveal", help="Show held-out results; j
 Id = Annotated[str, typer.Argument(help="C63 (change), T91 (task), agent-07, agent-07/12 (session), suite/case.")]
 OfRun = Annotated[str | None, typer.Option("--run", help="The run, if not the only live or the newest one.")]
 AtOnce = Annotated[bool, typer.Option("--now", help="At each seat's next request or stored turn, not in its own time.")]
-Budget = Annotated[list[str], typer.Argument(metavar="[RUN] budget=USD", show_default=False)]
-Text = Annotated[list[str], typer.Argument(metavar="[RUN] [SEAT] TEXT", show_default=False)]
+Budget = Annotated[list[str], typer.Argument(metavar="[RUN] budget=USD")]
+Text = Annotated[list[str], typer.Argument(metavar="[RUN] [SEAT] TEXT")]
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 

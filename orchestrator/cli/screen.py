@@ -19,14 +19,14 @@ from orchestrator.watch.queries import frame
 from orchestrator.watch.render import Answer, encode
 
 STATE = "state.db"
-Run = Annotated[
-    str | None, typer.Argument(help="The run; left out: the only live one, else the newest.", show_default=False)
-]
-Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.", show_default=False)]
+Run = Annotated[str | None, typer.Argument(help="The run; left out: the only live one, else the newest.")]
+Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.")]
 Sandbox = Annotated[str | None, typer.Option(help="docker, bubblewrap or local (no isolation).")]
 Json = Annotated[bool, typer.Option("--json", help="Exactly one JSON object on stdout.")]
 Logs = Annotated[Path, typer.Option("--logs", envvar="ORCHESTRATOR_LOGS", help="The folder of all runs.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")]
+Query = Callable[[Connection, Answer], Answer]
+"""What answers a question about a run, from its state and the answer's beginning: run, state, as of when."""
 
 
 def utc_now() -> datetime:
@@ -47,17 +47,15 @@ class Screen:
         if not self.as_json:
             typer.echo(f"{word:<9} {text}", err=True)
 
-    def look(
-        self, schema: str, run: str | None, query: Callable[[Connection, Answer], Answer], words: Callable[[Any], str]
-    ) -> Answer:
+    def look(self, schema: str, run: str | None, query: Query, words: Callable[[Any], str]) -> Answer:
         """Gives what a query answers about a run."""
         answer = asked(find(self.logs, run), query)
         self.give(schema, answer, words(answer))
         return answer
 
 
-def asked(folder: Path, query: Callable[[Connection, Answer], Answer]) -> Answer:
-    """What a query answers, which is handed the answer's beginning: run, state, as of when."""
+def asked(folder: Path, query: Query) -> Answer:
+    """What a query answers, after the beginning that it is handed."""
     with reading(folder / STATE) as db:
         begin = frame(db, live_pid(folder) is not None, utc_now())
         return begin | query(db, begin)

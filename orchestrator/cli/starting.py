@@ -37,12 +37,6 @@ from orchestrator.watch.render import Answer, lines, money, span
 from sandbox.engines import choose
 from sandbox.home import state_home
 
-Agents = Annotated[int, typer.Option(min=1, help="Seats in the team.")]
-Models = Annotated[list[str] | None, typer.Option(metavar="[ROLE=]ID", help=f"{FORMS}. May be repeated.")]
-Budget = Annotated[float | None, typer.Option(min=0.01, help="USD for the whole run.")]
-Declared = Annotated[Path | None, typer.Option("--prices", help="TOML: USD per million tokens by model id.")]
-Hours = Annotated[float | None, typer.Option(min=0.001, help="Drain after so many hours of work.")]
-Name = Annotated[str | None, typer.Option(help="The run's name instead of the next number.")]
 Unlocked = Annotated[bool, typer.Option("--unlocked", help="Start though the folder differs from its lock.")]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Show the plan and its worst case; spend nothing.")]
 
@@ -50,14 +44,14 @@ Dry = Annotated[bool, typer.Option("--dry-run", help="Show the plan and its wors
 def start(
     screen: Screen,
     folder: Dir,
-    agents: Agents,
-    model: Models = None,
-    budget: Budget = None,
-    declared: Declared = None,
-    hours: Hours = None,
+    agents: Annotated[int, typer.Option(min=1, help="Seats in the team.")],
+    model: Annotated[list[str] | None, typer.Option(metavar="[ROLE=]ID", help=f"{FORMS}. May be repeated.")] = None,
+    budget: Annotated[float | None, typer.Option(min=0.01, help="USD for the whole run.")] = None,
+    declared: Annotated[Path | None, typer.Option("--prices", help="TOML: USD per million tokens by model id.")] = None,
+    hours: Annotated[float | None, typer.Option(min=0.001, help="Drain after so many hours of work.")] = None,
     sandbox: Sandbox = None,
     unlocked: Unlocked = False,
-    name: Name = None,
+    name: Annotated[str | None, typer.Option(help="The run's name instead of the next number.")] = None,
     dry_run: Dry = False,
 ) -> int:
     """Start a run in a process of its own, then look at it. Ctrl-C ends the looking, never the run.
