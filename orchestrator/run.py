@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +36,7 @@ from orchestrator.roles import share_out
 from orchestrator.seat import again, room_name, work
 from orchestrator.settings import Settings, set_budget, settings_of
 from orchestrator.store import Store, Tx, changes, sessions
+from orchestrator.store.store import utc_now
 from orchestrator.watch.journal import Scribe
 from sandbox.engines import choose
 from sandbox.home import state_home
@@ -50,10 +51,6 @@ FIRST_USER: Final = 10  # of the seats; judges come before
 JUDGE_USER, HELDOUT_USER, VERIFY_USER = 1, 2, 3
 HELDOUT_WAIT_S: Final = 900.0  # how long the end of a run waits for the last main's held-out verdict
 SUSPEND_S: Final = 60.0  # how long a stop waits for sessions to reach a stored turn
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 async def serve(folder: Path) -> None:

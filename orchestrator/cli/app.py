@@ -39,8 +39,7 @@ def main(arguments: list[str]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = _run(arguments)
-        return code if isinstance(code, int) else 0
+        return _run(arguments) or 0
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except click.exceptions.UsageError as usage:

@@ -19,9 +19,10 @@ import anyio
 import filelock
 import typer
 
-from orchestrator.cli.screen import STATE, live_pid, utc_now
+from orchestrator.cli.screen import STATE, live_pid
 from orchestrator.control import POINTER, Refusal, failure_of, who
 from orchestrator.store import Store, Tx, reading
+from orchestrator.store.store import utc_now
 from orchestrator.watch.journal import PARTS, Entry, entries, spoken
 from orchestrator.watch.render import clock
 

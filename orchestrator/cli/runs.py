@@ -15,11 +15,11 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.launch import change, follow, spawn, tell
-from orchestrator.cli.screen import STATE, DryRun, Run, Screen, asked, find, live_pid, runs_in, utc_now
+from orchestrator.cli.screen import STATE, DryRun, Run, Screen, asked, find, live_pid, runs_in
 from orchestrator.control import Refusal, who
 from orchestrator.settings import set_budget
 from orchestrator.store import reading
-from orchestrator.store.store import iso
+from orchestrator.store.store import iso, utc_now
 from orchestrator.watch import queries, render
 from orchestrator.watch.journal import PARTS, Entry, entries, spoken
 from orchestrator.watch.queries import By, Show

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ import typer
 
 from orchestrator.control import Refusal
 from orchestrator.store import reading
+from orchestrator.store.store import utc_now
 from orchestrator.watch.queries import frame
 from orchestrator.watch.render import Answer, encode
 
@@ -27,10 +27,6 @@ Logs = Annotated[Path, typer.Option("--logs", envvar="ORCHESTRATOR_LOGS", help="
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")]
 Query = Callable[[Connection, Answer], Answer]
 """What answers a question about a run, from its state and the answer's beginning: run, state, as of when."""
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)

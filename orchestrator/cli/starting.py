@@ -18,7 +18,7 @@ import typer
 
 from agents.models.choose import FORMS, KEYS, OPEN, make, parse
 from orchestrator.cli.launch import follow, spawn
-from orchestrator.cli.screen import STATE, Dir, Sandbox, Screen, asked, utc_now
+from orchestrator.cli.screen import STATE, Dir, Sandbox, Screen, asked
 from orchestrator.control import Refusal
 from orchestrator.preparing import prepare
 from orchestrator.prices import Prices
@@ -30,7 +30,7 @@ from orchestrator.roles import share_out
 from orchestrator.run import prices_of
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.store.store import iso
+from orchestrator.store.store import iso, utc_now
 from orchestrator.watch import queries, render
 from orchestrator.watch.journal import PARTS, spoken
 from orchestrator.watch.render import Answer, lines, money, span
