@@ -19,8 +19,7 @@ from orchestrator.control import EXIT, Refusal, failure_of
 from orchestrator.watch.render import visible
 
 MODULES: Final = {
-    "checks": "doctor project_lock project_check",
-    "starting": "start",
+    "projects": "doctor project_lock project_check start",
     "runs": "runs status logs tasks why cost report resume pause stop set_ say",
     "seat": "seat",
 }

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.launch import change, follow, spawn, tell
-from orchestrator.cli.screen import STATE, DryRun, Run, Screen, asked, find, live_pid, runs_in
+from orchestrator.cli.screen import STATE, Screen, asked, find, live_pid, runs_in
 from orchestrator.control import Refusal, who
 from orchestrator.settings import set_budget
 from orchestrator.store import reading
@@ -27,6 +27,7 @@ from orchestrator.watch.render import Answer, clock, moment
 from orchestrator.watch.report import publish
 from orchestrator.watch.why import why as why_of
 
+Run = Annotated[str | None, typer.Argument(help="The run; left out: the only live one, else the newest.")]
 Words = Annotated[list[str] | None, typer.Argument(metavar="[RUN] [SEAT|gate|run]")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on as it happens, one line an event.")]
 Since = Annotated[str, typer.Option("--since", metavar="AGO", help="Only the last 90s, 10m, 2h or 1d.")]
@@ -34,6 +35,7 @@ Check = Annotated[bool, typer.Option("--check", help="Exit 1 if the run is not h
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show held-out results; journalled.")]
 Id = Annotated[str, typer.Argument(help="C63 (change), T91 (task), agent-07, agent-07/12 (session), suite/case.")]
 OfRun = Annotated[str | None, typer.Option("--run", help="The run, if not the only live or the newest one.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")]
 AtOnce = Annotated[bool, typer.Option("--now", help="At each seat's next request or stored turn, not in its own time.")]
 Budget = Annotated[list[str], typer.Argument(metavar="[RUN] budget=USD")]
 Text = Annotated[list[str], typer.Argument(metavar="[RUN] [SEAT] TEXT")]

@@ -19,12 +19,8 @@ from orchestrator.watch.queries import frame
 from orchestrator.watch.render import Answer, encode
 
 STATE = "state.db"
-Run = Annotated[str | None, typer.Argument(help="The run; left out: the only live one, else the newest.")]
-Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.")]
-Sandbox = Annotated[str | None, typer.Option(help="docker, bubblewrap or local (no isolation).")]
 Json = Annotated[bool, typer.Option("--json", help="Exactly one JSON object on stdout.")]
 Logs = Annotated[Path, typer.Option("--logs", envvar="ORCHESTRATOR_LOGS", help="The folder of all runs.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")]
 Query = Callable[[Connection, Answer], Answer]
 """What answers a question about a run, from its state and the answer's beginning: run, state, as of when."""
 
