@@ -1,4 +1,7 @@
-"""What `python -m orchestrator` takes. A command's module is imported when it is chosen: a look costs no SDK."""
+"""What `python -m orchestrator` takes, what goes with every command, and how one fails.
+
+A command's module is imported when it is chosen: a look costs no SDK.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,17 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 from typer import _click as click
 
-from orchestrator.cli.screen import Json, Logs, Screen
+from orchestrator.cli.process import Query, asked, find
 from orchestrator.control import EXIT, Refusal, failure_of
-from orchestrator.watch.render import visible
+from orchestrator.watch.render import Answer, encode, visible
 
 MODULES: Final = {
     "projects": "doctor project_lock project_check start",
@@ -29,7 +33,29 @@ COMMANDS: Final = {
     for module, names in MODULES.items()
     for name in names.split()
 }
-SERVE: Final = "_serve"  # the run's own process, begun by `start` and `resume`: its folder is the last argument
+Json = Annotated[bool, typer.Option("--json", help="Exactly one JSON object on stdout.")]
+Logs = Annotated[Path, typer.Option("--logs", envvar="ORCHESTRATOR_LOGS", help="The folder of all runs.")]
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Where answers go, and where the runs lie that they are about."""
+
+    as_json: bool
+    logs: Path
+
+    def give(self, schema: str, answer: Any, words: str) -> None:
+        typer.echo(encode(schema, answer) if self.as_json else words)
+
+    def hint(self, word: str, text: str) -> None:
+        if not self.as_json:
+            typer.echo(f"{word:<9} {text}", err=True)
+
+    def look(self, schema: str, run: str | None, query: Query, words: Callable[[Any], str]) -> Answer:
+        """Gives what a query answers about a run."""
+        answer = asked(find(self.logs, run), query)
+        self.give(schema, answer, words(answer))
+        return answer
 
 
 def main(arguments: list[str]) -> int:
@@ -63,8 +89,8 @@ def _run(arguments: list[str]) -> Any:
         lines = [f"  {one:<13}  {resolve_name(path).__doc__.splitlines()[0]}" for one, path in COMMANDS.items()]
         typer.echo("\n".join(["usage: python -m orchestrator COMMAND …      COMMAND --help says more", "", *lines]))
         return 0 if name else 2
-    if name == SERVE:
-        return resolve_name("orchestrator.cli.launch:serve")(Path(rest[-1]))
+    if name == "_serve":  # the run's own process, begun by `start` and `resume`: its folder is the last argument
+        return resolve_name("orchestrator.cli.process:serve")(Path(rest[-1]))
     if name not in COMMANDS:
         raise Refusal(f"there is no command {name!r}", "usage", "python -m orchestrator --help")
     if name == "seat":  # which reads its arguments itself

@@ -22,15 +22,12 @@ import typer
 
 from agents.models.choose import FORMS, KEYS, OPEN, make, parse
 from orchestrator import doctor as machine
-from orchestrator.cli.launch import follow, spawn
-from orchestrator.cli.screen import STATE, Screen, asked
+from orchestrator import prices
+from orchestrator.cli.app import Screen
+from orchestrator.cli.process import STATE, asked, follow, spawn
 from orchestrator.control import Refusal
 from orchestrator.preparing import prepare
-from orchestrator.prices import Prices
-from orchestrator.prices import load as declared_prices
-from orchestrator.project import check as proof
-from orchestrator.project import load
-from orchestrator.project import lock as locking
+from orchestrator.project import check, load, lock
 from orchestrator.project.freezing import load_frozen
 from orchestrator.project.project import Project
 from orchestrator.roles import share_out
@@ -69,7 +66,7 @@ def project_lock(screen: Screen, folder: Dir, sandbox: Sandbox = None) -> None:
 
     Example: python -m orchestrator project lock projects/hello
     """
-    made = _judged(screen, locking.lock, folder, sandbox)
+    made = _judged(screen, lock.lock, folder, sandbox)
     rows = [
         {"suite": name, "shown": str(one.shown), "held_out": str(one.heldout), "dropped": len(one.dropped)}
         for name, one in made.suites.items()
@@ -82,7 +79,7 @@ def project_check(screen: Screen, folder: Dir, quick: Quick = False, sandbox: Sa
 
     Example: python -m orchestrator project check projects/hello --quick
     """
-    report: proof.Report = _judged(screen, partial(proof.check, quick=quick), folder, sandbox)
+    report: check.Report = _judged(screen, partial(check.check, quick=quick), folder, sandbox)
     facts = {
         "reference": ", ".join(f"{name} {passed}/{total}" for name, (passed, total) in report.reference.items()),
         "cheats": f"{report.cheats - len(report.wrong['cheat'])} of {report.cheats} caught",
@@ -126,7 +123,7 @@ def start(
         models=_models(model or [], project),
         budget=round(budget * 1_000_000) if budget else project.budget.usd,
         session_budget=project.budget.session,
-        prices=declared_prices(declared) if declared else {},
+        prices=prices.load(declared) if declared else {},
         hours=hours or project.budget.hours,
         idle_s=project.budget.idle,
         sandbox=sandbox,
@@ -147,8 +144,8 @@ def start(
     screen.hint("run", f"{settings.name}: {agents} seats ({seats})")
     pid = spawn(run)
     if screen.as_json:
-        lock = load_frozen(run).lock.digests["project"]
-        launch = {"event": "launch", "pid": pid, "socket": str(run / "run.sock"), "dir": str(run), "lock": lock}
+        digest = load_frozen(run).lock.digests["project"]
+        launch = {"event": "launch", "pid": pid, "socket": str(run / "run.sock"), "dir": str(run), "lock": digest}
         screen.give("start", launch, "")
     screen.hint("watching", "Ctrl-C stops watching, not the run · python -m orchestrator status · --help")
     return watch(run, screen)
@@ -229,7 +226,7 @@ def _plan(settings: Settings, project: Project) -> Answer:
     """What would be started. A team of which a model costs money has a budget, and a price for each of its models."""
     seats = share_out(project.roles, settings.agents)
     ids = {role: settings.model_of(role) for role in seats}
-    priced = {id: None if Prices.unmetered(id) else True for id in ids.values()}
+    priced = {id: None if prices.Prices.unmetered(id) else True for id in ids.values()}
     limits = {"budget_usd": settings.budget, "session_usd": settings.session_budget, "hours": settings.hours}
     return {
         "run": settings.name,

@@ -14,8 +14,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.launch import change, follow, spawn, tell
-from orchestrator.cli.screen import STATE, Screen, asked, find, live_pid, runs_in
+from orchestrator.cli.app import Screen
+from orchestrator.cli.process import STATE, asked, change, find, follow, live_pid, runs_in, spawn, tell
 from orchestrator.control import Refusal, who
 from orchestrator.settings import set_budget
 from orchestrator.store import reading

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from agents.tools import ARGUMENTS, DESCRIPTIONS, names
 from agents.visible import visible
-from orchestrator.cli.launch import tell
-from orchestrator.cli.screen import Screen, find
+from orchestrator.cli.app import Screen
+from orchestrator.cli.process import find, tell
 from orchestrator.control import Refusal
 
 TOKEN: Final = "ORCHESTRATOR_SEAT"
@@ -81,9 +81,8 @@ def _arguments(asked: argparse.Namespace) -> dict[str, Any]:
             raise Refusal(what, "usage") from wrong
     if extra := asked.rest[len(first) :]:
         takes = ", ".join(f"--{name.replace('_', '-')}" for name in fields)
-        raise Refusal(
-            f"{asked.verb}: {' '.join(extra)!r} is too much", "usage", f"quote it as one word, or use {takes}"
-        )
+        much = f"{asked.verb}: {' '.join(extra)!r} is too much"
+        raise Refusal(much, "usage", f"quote it as one word, or use {takes}")
     return given | dict(zip(first, asked.rest, strict=False))
 
 

@@ -52,7 +52,6 @@ def status(db: sqlite3.Connection, begin: Answer, *, reveal: bool = False) -> An
     attention = rows(db, SQL["attention"], hour=hour)
     paused = any(one["id"] == "gate" for one in attention)
     return {
-        **begin,
         **run,
         **money,
         "healthy": state != "dead" and not paused and not run["reason"].startswith("fault"),

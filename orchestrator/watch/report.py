@@ -38,7 +38,7 @@ PAGE: Final = Path(__file__).with_name("report.html").read_text(encoding="utf-8"
 
 def publish(folder: Path, db: sqlite3.Connection, begin: Answer) -> Answer:
     """Writes `report/index.html` and `report/curves.svg` into the run's folder; held-out results are in them."""
-    status, place = queries.status(db, begin, reveal=True), folder / "report"
+    status, place = begin | queries.status(db, begin, reveal=True), folder / "report"
     took = datetime.fromisoformat(status["as_of"]) - datetime.fromisoformat(status["since"])
     picture = _picture(db, max(took.total_seconds() / 3600, 1e-3))
     place.mkdir(exist_ok=True)

@@ -26,7 +26,7 @@ from typing import Any, Final
 import anyio
 import psutil
 
-from orchestrator.cli.screen import live_pid
+from orchestrator.cli.process import live_pid
 from orchestrator.records import ChangeState
 from orchestrator.store import changes, reading
 from orchestrator.store.store import read_payload

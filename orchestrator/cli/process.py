@@ -1,4 +1,5 @@
-"""A run's process: spawning it, serving in it, talking to it, following what it does."""
+"""A run from outside: which one is meant, and what a query says of it; its process: spawning it, serving in it, talking
+to it, following what it does."""
 
 from __future__ import annotations
 
@@ -13,21 +14,64 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Any, Final
 
 import anyio
 import filelock
+import psutil
 import typer
 
-from orchestrator.cli.screen import STATE, live_pid
 from orchestrator.control import POINTER, Refusal, failure_of, who
 from orchestrator.store import Store, Tx, reading
 from orchestrator.store.store import utc_now
 from orchestrator.watch.journal import PARTS, Entry, entries, spoken
-from orchestrator.watch.render import clock
+from orchestrator.watch.queries import frame
+from orchestrator.watch.render import Answer, clock
 
+STATE: Final = "state.db"
 POLL_S: Final = 0.2
 NEWS_S: Final = 20.0  # how often somebody who waits hears something
+Query = Callable[[Connection, Answer], Answer]
+"""What answers a question about a run, from its state and the answer's beginning: run, state, as of when."""
+
+
+def asked(folder: Path, query: Query) -> Answer:
+    """What a query answers, after the beginning that it is handed."""
+    with reading(folder / STATE) as db:
+        begin = frame(db, live_pid(folder) is not None, utc_now())
+        return begin | query(db, begin)
+
+
+def runs_in(logs: Path) -> list[Path]:
+    """The folders of all runs, oldest first. Raises `Refusal` when there is none."""
+    found = [file.parent for file in logs.glob(f"*/{STATE}")]
+    if not found:
+        first = "start one: python -m orchestrator start DIR --agents N --model ID"
+        raise Refusal(f"there is no run in {logs}", "not_found", first, "elsewhere? give --logs DIR")
+    return sorted(found, key=lambda folder: ((folder / STATE).stat().st_ctime_ns, folder.name))
+
+
+def live_pid(folder: Path) -> int | None:
+    """The process that works on a run. A later process that was given the same number is not it."""
+    pid_file = folder / "run.pid"
+    with contextlib.suppress(OSError, ValueError, psutil.Error):
+        process = psutil.Process(int(pid_file.read_text()))
+        began = process.create_time()
+        if process.status() != psutil.STATUS_ZOMBIE and began <= pid_file.stat().st_mtime + 1:
+            return process.pid
+    return None
+
+
+def find(logs: Path, name: str | None = None) -> Path:
+    """The run of that name; without one the only live run, else the newest."""
+    runs = {folder.name: folder for folder in runs_in(logs)}
+    if name is not None and name not in runs:
+        raise Refusal(f"there is no run {name!r} in {logs}", "not_found", f"runs here: {', '.join([*runs][-8:])}")
+    live = [one for one in runs if live_pid(runs[one])]
+    if name is None and len(live) > 1:
+        raise Refusal(f"{len(live)} runs are live: name one", "ambiguous", ", ".join(live))
+    return runs[name or [*runs, *live][-1]]
 
 
 def spawn(folder: Path) -> int:
