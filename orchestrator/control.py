@@ -22,10 +22,9 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 LINE_LIMIT: Final = 8 << 20  # bytes of one request or answer
 POINTER: Final = "run.sock"
-EXIT: Final = {"refused": 1, "usage": 2, "config": 2, "ambiguous": 2, "not_ready": 3, "not_found": 4, "busy": 5} | {
-    "lock_differs": 6,
-    "internal": 70,
-}
+EXIT: Final = dict(
+    refused=1, usage=2, config=2, ambiguous=2, not_ready=3, not_found=4, busy=5, lock_differs=6, internal=70
+)
 """Exit code of each kind of failure. Whatever carries a `kind` from this table is such a failure."""
 NAMED: Final = {
     "not_ready": ("Unpriced", "ModelNotReady", "RoomError"),
