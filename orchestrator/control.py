@@ -1,7 +1,8 @@
-"""The run's ear: one JSON object a line over a unix socket in a short private folder.
+"""How a run is asked and how things are refused: failures with kinds and exit codes, and the run's ear.
 
-A socket path over 107 bytes does not bind, so the socket lies in a 0700 folder of its own and `run.sock` in the run's
-folder names it. Whoever can open the socket is the run's owner; an open seat's authority is its token.
+It hears one JSON object a line over a unix socket. A socket path over 107 bytes does not bind, so the socket lies in a
+0700 folder of its own and `run.sock` in the run's folder names it. Whoever can open the socket is the run's owner; an
+open seat's authority is its token.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import contextlib
 import getpass
 import json
 import os
-import select
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -23,14 +22,24 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 LINE_LIMIT: Final = 8 << 20  # bytes of one request or answer
 POINTER: Final = "run.sock"
-NEWS_S: Final = 20.0  # how often somebody who waits hears something
+EXIT: Final = dict(
+    refused=1, usage=2, config=2, ambiguous=2, not_ready=3, not_found=4, busy=5, lock_differs=6, internal=70
+)
+"""Exit code of each kind of failure. Whatever carries a `kind` from this table is such a failure."""
+NAMED: Final = {
+    "not_ready": ("Unpriced", "ModelNotReady", "RoomError"),
+    "usage": ("ModelUnknown",),
+    "config": ("ScriptError", "SuiteError"),
+    "refused": ("ReferenceFailed", "StoreError"),
+}
+"""Failures of other packages, which know no kinds of ours, by class."""
 
 Answerer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class Refusal(Exception):
     """What was asked is not done. The message says why, `remedies` are lines that say what to do instead, and `kind` is
-    one of those that have an exit code (cli/failures.py)."""
+    one of those that have an exit code."""
 
     def __init__(self, message: str, kind: str = "refused", *remedies: str) -> None:
         super().__init__(message)
@@ -43,6 +52,17 @@ class Refusal(Exception):
     @classmethod
     def of(cls, told: dict[str, Any]) -> Refusal:
         return cls(told["message"], told["kind"], *(told["hint"] or "").splitlines())
+
+
+def failure_of(error: BaseException) -> Refusal:
+    """The failure that an exception stands for, out of the groups that task groups put around it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    classes = {base.__name__ for base in type(error).__mro__}
+    named = [kind for kind, names in NAMED.items() if classes.intersection(names)]
+    if (kind := getattr(error, "kind", *named[:1] or [""])) in EXIT:
+        return Refusal(str(error), kind, *getattr(error, "remedies", ()))
+    return Refusal(f"our bug: {type(error).__name__}: {error}", "internal")
 
 
 def who() -> str:
@@ -80,24 +100,3 @@ async def _converse(stream: SocketStream, answer: Answerer) -> None:
             except ValueError as wrong:  # not JSON, or not what the request takes
                 result = {"error": Refusal(str(wrong), "usage").told()}
             await stream.send(json.dumps(result).encode() + b"\n")
-
-
-def ask(folder: Path, request: dict[str, Any], waiting: Callable[[], None]) -> dict[str, Any]:
-    """Asks the run's process, for a program that has nothing else to do; calls `waiting` now and then until it answers.
-
-    Raises `Refusal` in its words, or because no process answers.
-    """
-    try:
-        with socket.socket(socket.AF_UNIX) as line:
-            line.connect((folder / POINTER).read_text())
-            line.sendall(json.dumps(request).encode() + b"\n")
-            while not select.select([line], [], [], NEWS_S)[0]:
-                waiting()
-            answer: dict[str, Any] = json.loads(line.makefile(encoding="utf-8").readline())
-    except (OSError, ValueError) as silent:
-        remedy = f"go on with it: python -m orchestrator resume {folder.name}"
-        raise Refusal(f"{folder.name}: no process answers for this run", "refused", remedy) from silent
-    if "error" in answer:
-        raise Refusal.of(answer["error"])
-    result: dict[str, Any] = answer["result"]
-    return result

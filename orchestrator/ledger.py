@@ -20,7 +20,7 @@ from orchestrator.prices import Prices
 from orchestrator.records import Attempt, AttemptState
 from orchestrator.store import Store, Tx, attempts, tasks
 from orchestrator.store.attempts import RUN
-from orchestrator.watch.text import money
+from orchestrator.watch.render import money
 
 SPENT: Final = "the {}'s budget is spent"  # how the refusal of a request begins, for "run" and "session"
 WARN: Final = 0.8

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -32,10 +32,10 @@ from orchestrator.project.furnishing import furnish, judge_plan
 from orchestrator.records import RunState, Session, TaskSource
 from orchestrator.repository import Repository
 from orchestrator.seat import again, room_name, work
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, set_budget, settings_of
 from orchestrator.store import Store, Tx, changes, sessions
-from orchestrator.watch.queries import settings_of
-from orchestrator.watch.scribe import Scribe
+from orchestrator.store.store import utc_now
+from orchestrator.watch.journal import Scribe
 from sandbox.engines import choose
 from sandbox.home import state_home
 from sandbox.room import Labels
@@ -49,10 +49,6 @@ FIRST_USER: Final = 10  # of the seats; judges come before
 JUDGE_USER, HELDOUT_USER, VERIFY_USER = 1, 2, 3
 HELDOUT_WAIT_S: Final = 900.0  # how long the end of a run waits for the last main's held-out verdict
 SUSPEND_S: Final = 60.0  # how long a stop waits for sessions to reach a stored turn
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 async def serve(folder: Path) -> None:
@@ -339,16 +335,8 @@ class Run:
             await self._turn(RunState.RUNNING, "run-resumed", version=VERSION, by=by, sessions=0)
 
     async def _set_budget(self, budget: int, by: str) -> None:
-        old = self.desk.settings
-        new = old.model_copy(update={"budget": budget})
-
-        def write(tx: Tx) -> None:
-            tx.run("UPDATE run SET settings = ?", new.model_dump_json())
-            tx.journal("condition-changed", what="budget", old=old.budget, new=budget, by=by)
-
-        await self.desk.store.write(write)
-        self.desk.settings = new
-        self.desk.ledger.budget = Budget(budget, new.session_budget)
+        self.desk.settings = await self.desk.store.write(lambda tx: set_budget(tx, budget, by))
+        self.desk.ledger.budget = Budget(budget, self.desk.settings.session_budget)
 
 
 def say(tx: Tx, to: str, text: str, by: str = "") -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 
 from pydantic import BaseModel, Field
 
 from agents.models.scripted import Price
+from orchestrator.store import Tx
 
 
 class Settings(BaseModel, frozen=True, extra="forbid"):
@@ -47,3 +49,16 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
             seats[max(seats, key=lambda role: seats[role])] -= 1
             seats["builder"] = 1
         return {role: count for role, count in seats.items() if count}
+
+
+def settings_of(db: sqlite3.Connection) -> Settings:
+    return Settings.model_validate_json(db.execute("SELECT settings FROM run").fetchone()["settings"])
+
+
+def set_budget(tx: Tx, budget: int, by: str) -> Settings:
+    """Gives the run another budget and returns its settings from here on."""
+    old = settings_of(tx.db)
+    new = old.model_copy(update={"budget": budget})
+    tx.run("UPDATE run SET settings = ?", new.model_dump_json())
+    tx.journal("condition-changed", what="budget", old=old.budget, new=budget, by=by)
+    return new

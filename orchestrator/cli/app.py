@@ -1,64 +1,112 @@
-"""What `python -m orchestrator` takes. A command's module is imported when it is chosen: a look costs no SDK."""
+"""What `python -m orchestrator` takes, what goes with every command, and how one fails.
+
+A command's module is imported when it is chosen: a look costs no SDK.
+"""
 
 from __future__ import annotations
 
-import importlib
+import inspect
+import json
 import sys
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from pkgutil import resolve_name
+from typing import Annotated, Any, Final
 
 import typer
+from typer import _click as click
 
-from orchestrator.cli.failures import guarded
-from orchestrator.cli.screen import with_screen
-from orchestrator.control import Refusal
+from orchestrator.cli.process import Query, asked, find
+from orchestrator.control import EXIT, Refusal, failure_of
+from orchestrator.watch.render import Answer, encode, visible
 
 MODULES: Final = {
-    "checks": "doctor project_lock project_check",
-    "starting": "start",
-    "looking": "runs status logs tasks why cost report",
-    "steering": "resume pause stop set_ say",
+    "projects": "doctor project_lock project_check start",
+    "runs": "runs status logs tasks why cost report resume pause stop set_ say",
     "seat": "seat",
 }
 """Where the function of each command stands, by its name."""
 COMMANDS: Final = {
-    name.replace("_", " ").strip(): (module, name) for module, names in MODULES.items() for name in names.split()
+    name.replace("_", " ").strip(): f"orchestrator.cli.{module}:{name}"
+    for module, names in MODULES.items()
+    for name in names.split()
 }
-SERVE: Final = "_serve"  # the run's own process, begun by `start` and `resume`: its folder is the last argument
+Json = Annotated[bool, typer.Option("--json", help="Exactly one JSON object on stdout.")]
+Logs = Annotated[Path, typer.Option("--logs", envvar="ORCHESTRATOR_LOGS", help="The folder of all runs.")]
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Where answers go, and where the runs lie that they are about."""
+
+    as_json: bool
+    logs: Path
+
+    def give(self, schema: str, answer: Any, words: str) -> None:
+        typer.echo(encode(schema, answer) if self.as_json else words)
+
+    def hint(self, word: str, text: str) -> None:
+        if not self.as_json:
+            typer.echo(f"{word:<9} {text}", err=True)
+
+    def look(self, schema: str, run: str | None, query: Query, words: Callable[[Any], str]) -> Answer:
+        """Gives what a query answers about a run."""
+        answer = asked(find(self.logs, run), query)
+        self.give(schema, answer, words(answer))
+        return answer
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one command and returns its exit code."""
+    """Runs one command and returns its exit code; says on stderr, or as JSON, what went wrong."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    return guarded(_run, arguments)
+    try:
+        return _run(arguments) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except click.exceptions.UsageError as usage:
+        path = usage.ctx.command_path if usage.ctx else "python -m orchestrator"
+        failure = Refusal(usage.format_message(), "usage", f"{path} --help")
+    except Exception as raised:  # noqa: BLE001 - the last net: what nobody named is our bug, and said so
+        failure = failure_of(raised)
+        if failure.kind == "internal":
+            traceback.print_exception(raised)
+    if "--json" in arguments:
+        typer.echo(json.dumps({"error": failure.told()}))
+    else:
+        lines = [*f"error: {failure}".splitlines(), *(f"  {line}" for line in failure.remedies)]
+        typer.echo("\n".join(visible(line, 2000) for line in lines), err=True)
+    return EXIT[failure.kind]
 
 
 def _run(arguments: list[str]) -> Any:
     words = 2 if arguments[:1] == ["project"] else 1
     name, rest = " ".join(arguments[:words]), arguments[words:]
     if name in ("", "-h", "--help", "help"):
-        _list()
+        lines = [f"  {one:<13}  {resolve_name(path).__doc__.splitlines()[0]}" for one, path in COMMANDS.items()]
+        typer.echo("\n".join(["usage: python -m orchestrator COMMAND …      COMMAND --help says more", "", *lines]))
         return 0 if name else 2
-    if name == SERVE:
-        return importlib.import_module("orchestrator.cli.launch").serve(Path(rest[-1]))
+    if name == "_serve":  # the run's own process, begun by `start` and `resume`: its folder is the last argument
+        return resolve_name("orchestrator.cli.process:serve")(Path(rest[-1]))
     if name not in COMMANDS:
         raise Refusal(f"there is no command {name!r}", "usage", "python -m orchestrator --help")
     if name == "seat":  # which reads its arguments itself
-        return _function(name)(rest)
+        return resolve_name(COMMANDS[name])(rest)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command()(with_screen(_function(name)))
+    app.command()(_with_screen(resolve_name(COMMANDS[name])))
     return app(rest, standalone_mode=False, prog_name=f"python -m orchestrator {name}")
 
 
-def _function(command: str) -> Callable[..., Any]:
-    module, name = COMMANDS[command]
-    function: Callable[..., Any] = getattr(importlib.import_module(f"orchestrator.cli.{module}"), name)
-    return function
+def _with_screen(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with `--json` and `--logs` instead of its first parameter, the screen that they make."""
 
+    def run(as_json: Json = False, logs: Logs = Path("logs"), **given: Any) -> Any:
+        return command(Screen(as_json, logs), **given)
 
-def _list() -> None:
-    lines = [f"  {name:<13}  {(_function(name).__doc__ or '').splitlines()[0]}" for name in COMMANDS]
-    typer.echo("\n".join(["usage: python -m orchestrator COMMAND …      COMMAND --help says more", "", *lines]))
+    (_, *own), (*shared, _) = (inspect.signature(one, eval_str=True).parameters.values() for one in (command, run))
+    run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]  # what typer reads
+    run.__annotations__, run.__doc__ = {one.name: one.annotation for one in (*own, *shared)}, command.__doc__
+    return run

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from agents.tools import ARGUMENTS, DESCRIPTIONS, names
 from agents.visible import visible
-from orchestrator.cli.launch import tell
-from orchestrator.cli.screen import Screen, find
+from orchestrator.cli.app import Screen
+from orchestrator.cli.process import find, tell
 from orchestrator.control import Refusal
 
 TOKEN: Final = "ORCHESTRATOR_SEAT"
@@ -81,9 +81,8 @@ def _arguments(asked: argparse.Namespace) -> dict[str, Any]:
             raise Refusal(what, "usage") from wrong
     if extra := asked.rest[len(first) :]:
         takes = ", ".join(f"--{name.replace('_', '-')}" for name in fields)
-        raise Refusal(
-            f"{asked.verb}: {' '.join(extra)!r} is too much", "usage", f"quote it as one word, or use {takes}"
-        )
+        much = f"{asked.verb}: {' '.join(extra)!r} is too much"
+        raise Refusal(much, "usage", f"quote it as one word, or use {takes}")
     return given | dict(zip(first, asked.rest, strict=False))
 
 
@@ -110,11 +109,6 @@ def _lines(answer: dict[str, Any], run: str) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--token", default=os.environ.get(TOKEN, ""), help=f"the seat's token; or set {TOKEN}")
-    common.add_argument("--json", dest="as_json", action="store_true", help="exactly one JSON object on stdout")
-    logs = os.environ.get("ORCHESTRATOR_LOGS", "logs")
-    common.add_argument("--logs", type=Path, default=Path(logs), help="folder of all runs")
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="python -m orchestrator seat", description=inspect.cleandoc(str(seat.__doc__)), formatter_class=raw
@@ -122,7 +116,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", metavar="RUN")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, text in VERBS.items():
-        one = verbs.add_parser(name, parents=[common], help=text, description=text)
+        one = verbs.add_parser(name, help=text, description=text)
+        one.add_argument("--token", default=os.environ.get(TOKEN, ""), help=f"the seat's token; or set {TOKEN}")
+        one.add_argument("--json", dest="as_json", action="store_true", help="exactly one JSON object on stdout")
+        logs = Path(os.environ.get("ORCHESTRATOR_LOGS", "logs"))
+        one.add_argument("--logs", type=Path, default=logs, help="folder of all runs")
         if name == "take":
             one.add_argument("--role", default="", help="builder, planner or a role of the project's own")
             one.add_argument("--seat", default="", help="a certain seat, such as agent-03")

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -42,6 +42,10 @@ class NewerState(StoreError):
 
 class Fenced(StoreError):
     """A later process owns the run; this one may not write any more."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 def iso(at: datetime) -> str:

@@ -7,18 +7,15 @@ are in none of them unless `reveal` is asked for.
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from orchestrator.settings import Settings
 from orchestrator.store.store import iso
-from orchestrator.watch.text import visible
+from orchestrator.watch.render import Answer, visible
 
-Answer = dict[str, Any]
 By = Literal["role", "seat", "task", "model", "day"]
 Show = Literal["open", "ready", "claimed", "all"]
 
@@ -47,40 +44,27 @@ def frame(db: sqlite3.Connection, alive: bool, now: datetime) -> Answer:
     return {"run": name, "state": "dead" if dead else state, "as_of": last if last and not alive else iso(now)}
 
 
-def settings_of(db: sqlite3.Connection) -> Settings:
-    return Settings.model_validate_json(db.execute("SELECT settings FROM run").fetchone()["settings"])
-
-
 def status(db: sqlite3.Connection, begin: Answer, *, reveal: bool = False) -> Answer:
     """Healthy, progressing, at what cost, stuck on what. `heldout` is None unless it is revealed."""
-    state, at, settings = begin["state"], begin["as_of"], settings_of(db)
+    state, at = begin["state"], begin["as_of"]
     hour = iso(datetime.fromisoformat(at) - timedelta(hours=1))
-    (run,), (money,) = rows(db, SQL["run"]), rows(db, SQL["money"], hour=hour)
+    (run,), (money,) = rows(db, SQL["run"], alive=state in LIVE, at=at), rows(db, SQL["money"], hour=hour)
     attention = rows(db, SQL["attention"], hour=hour)
     paused = any(one["id"] == "gate" for one in attention)
-    before, suites = _counts(db, SQL["counts"], hour), _counts(db, SQL["counts"], at)
-    for name, suite in suites.items():
-        suite["delta_1h"] = suite["passed"] - before.get(name, {"passed": 0})["passed"]
     return {
-        **begin,
         **run,
         **money,
         "healthy": state != "dead" and not paused and not run["reason"].startswith("fault"),
-        "agents": settings.agents,
-        "budget_usd": settings.budget,
-        "elapsed_s": round(db.execute(SQL["worked"], {"alive": state in LIVE, "at": at}).fetchone()[0]),
-        "suites": suites,
-        "heldout": _counts(db, SQL["heldout"], at) if reveal else None,
+        "suites": _by_suite(rows(db, SQL["suites"], at=at, hour=hour)),
+        "heldout": _by_suite(rows(db, SQL["heldout"])) if reveal else None,
         "seats": rows(db, SQL["seats"]),
         "queue": {row["state"]: row["n"] for row in rows(db, "SELECT state, count(*) AS n FROM change GROUP BY state")},
         "attention": attention,
     }
 
 
-def _counts(db: sqlite3.Connection, sql: str, at: str) -> dict[str, Answer]:
-    row = db.execute(sql, {"at": at}).fetchone()
-    counts = json.loads(row["counts"]) if row else {}
-    return {visible(suite): {"passed": passed, "total": total} for suite, (passed, total) in counts.items()}
+def _by_suite(found: list[Answer]) -> dict[str, Answer]:
+    return {row.pop("suite"): row for row in found}
 
 
 def tasks(db: sqlite3.Connection, show: Show = "all") -> list[Answer]:

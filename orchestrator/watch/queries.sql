@@ -4,21 +4,26 @@
 SELECT max(at) FROM journal WHERE kind NOT IN ('revealed', 'condition-changed')
 
 --: run
+-- Its seconds of work: each epoch from its first entry to its last, the live one until now
 SELECT reason, created AS since, (SELECT max(at) FROM journal WHERE kind = 'judging') AS judging_since,
-    (SELECT count(*) FROM session WHERE state <> 'ended') AS sessions_live FROM run
+    (SELECT count(*) FROM session WHERE state <> 'ended') AS sessions_live,
+    settings ->> 'agents' AS agents, settings ->> 'budget' AS budget_usd,
+    (SELECT CAST(round(total(julianday(until) - julianday(since)) * 86400) AS INTEGER) FROM (SELECT min(j.at) AS since,
+        iif(:alive AND j.epoch = run.epoch, :at, max(j.at)) AS until FROM journal j, run GROUP BY j.epoch)) AS elapsed_s
+FROM run
 
---: worked
--- Seconds of work: each epoch from its first entry to its last, the live one until now
-SELECT coalesce(sum(julianday(until) - julianday(since)) * 86400, 0) FROM (SELECT min(j.at) AS since,
-    iif(:alive AND j.epoch = run.epoch, :at, max(j.at)) AS until FROM journal j, run GROUP BY j.epoch)
-
---: counts
--- Of main as it was at :at; the seed's before it was judged
-SELECT counts FROM scorecard WHERE commit_id <> '' AND tier = 'full' AND void = ''
-ORDER BY at > :at, iif(at > :at, id, -id) LIMIT 1
+--: suites
+-- Main as it was at :at, and how many cases more than at :hour; the seed's before it was judged
+WITH main AS (SELECT id, at, counts FROM scorecard WHERE commit_id <> '' AND tier = 'full' AND void = '')
+SELECT now.key AS suite, now.value ->> 0 AS passed, now.value ->> 1 AS total,
+    (now.value ->> 0) - coalesce(before.value ->> 0, 0) AS delta_1h
+FROM json_each((SELECT counts FROM main ORDER BY at > :at, iif(at > :at, id, -id) LIMIT 1)) now
+    LEFT JOIN json_each((SELECT counts FROM main ORDER BY at > :hour, iif(at > :hour, id, -id) LIMIT 1)) before
+    ON before.key = now.key
 
 --: heldout
-SELECT counts FROM scorecard WHERE tier = 'heldout' AND void = '' ORDER BY id DESC LIMIT 1
+SELECT key AS suite, value ->> 0 AS passed, value ->> 1 AS total FROM json_each((SELECT counts FROM scorecard
+    WHERE tier = 'heldout' AND void = '' ORDER BY id DESC LIMIT 1))
 
 --: money
 SELECT iif(max(metered), ifnull(sum(micro), 0), NULL) AS spent_usd,
@@ -120,14 +125,22 @@ SELECT s.* FROM journal j JOIN scorecard s ON s.tree = data ->> 'tree' AND s.tie
 WHERE kind = 'judged' AND EXISTS (SELECT 1 FROM json_each(data, '$.changes') WHERE value = ?)
 ORDER BY seq DESC, s.commit_id = ? DESC, s.id DESC LIMIT 1
 
---: mains
--- What each change made of main
-SELECT s.*, c.id || ' ' || c.session AS by FROM landing l JOIN change c ON c.id = l.change
-JOIN scorecard s ON s.id = l.scorecard WHERE l.done ORDER BY l.number
-
---: on_it
-SELECT group_concat(id, ', ') FROM task
-WHERE state IN ('ready', 'claimed') AND ? IN (SELECT value FROM json_each(cases))
+--: why_case
+-- The case on every main that was judged: with which change its outcome turned, and which task is on it. Its place is
+-- looked up once in each list of cases that mains were judged by. `payload`, `outcome` and `clock` are why.py's
+WITH place AS MATERIALIZED (SELECT list, key + 1 AS place
+    FROM (SELECT DISTINCT cases AS list FROM scorecard WHERE tier = 'full'), json_each(payload(list))
+    WHERE value = :id),
+seen AS (SELECT l.number, s.at, c.id || ' ' || c.session AS by, substr(outcomes, place, 1) AS letter, details
+    FROM landing l JOIN change c ON c.id = l.change JOIN scorecard s ON s.id = l.scorecard JOIN place ON list = s.cases
+    WHERE l.done),
+turned AS (SELECT * FROM (SELECT *, lag(letter, 1, '') OVER (ORDER BY number) AS before FROM seen)
+    WHERE letter <> before)
+SELECT outcome(letter) AS outcome, (SELECT value ->> 1 FROM json_each(payload(details)) WHERE key = :id) AS reason,
+    group_concat(printf('%s  %-8s %s', clock(at), outcome(letter), by), char(10)) OVER (ORDER BY number) AS turned,
+    coalesce((SELECT group_concat(id, ', ') FROM task WHERE state IN ('ready', 'claimed')
+        AND :id IN (SELECT value FROM json_each(cases))), 'nobody') AS "on it"
+FROM turned ORDER BY number DESC LIMIT 1
 
 --: entries
 -- A call whose verb has an entry of its own is not told twice.

@@ -6,16 +6,17 @@ verdicts besides.
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
+from functools import partial
 from typing import Final
 
+from orchestrator.control import Refusal
 from orchestrator.store import changes
 from orchestrator.store.store import read_payload
 from orchestrator.watch.journal import entries, spoken
-from orchestrator.watch.queries import SQL, Answer
-from orchestrator.watch.text import cell, clock, heading, plural, some, visible
+from orchestrator.watch.queries import SQL
+from orchestrator.watch.render import Answer, cell, clock, heading, plural, some, visible
 from verifiers.scorecard import Outcome
 
 HISTORY: Final = 12  # lines of history shown
@@ -29,24 +30,21 @@ KINDS: Final = (
     (r"T\d+", "task", SQL["why_task"], _NAMES),
     (r"agent-\d+", "seat", _SEAT, "seat = ?"),
     (r"agent-\d+/\d+", "session", SQL["why_session"], "data ->> 'session' = ?"),
-    (r"(?s).*", "case", "", _NAMES),
+    (r"(?s).*", "case", SQL["why_case"], _NAMES),
 )
 """What an id looks like and is; its row: outcome, reason, next and further facts; the entries that are its history."""
 
 
-class Unknown(LookupError):
-    """The run knows nothing by this name."""
-
-    kind = "not_found"
-
-
 def why(db: sqlite3.Connection, id: str) -> Answer:
-    """Explains anything that has an id. Raises `Unknown`."""
+    """Explains anything that has an id. Raises `Refusal` when the run knows nothing by this name."""
     _, kind, sql, history = next(row for row in KINDS if re.fullmatch(row[0], id))
-    row = _case(db, id) if kind == "case" else db.execute(sql, {"id": id}).fetchone()
+    db.create_function("payload", 1, partial(read_payload, db))
+    db.create_function("outcome", 1, lambda letter: Outcome(letter).name.lower())
+    db.create_function("clock", 1, clock)
+    row = db.execute(sql, {"id": id}).fetchone()
     if row is None:
         forms = "C63 is a change, T91 a task, agent-07 a seat, agent-07/12 a session, suite/name a case that is shown"
-        raise Unknown(f"this run has no {kind} {id!r}: {forms}")
+        raise Refusal(f"this run has no {kind} {id!r}: {forms}", "not_found")
     told = {
         heading(name): [visible(line) for line in cell(name, fact).splitlines() if line]
         for name, fact in dict(row).items()
@@ -79,21 +77,3 @@ def _verdict(db: sqlite3.Connection, id: str) -> Answer:
         lost.append(place | {"runs": 2, "line": visible(line)})
     gained = card.passed() - (before.passed() if before else frozenset()) if card else frozenset()
     return {"lost": lost, "gained": [visible(case) for case in sorted(gained)]}
-
-
-def _case(db: sqlite3.Connection, name: str) -> Answer | None:
-    """The case on every main that was judged: with which change its outcome turned, and which task is on it."""
-    turned: list[str] = []
-    now, last, places = None, None, dict[str, dict[str, int]]()
-    for row in db.execute(SQL["mains"]):
-        if row["cases"] not in places:
-            places[row["cases"]] = {case: i for i, case in enumerate(json.loads(read_payload(db, row["cases"])))}
-        place = places[row["cases"]].get(name)
-        if place is not None and row["outcomes"][place] != now:
-            now, last = row["outcomes"][place], row
-            turned.append(f"{clock(row['at'])}  {Outcome(now).name.lower():<8} {row['by']}")
-    if now is None or last is None:
-        return None
-    on_it = db.execute(SQL["on_it"], (name,)).fetchone()[0] or "nobody"
-    facts = {"reason": changes.read_scorecard(db, last).verdicts[name].reason, "on it": on_it}
-    return {"outcome": Outcome(now).name.lower(), "turned": "\n".join(turned), **facts}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from orchestrator import verbs
-from orchestrator.cli.launch import serve
+from orchestrator.cli.process import serve
 from orchestrator.gate import Gate
 from orchestrator.ledger import SessionMeter
 from orchestrator.repository import Repository

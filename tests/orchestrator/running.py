@@ -26,7 +26,7 @@ from typing import Any, Final
 import anyio
 import psutil
 
-from orchestrator.cli.screen import live_pid
+from orchestrator.cli.process import live_pid
 from orchestrator.doctor import examine
 from orchestrator.records import ChangeState
 from orchestrator.store import changes, reading
@@ -179,7 +179,7 @@ def yard(sandbox: str | None = "bubblewrap", **env: str) -> Iterator[Yard]:
 
 def create_here(run: str, settings: str) -> None:
     """`Yard.create`, in a process that has the yard's environment."""
-    from orchestrator.cli.starting import create
+    from orchestrator.cli.projects import create
     from orchestrator.settings import Settings
 
     create(Path(run), Settings.model_validate_json(settings), partial(print, file=sys.stderr))

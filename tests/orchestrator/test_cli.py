@@ -22,7 +22,7 @@ import pytest
 
 from orchestrator import control
 from orchestrator.cli.app import COMMANDS, main
-from orchestrator.cli.failures import EXIT
+from orchestrator.control import EXIT
 from orchestrator.store import reading
 from orchestrator.watch.journal import entries
 from tests.orchestrator.made_run import CASES, make_run

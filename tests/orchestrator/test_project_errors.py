@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.failures import EXIT
+from orchestrator.control import EXIT
 from orchestrator.project.folder import load
 from orchestrator.project.reading import ConfigError
 

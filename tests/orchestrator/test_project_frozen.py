@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import freezing
-from orchestrator.cli.failures import EXIT
+from orchestrator.control import EXIT
 from orchestrator.freezing import PROMPTS, Frozen, compose, freeze, freeze_scripts, load_frozen, thawed
 from orchestrator.project.folder import PRIVATE, load, overlaid
 from orchestrator.project.lock import LockDiffers

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from orchestrator.cli.failures import EXIT
+from orchestrator.control import EXIT
 from orchestrator.project.check import Report, check
 from orchestrator.project.folder import overlaid
 from orchestrator.project.furnishing import Furnished

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from orchestrator.store import Store
-from orchestrator.watch.scribe import Scribe
+from orchestrator.watch.journal import Scribe
 from tests.orchestrator.running import (
     PARTS,
     SUBMIT,

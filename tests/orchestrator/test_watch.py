@@ -11,10 +11,9 @@ import pytest
 from orchestrator.records import ChangeState
 from orchestrator.store import reading
 from orchestrator.store.store import KINDS, iso
-from orchestrator.watch.journal import WORDS, entries
+from orchestrator.watch.journal import WORDS, Scribe, entries
 from orchestrator.watch.queries import frame, status
-from orchestrator.watch.scribe import Scribe
-from orchestrator.watch.text import decimal, plain, visible
+from orchestrator.watch.render import decimal, plain, visible
 from tests.orchestrator.made_run import BEGAN, make_run
 
 

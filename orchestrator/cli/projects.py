@@ -1,4 +1,8 @@
-"""`start`: what was asked is resolved and shown; then a process of its own works, and the terminal only looks."""
+"""Commands that come before there is a run: is this machine ready (`doctor`), does a project's judge judge (`project
+lock`, `project check`); and `start`.
+
+What `start` was asked is resolved and shown; then a process of its own works, and the terminal only looks.
+"""
 
 from __future__ import annotations
 
@@ -11,53 +15,98 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio
 import typer
 
-from agents.models.base import Usage
 from agents.models.choose import FORMS, KEYS, OPEN, make, parse
-from orchestrator.cli.launch import follow, spawn
-from orchestrator.cli.screen import STATE, Dir, Sandbox, Screen, asked, utc_now
+from orchestrator import doctor as machine
+from orchestrator import prices
+from orchestrator.cli.app import Screen
+from orchestrator.cli.process import STATE, asked, follow, spawn
 from orchestrator.control import Refusal
 from orchestrator.freezing import load_frozen, prepare
-from orchestrator.prices import Prices
-from orchestrator.prices import load as declared_prices
+from orchestrator.project import check, lock
 from orchestrator.project.folder import Project, load
 from orchestrator.run import prices_of
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.store.store import iso
+from orchestrator.store.store import iso, utc_now
 from orchestrator.watch import queries, render
 from orchestrator.watch.journal import PARTS, spoken
-from orchestrator.watch.queries import Answer
-from orchestrator.watch.text import money, span
+from orchestrator.watch.render import Answer, lines, money, span, table
 from sandbox.engines import choose
 from sandbox.home import state_home
 
-Agents = Annotated[int, typer.Option(min=1, help="Seats in the team.")]
-Models = Annotated[list[str] | None, typer.Option(metavar="[ROLE=]ID", help=f"{FORMS}. May be repeated.")]
-Budget = Annotated[float | None, typer.Option(min=0.01, help="USD for the whole run.")]
-Declared = Annotated[Path | None, typer.Option("--prices", help="TOML: USD per million tokens by model id.")]
-Hours = Annotated[float | None, typer.Option(min=0.001, help="Drain after so many hours of work.")]
-Name = Annotated[str | None, typer.Option(help="The run's name instead of the next number.")]
+Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.")]
+Sandbox = Annotated[str | None, typer.Option(help="docker, bubblewrap or local (no isolation).")]
+Quick = Annotated[bool, typer.Option("--quick", help="A sample of the cases, one round.")]
 Unlocked = Annotated[bool, typer.Option("--unlocked", help="Start though the folder differs from its lock.")]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Show the plan and its worst case; spend nothing.")]
-PRICED = {True: "priced", False: "price unknown", None: "unmetered"}
+MARKS = {machine.Level.OK: "ok", machine.Level.WARN: "less", machine.Level.MISSING: "MISSING"}
+
+
+def doctor(screen: Screen) -> int:
+    """Is this machine ready: engine, git, cores, memory, disk, keys, prices? Exit 3 if a run could not start.
+
+    Example: python -m orchestrator doctor
+    """
+    report = machine.examine(state_home())
+    rows = [{"what": one.name, "is": MARKS[one.level], "": one.text, "to do": one.remedy} for one in report.lines]
+    end = "ready" if report.ready else "NOT READY: see what is MISSING"
+    screen.give("doctor", report, f"{table(rows)}\n{end}")
+    return 0 if report.ready else 3
+
+
+def project_lock(screen: Screen, folder: Dir, sandbox: Sandbox = None) -> None:
+    """Build the image, fetch the sources, let the reference settle the cases, and write project.lock.
+
+    Example: python -m orchestrator project lock projects/hello
+    """
+    made = _judged(screen, lock.lock, folder, sandbox)
+    rows = [
+        {"suite": name, "shown": str(one.shown), "held_out": str(one.heldout), "dropped": len(one.dropped)}
+        for name, one in made.suites.items()
+    ]
+    screen.give("project-lock", made, f"{folder}/project.lock\n{table(rows)}")
+
+
+def project_check(screen: Screen, folder: Dir, quick: Quick = False, sandbox: Sandbox = None) -> int:
+    """Prove the judge: the reference passes, the seed fails, cheats are caught, three runs agree. Exit 1 if not.
+
+    Example: python -m orchestrator project check projects/hello --quick
+    """
+    report: check.Report = _judged(screen, partial(check.check, quick=quick), folder, sandbox)
+    facts = {
+        "reference": ", ".join(f"{name} {passed}/{total}" for name, (passed, total) in report.reference.items()),
+        "cheats": f"{report.cheats - len(report.wrong['cheat'])} of {report.cheats} caught",
+        "agree": f"{report.cases - len(report.wrong['unsteady'])} of {report.cases} cases",
+        "moved": report.drift,
+        **{label.upper(): found for label, found in report.wrong.items()},
+    }
+    screen.give("project-check", report, lines("proved" if report.ok else "NOT PROVED", facts))
+    return 0 if report.ok else 1
+
+
+def _judged(screen: Screen, work: Callable[..., Any], folder: Path, sandbox: str | None) -> Any:
+    """What a piece of work with the project's judge comes to, on all cores of this machine."""
+    home, cores, told = state_home(), len(os.sched_getaffinity(0)), partial(screen.hint, "project")
+    engine = choose(sandbox, home, judging=True)
+    return anyio.run(partial(work, folder, engine, home, cores=cores, progress=told))
 
 
 def start(
     screen: Screen,
     folder: Dir,
-    agents: Agents,
-    model: Models = None,
-    budget: Budget = None,
-    declared: Declared = None,
-    hours: Hours = None,
+    agents: Annotated[int, typer.Option(min=1, help="Seats in the team.")],
+    model: Annotated[list[str] | None, typer.Option(metavar="[ROLE=]ID", help=f"{FORMS}. May be repeated.")] = None,
+    budget: Annotated[float | None, typer.Option(min=0.01, help="USD for the whole run.")] = None,
+    declared: Annotated[Path | None, typer.Option("--prices", help="TOML: USD per million tokens by model id.")] = None,
+    hours: Annotated[float | None, typer.Option(min=0.001, help="Drain after so many hours of work.")] = None,
     sandbox: Sandbox = None,
     unlocked: Unlocked = False,
-    name: Name = None,
+    name: Annotated[str | None, typer.Option(help="The run's name instead of the next number.")] = None,
     dry_run: Dry = False,
 ) -> int:
     """Start a run in a process of its own, then look at it. Ctrl-C ends the looking, never the run.
@@ -72,16 +121,16 @@ def start(
         models=_models(model or [], project),
         budget=round(budget * 1_000_000) if budget else project.budget.usd,
         session_budget=project.budget.session,
-        prices=declared_prices(declared) if declared else {},
+        prices=prices.load(declared) if declared else {},
         hours=hours or project.budget.hours,
         idle_s=project.budget.idle,
         sandbox=sandbox,
         unlocked=unlocked,
     )
-    prices = prices_of({id: make(id, os.environ) for id in settings.models.values() if id != OPEN}, settings)
+    made = {id: make(id, os.environ) for id in settings.models.values() if id != OPEN}
     if settings.budget is not None:
-        prices.check(settings.models.values(), utc_now())
-    plan = _plan(settings, project, prices)
+        prices_of(made, settings).check(settings.models.values(), utc_now())
+    plan = _plan(settings, project)
     if plan["worst_case_usd"] is None:
         raise Refusal(f"{folder}/project.toml: no budget.usd, and these models cost money", "config", "--budget USD")
     seats = ", ".join(f"{count} {role}" for role, count in plan["seats"].items())
@@ -93,8 +142,8 @@ def start(
     screen.hint("run", f"{settings.name}: {agents} seats ({seats})")
     pid = spawn(run)
     if screen.as_json:
-        lock = load_frozen(run).lock.digests["project"]
-        launch = {"event": "launch", "pid": pid, "socket": str(run / "run.sock"), "dir": str(run), "lock": lock}
+        digest = load_frozen(run).lock.digests["project"]
+        launch = {"event": "launch", "pid": pid, "socket": str(run / "run.sock"), "dir": str(run), "lock": digest}
         screen.give("start", launch, "")
     screen.hint("watching", "Ctrl-C stops watching, not the run · python -m orchestrator status · --help")
     return watch(run, screen)
@@ -170,20 +219,20 @@ def _models(given: list[str], project: Project) -> dict[str, str]:
     return models
 
 
-def _plan(settings: Settings, project: Project, prices: Prices) -> Answer:
-    seats, now = settings.seats(project.roles), utc_now()
+def _plan(settings: Settings, project: Project) -> Answer:
+    """What would be started. A team of which a model costs money has a budget, and a price for each of its models."""
+    seats = settings.seats(project.roles)
     ids = {role: settings.model_of(role) for role in seats}
-    free = {id for id in ids.values() if prices.unmetered(id)}
-    priced = {id: None if id in free else prices.cost(id, Usage(), now) is not None for id in ids.values()}
+    priced = {id: None if prices.Prices.unmetered(id) else True for id in ids.values()}
     limits = {"budget_usd": settings.budget, "session_usd": settings.session_budget, "hours": settings.hours}
     return {
         "run": settings.name,
-        "as_of": iso(now),
+        "as_of": iso(utc_now()),
         "seats": seats,
         "models": [{"role": role, "id": id, "priced": priced[id]} for role, id in ids.items()],
         "limits": limits | {"idle_s": settings.idle_s},
         "estimate_usd": None,
-        "worst_case_usd": 0 if free == priced.keys() else settings.budget,
+        "worst_case_usd": settings.budget if any(priced.values()) else 0,
     }
 
 
@@ -193,10 +242,11 @@ def _words(plan: Answer, seats: str) -> str:
     limits += [f"{money(session)} a session"] if session else []
     limits += [span(hours * 3600)] if hours else []
     limits += [f"drains after {span(idle)} without a newly passing case"] if idle else []
+    models = {f"{one['id']} ({'priced' if one['priced'] else 'unmetered'})" for one in plan["models"]}
     facts = {
         "seats": f"{seats}; one first, more as ready tasks appear",
-        "model": ", ".join(sorted({f"{one['id']} ({PRICED[one['priced']]})" for one in plan["models"]})),
+        "model": ", ".join(sorted(models)),
         "limits": ", ".join(limits) or "none",
         "estimate": f"none; worst case {money(plan['worst_case_usd'])}",
     }
-    return render.lines(f"would start {plan['run']}, spending nothing yet", facts)
+    return lines(f"would start {plan['run']}, spending nothing yet", facts)
