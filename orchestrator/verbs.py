@@ -22,8 +22,7 @@ from orchestrator.store.rows import update
 from orchestrator.tasklist import Show, describe, render_tasks
 from orchestrator.workspace import Kind
 from sandbox.room import Room
-from verifiers.judging import Selection, Tier
-from verifiers.scorecard import Outcome, Scorecard
+from verifiers.scorecard import Outcome, Scorecard, Selection, Tier
 
 ERRORS_SHOWN, GAINS_SHOWN = 10, 40
 NO_CLAIM: Final = "you hold no task: call tasks, then claim one"

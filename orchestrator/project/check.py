@@ -17,8 +17,7 @@ from orchestrator.project.project import Project
 from orchestrator.project.schema import Cheat
 from sandbox.room import Engine, RoomError
 from verifiers.judge import RoomJudge
-from verifiers.judging import Selection, Tier
-from verifiers.scorecard import Outcome, Scorecard
+from verifiers.scorecard import Outcome, Scorecard, Selection, Tier
 from verifiers.suites import LockedCase
 
 QUICK_CASES: Final = 40
