@@ -6,23 +6,21 @@ A price that is not known is None, never zero (P6). Fractions are rounded up, so
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from decimal import Decimal
-from pathlib import Path
 from typing import Final
 
 from genai_prices import Usage as Counts
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelPrice
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from agents.models.base import Usage
 from agents.models.scripted import Price
 
 MICRO: Final = 1_000_000
 PRICES: Final = TypeAdapter(dict[str, Price])
+"""A file of declared prices: TOML, one table for each model id."""
 UNMETERED: Final = ("open", "recorded")
 """Seats whose requests are not ours to pay: outside money budgets, shown as unmetered."""
 
@@ -31,12 +29,6 @@ _INPUTS: Final = ("input", "cache_read", "cache_write_5m", "cache_write_1h")
 
 class Unpriced(Exception):
     """A money budget was asked for, and a model has no known price."""
-
-
-class PricesError(Exception):
-    """A file of declared prices that cannot be used: where in it, and what is wrong."""
-
-    kind = "config"
 
 
 class Prices:
@@ -89,17 +81,6 @@ class Prices:
             except LookupError:
                 continue
         return None
-
-
-def load(path: Path) -> dict[str, Price]:
-    """Reads a file of declared prices: TOML, one table for each model id. Raises `PricesError`."""
-    try:
-        return PRICES.validate_python(tomllib.loads(path.read_text(), parse_float=Decimal))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise PricesError(f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
-    except (OSError, ValueError) as error:  # no such file, not UTF-8, not TOML (which says the line)
-        raise PricesError(f"{path}: {error}") from error
 
 
 def _stated(rates: Price) -> ModelPrice:

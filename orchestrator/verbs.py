@@ -9,12 +9,11 @@ from typing import Any, Final
 
 import anyio
 
-from agents.team import Answer, End
-from agents.tools import Plan
-from agents.visible import visible
+from agents.tools import Answer, End, Plan
 from orchestrator import board, quarantine, ramp, workspace
 from orchestrator.board import Refused
 from orchestrator.desk import Desk
+from orchestrator.quoting import visible
 from orchestrator.records import CallState, Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
 from orchestrator.repository import Conflict, Received
 from orchestrator.store import Tx, changes, sessions, tasks

@@ -33,15 +33,17 @@ from dataclasses import asdict
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, NonNegativeInt, TypeAdapter, ValidationError, model_validator
 
 from agents.models.base import Message, Reply, Request, Stop, Text, ToolCall, ToolResult, Usage
 
+T = TypeVar("T")
 
-class ScriptError(Exception):
-    """A script that cannot be played: the file, where in it, and what is wrong."""
+
+class FileError(Exception):
+    """A script or a list of prices that cannot be used: the file, where in it, and what is wrong."""
 
 
 def _as_steps(value: Any) -> list[Any]:
@@ -95,16 +97,16 @@ class Script(BaseModel, extra="forbid"):
     session: list[Entry] = Field(min_length=1)
 
 
-def load(file: Path) -> Script:
-    """Reads a script. Raises `ScriptError`."""
+def read_toml(file: Path, shape: TypeAdapter[T]) -> T:
+    """What a TOML file of the user's says. Raises `FileError`."""
     try:
-        return Script.model_validate(tomllib.loads(file.read_text()))
+        return shape.validate_python(tomllib.loads(file.read_text()))
     except ValidationError as error:
         wrong = error.errors()[0]
-        where = ".".join(part for part in map(str, wrong["loc"]) if part.replace("_", "").isalnum())
-        raise ScriptError(f"{file}: {where}: {wrong['msg']}") from error
+        where = ".".join(part for part in map(str, wrong["loc"]) if "[" not in part)  # else it names a validator
+        raise FileError(f"{file}: {where}: {wrong['msg']}") from error
     except (OSError, ValueError) as error:  # no such file, not UTF-8, not TOML (which says the line)
-        raise ScriptError(f"{file}: {error}") from error
+        raise FileError(f"{file}: {error}") from error
 
 
 class Scripted:
@@ -114,7 +116,7 @@ class Scripted:
 
     def __init__(self, file: Path) -> None:
         self.id = f"scripted:{file}"
-        self.script = load(file)
+        self.script = read_toml(file, TypeAdapter(Script))
 
     async def reply(self, request: Request) -> Reply:
         story, usage = _Story(request.messages), Usage(**self.script.usage)

@@ -21,7 +21,7 @@ EXIT: Final = {"refused": 1, "usage": 2, "config": 2, "ambiguous": 2, "not_ready
 NAMED: Final = {
     "not_ready": ("Unpriced", "ModelNotReady", "RoomError"),
     "usage": ("ModelUnknown",),
-    "config": ("ScriptError", "SuiteError"),
+    "config": ("FileError", "SuiteError"),
     "refused": ("ReferenceFailed", "StoreError"),
 }
 """Failures of other packages, which know no kinds of ours, by class."""

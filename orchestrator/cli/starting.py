@@ -18,12 +18,12 @@ import typer
 
 from agents.models.base import Usage
 from agents.models.choose import FORMS, KEYS, OPEN, make, parse
+from agents.models.scripted import read_toml
 from orchestrator.cli.launch import follow, spawn
 from orchestrator.cli.screen import STATE, Dir, Sandbox, Screen, asked, utc_now
 from orchestrator.control import Refusal
 from orchestrator.preparing import prepare
-from orchestrator.prices import Prices
-from orchestrator.prices import load as declared_prices
+from orchestrator.prices import PRICES, Prices
 from orchestrator.project import load
 from orchestrator.project.freezing import load_frozen
 from orchestrator.project.project import Project
@@ -75,7 +75,7 @@ def start(
         models=_models(model or [], project),
         budget=round(budget * 1_000_000) if budget else project.budget.usd,
         session_budget=project.budget.session,
-        prices=declared_prices(declared) if declared else {},
+        prices=read_toml(declared, PRICES) if declared else {},
         hours=hours or project.budget.hours,
         idle_s=project.budget.idle,
         sandbox=sandbox,
@@ -165,7 +165,7 @@ def _models(given: list[str], project: Project) -> dict[str, str]:
     """Model id for each role. Raises `Refusal` for what names no role, `ModelUnknown` for what names no model."""
     if not given and not any(os.environ.get(key) for key in KEYS.values()):
         return {"": "anthropic/any"}  # whose missing key says what there is to do
-    models = {choice.role: choice.id for choice in map(parse, given)}
+    models = dict(map(parse, given))
     roles = f"roles: {', '.join(project.roles)}; without one it is every other role's; {FORMS}"
     if strange := [role for role in models if role and role not in project.roles]:
         raise Refusal(f"--model {strange[0]}=…: no such role", "usage", roles)

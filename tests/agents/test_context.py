@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from agents.context import FRESH_TURNS, Summary, Transcript, Turn, fitted, for_summary
+from agents.context import FRESH_TURNS, Transcript, Turn, fitted, for_summary
 from agents.models.base import Message, Opaque, Reply, Role, Stop, Text, ToolCall, ToolResult, Usage
 
 WINDOW = 10_000  # 18,000 bytes of conversation
@@ -42,9 +44,9 @@ def test_old_results_go_in_batches_so_that_most_requests_still_hit_the_cache() -
     kept, before, summaries = 0, messages(Transcript("open"), WINDOW), 0
     transcript = Transcript("open")
     for count in range(1, 61):
-        transcript = Transcript("open", turns[:count], transcript.summaries)
+        transcript = replace(transcript, turns=turns[:count])
         if overfull(transcript, WINDOW):
-            transcript = Transcript("open", turns[:count], (Summary(count, "so far"),))
+            transcript = Transcript("open", turns[:count], summed=count, summary="so far")
             summaries += 1
         now = messages(transcript, WINDOW)
         kept += now[: len(before)] == before
@@ -73,8 +75,7 @@ def test_reasoning_and_calls_are_never_trimmed() -> None:
 def test_a_request_is_always_well_formed(sizes: list[int], summary: int) -> None:
     """Sides alternate, the first and the last are the user's, no message is empty, each call has its result."""
     turns = tuple(turn(n, size) for n, size in enumerate(sizes))
-    summaries = (Summary(min(summary, len(turns)), "so far"),) if summary else ()
-    transcript = Transcript("open", turns, summaries)
+    transcript = Transcript("open", turns, summed=min(summary, len(turns)), summary="so far" if summary else "")
     for conversation in (
         messages(transcript, WINDOW),
         for_summary(transcript, WINDOW),
@@ -91,7 +92,7 @@ def test_what_trimming_cannot_shrink_asks_for_a_summary_which_then_stands_for_th
     turns = tuple(turn(n, 6_000) for n in range(8))
     transcript = Transcript("open", turns)
     assert overfull(transcript, WINDOW)
-    summed = Transcript("open", (*turns, turn(9, 10)), (Summary(8, "T1 half done"),))
+    summed = Transcript("open", (*turns, turn(9, 10)), summed=8, summary="T1 half done")
     assert not overfull(summed, WINDOW)
     sent = messages(summed, WINDOW)
     assert len(sent) == 3 and "T1 half done" in str(sent[0].blocks[1])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agents.models.base import Block, Message, Reply, Request, Role, Stop, Text, ToolResult
-from agents.models.scripted import Scripted, ScriptError, load
+from agents.models.scripted import FileError, Scripted
 
 pytestmark = pytest.mark.anyio
 
@@ -150,6 +150,6 @@ async def test_the_next_reply_depends_on_file_and_conversation_alone(file: Path)
 )
 def test_a_wrong_script_is_refused_with_its_file_and_the_place(file: Path, text: str, words: str) -> None:
     write(file, text)
-    with pytest.raises(ScriptError) as error:
-        load(file)
+    with pytest.raises(FileError) as error:
+        Scripted(file)
     assert str(error.value).startswith(f"{file}: {words}")

@@ -15,11 +15,22 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agents.attempts import Meter, OutOfMoney
-from agents.models.base import Message, Reply, Request, Role, Stop, Text, ToolResult, ToolSpec, Usage
-from agents.models.failures import Fault, ModelFailure
-from agents.models.scripted import Price
+from agents.models.base import (
+    Fault,
+    Message,
+    ModelFailure,
+    Reply,
+    Request,
+    Role,
+    Stop,
+    Text,
+    ToolResult,
+    ToolSpec,
+    Usage,
+)
+from agents.models.scripted import FileError, Price, read_toml
 from orchestrator.ledger import Budget, Ledger, SessionMeter, size
-from orchestrator.prices import Prices, PricesError, Unpriced, load
+from orchestrator.prices import PRICES, Prices, Unpriced
 from orchestrator.records import Attempt, AttemptState, Session, SessionState
 from orchestrator.store import Store, Tx, attempts, rows, sessions
 from orchestrator.store.store import migrate
@@ -95,17 +106,17 @@ def test_an_unknown_price_is_none_and_refuses_a_money_budget_in_words() -> None:
 def test_declared_prices_go_before_the_table(tmp_path: Path) -> None:
     file = tmp_path / "prices.toml"
     file.write_text(f'["openai/qwen3-coder"]\ninput = 0.3\noutput = 1.2\n["{OPUS}"]\ninput = 1\noutput = 2\n')
-    prices = Prices(load(file))
+    prices = Prices(read_toml(file, PRICES))
     asked_at = "openai/qwen3-coder@http://localhost:8000/v1"
     assert prices.cost(asked_at, Usage(input=1_000, output=1_000), NOW, "Qwen/Qwen3-Coder-480B") == 300 + 1_200
     assert prices.cost(OPUS, Usage(input=10, cache_read=10, cache_write_1h=10), NOW) == 30
     file.write_text('["x/y"]\ninput = -1\noutput = 1\n')
-    with pytest.raises(PricesError, match=r"prices.toml: x/y.input"):
-        load(file)
+    with pytest.raises(FileError, match=r"prices.toml: x/y.input"):
+        read_toml(file, PRICES)
     file.write_text("input =")
     for wrong in (file, tmp_path / "none.toml"):
-        with pytest.raises(PricesError, match=wrong.name):
-            load(wrong)
+        with pytest.raises(FileError, match=wrong.name):
+            read_toml(wrong, PRICES)
 
 
 @given(
@@ -346,8 +357,8 @@ def test_what_a_meter_was_told_is_stored_when_it_answers(tmp_path: Path, backend
         assert (await state(attempt)).cost == 1_000 and stored == [TEAM]
         cut, refused = await meter.reserve(asked("x")), await meter.reserve(asked("x"))
         failure = ModelFailure(Fault.CUT, "in its third line", partial="fn main() {")
-        await meter.doubt(cut, failure)
-        await meter.free(refused, failure)
+        await meter.fail(cut, failure)
+        await meter.fail(refused, ModelFailure(Fault.OVERLOADED, "try again later"))
         assert (await state(cut)).state is AttemptState.IN_DOUBT and (await state(refused)).state is AttemptState.FREE
         kept = await store.read(lambda db: db.execute("SELECT failure FROM attempt WHERE id = ?", (cut,)).fetchone())
         assert "fn main() {" in kept["failure"]
