@@ -23,7 +23,7 @@ import anyio
 from sandbox.room import MIB, Command, Engine, Labels, Mount, RoomError
 from verifiers.building import BUILD_ENV, OUTPUT, WALL_FACTOR, WORKSPACE, Built, Workshop
 from verifiers.cases import locate
-from verifiers.drawing import Prepared, draw_for, load_plugin
+from verifiers.drawing import Draw, Prepared, draw_for, load_plugin
 from verifiers.results import ResultsError, compared, libtest, one_line, reported
 from verifiers.scorecard import Build, Outcome, Scorecard, Selection, Tier, Tree, Verdict
 from verifiers.suites import JudgePlan, LockedCase, Suite, When
@@ -77,7 +77,7 @@ class RoomJudge:
                 if not built.build.ok:
                     return Scorecard(tree.id, selection.tier, built.build)
                 async with anyio.create_task_group() as tasks:
-                    for case, tests in asked:
+                    for case, tests in asked.items():
                         tasks.start_soon(one, case, tests)
         except RoomError as error:
             build = Build(False, 0.0, "not built: the machine failed")
@@ -124,30 +124,30 @@ class RoomJudge:
 
     def twist(self, case: str) -> str:
         """How this run rewrites a case (for example "inverse"); "" where its suite rewrites nothing."""
-        return draw_for(self.plan.secret, case, self._weights(self._cases[case])).twist
+        return self._draw(self._cases[case]).twist
 
     # Which cases
 
-    def _select(self, selection: Selection) -> tuple[list[tuple[LockedCase, list[str]]], list[str]]:
-        """Whole-suite commands and cases to run, each with the tests asked of it (none = all), and ids that nobody
+    def _select(self, selection: Selection) -> tuple[dict[LockedCase, list[str]], list[str]]:
+        """Whole-suite commands, with the tests asked of each (none = all), and cases to run; and ids that nobody
         knows."""
         hidden = selection.tier is Tier.HELDOUT
         pool = {case.id: case for case in self.plan.cases if case.heldout is hidden}
-        commands: dict[str, list[str]] = {}
+        asked: dict[LockedCase, list[str]] = {}
         chosen, unknown = set(pool), list[str]()
         if selection.tier is Tier.CASES:
             chosen &= selection.cases
             for pattern in sorted(selection.cases - chosen):
                 found = {id_ for id_ in pool if _matches(id_, pattern)}
                 chosen |= found
-                if (name := pattern.split("/", 1)[0]) in self._commands:
-                    commands.setdefault(name, []).append(pattern)
+                if command := self._commands.get(pattern.split("/", 1)[0]):
+                    asked.setdefault(command, []).append(pattern)
                 elif not found:
                     unknown.append(pattern)
         elif not hidden:
             tiers = (When.FAST,) if selection.tier is Tier.FAST else (When.FAST, When.GATE)
             chosen = {case.id for case in pool.values() if self._suites[case.suite].when in tiers}
-            commands = {name: [] for name in self._commands if self._suites[name].when in tiers}
+            asked = {command: [] for name, command in self._commands.items() if self._suites[name].when in tiers}
         cases = [pool[id_] for id_ in chosen]
         if selection.tier is Tier.FAST:
             # The same cases for the same seed, so that several seats cover the whole.
@@ -155,9 +155,7 @@ class RoomJudge:
             cases = cases[: max(FAST_LEAST, math.ceil(len(cases) * FAST_SHARE))]
         # In an order that tells nothing, the same for each judgement of a run.
         cases.sort(key=lambda case: hmac.digest(self.plan.secret, b"order " + case.id.encode(), hashlib.sha256))
-        return [(self._commands[name], tests) for name, tests in commands.items()] + [
-            (case, []) for case in cases
-        ], unknown
+        return asked | {case: [] for case in cases}, unknown
 
     # One case, or one whole-suite command
 
@@ -229,8 +227,7 @@ class RoomJudge:
             )
             entry, answer = f"case{path.suffix}", Prepared({path.name: path.read_bytes()})
             if suite.prepare:
-                draw = draw_for(self.plan.secret, case.id, self._weights(case))
-                draw = draw if twist is None else replace(draw, twist=twist)
+                draw = self._draw(case) if twist is None else replace(self._draw(case), twist=twist)
                 answer = self._plugins[suite.prepare].prepare(path.read_bytes(), path.name, draw)
             laid |= {f"files/{other.name}": other.read_bytes() for other in others}  # itself too, if it includes itself
             laid |= {f"files/{entry if name == path.name else name}": data for name, data in answer.files.items()}
@@ -241,6 +238,9 @@ class RoomJudge:
             (folder / name).write_bytes(data)
             (folder / name).chmod(0o555)
         return entry, answer
+
+    def _draw(self, case: LockedCase) -> Draw:
+        return draw_for(self.plan.secret, case.id, self._weights(case))
 
     def _weights(self, case: LockedCase) -> Mapping[str, int]:
         prepare = self._suites[case.suite].prepare
@@ -269,14 +269,11 @@ def _of_tests(suite: Suite, summary: Verdict, output: str, asked: Collection[str
         except ResultsError as error:
             summary = replace(summary, outcome=Outcome.FAIL, reason=f"results refused: {one_line(str(error))}")
     told = summary.outcome is Outcome.PASS or any(verdict.outcome is Outcome.FAIL for verdict in found)
-    silent = [
-        case for case in asked if not _is_pattern(case) and case not in {summary.case, *(one.case for one in found)}
-    ]
-    return [
-        *([] if told and suite.results == "libtest" else [summary]),
-        *(verdict for verdict in found if not asked or any(_matches(verdict.case, pattern) for pattern in asked)),
-        *(Verdict(case, Outcome.MISSING, reason="the suite did not report this test") for case in silent),
-    ]
+    known = {summary.case, *(verdict.case for verdict in found)}
+    missing = [case for case in asked if case not in known and not _is_pattern(case)]
+    wanted = [verdict for verdict in found if not asked or any(_matches(verdict.case, pattern) for pattern in asked)]
+    wanted += [Verdict(case, Outcome.MISSING, reason="the suite did not report this test") for case in missing]
+    return wanted if told and suite.results == "libtest" else [summary, *wanted]
 
 
 def _broken(verdicts: Collection[Verdict]) -> str:
