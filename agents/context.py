@@ -16,7 +16,7 @@ from agents.models.base import Message, Opaque, Reply, Role, Stop, Text, ToolRes
 from agents.tools import End
 
 BYTES_PER_TOKEN: Final = 3  # code and logs hold 3 to 4; the smaller number trims a little early
-HIGH: Final = 0.6  # of the window: some vendors' windows hold the reply's share as well
+HIGH: Final = 0.6  # of the window is what we let it hold: some vendors' windows hold the reply's share as well
 LOW: Final = 0.7  # of that, which a batch must get below to be worth its uncached request
 MOST_TOKENS: Final = 180_000  # beyond about 200,000 vendors charge a higher tier, for text that is seldom read again
 FRESH_TURNS: Final = 6  # whose results are never trimmed
@@ -54,14 +54,17 @@ class Transcript:
     summary: str = ""
 
 
-def fitted(transcript: Transcript, window: int) -> tuple[tuple[Message, ...], bool]:
-    """The conversation as the next request carries it, and whether it is too full, so that a summary must be asked for.
+def fitted(transcript: Transcript, window: int, squeezed: bool = False) -> tuple[tuple[Message, ...], bool]:
+    """The conversation as the next request carries it, and whether it is too full, so that it ends with the request for
+    a summary.
 
     Goes through the session as it went, so that each request repeats the trimming of those before it. Too full is also
     where the newest batch left so little room that the next is due at once: each is a prefix the cache has not seen.
+    `squeezed`: the window proved smaller than we thought, so every old result is trimmed, and the oldest turns are left
+    out until half of it is free.
     """
     first, turns = _beginning(transcript)
-    room, size = _room(window), _size([first])
+    room, size = int(min(window * HIGH, MOST_TOKENS) * BYTES_PER_TOKEN), _size([first])
     whole = [_turn(turn, short=False) for turn in turns]
     short = [_turn(turn, short=True) for turn in turns]
     trimmed, due = 0, False  # how many turns' results are trimmed; whether the newest turn made it so
@@ -71,27 +74,14 @@ def fitted(transcript: Transcript, window: int) -> tuple[tuple[Message, ...], bo
         if due := size > room and old > trimmed:
             size -= sum(map(_size, whole[trimmed:old])) - sum(map(_size, short[trimmed:old]))
             trimmed = old
-    full = len(whole) > 1 and size > (room * LOW if due else room)
-    return _joined([first], *short[:trimmed], *whole[trimmed:]), full
-
-
-def for_summary(transcript: Transcript, window: int, squeezed: bool = False) -> tuple[Message, ...]:
-    """The conversation with the request for a summary behind it. `squeezed`: the window proved smaller than we thought,
-    so every old result is trimmed, and the oldest turns are left out until half of it is free.
-    """
-    base, _ = fitted(transcript, window)
+    sent = [*short[:trimmed], *whole[trimmed:]]
     if squeezed:
-        first, turns = _beginning(transcript)
-        short = [_turn(turn, short=True) for turn in turns]
-        while len(short) > 1 and _size([first]) + sum(map(_size, short)) > _room(window) // 2:
-            short.pop(0)
-        base = _joined([first], *short)
-    return _joined(base, [Message(Role.USER, (Text(ASK_FOR_SUMMARY),))])
-
-
-def _room(window: int) -> int:
-    """Bytes of conversation that we let a window hold."""
-    return int(min(window * HIGH, MOST_TOKENS) * BYTES_PER_TOKEN)
+        sent = short
+        while len(sent) > 1 and _size([first]) + sum(map(_size, sent)) > room // 2:
+            sent.pop(0)
+    summing = squeezed or (len(whole) > 1 and size > (room * LOW if due else room))
+    ask = [Message(Role.USER, (Text(ASK_FOR_SUMMARY),))] if summing else []
+    return _joined([first], *sent, ask), summing
 
 
 def _beginning(transcript: Transcript) -> tuple[Message, tuple[Turn, ...]]:

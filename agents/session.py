@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agents.attempts import OutOfMoney
-from agents.context import CUT, Transcript, fitted, for_summary
+from agents.context import CUT, Transcript, fitted
 from agents.hands import Hands
 from agents.models.base import Fault, ModelFailure, Reply, Request, Stop, Text, ToolCall, ToolSpec
 from agents.tools import SHELL_TOOLS, Answer, BadArguments, Edit, End, Shell, Team, check
@@ -129,10 +129,8 @@ def same_failure(transcript: Transcript) -> str | None:
 async def query(log: SessionLog, mind: Mind) -> Outcome | None:
     """Asks for the next reply and stores it; or, where the conversation has outgrown the window, for a summary. Returns
     the session's end if there is no way left to ask."""
-    conversation, full = fitted(log.transcript, mind.window)
     for squeezed in (False, True):  # the vendor may find the window smaller than we thought
-        summing = full or squeezed
-        messages = for_summary(log.transcript, mind.window, squeezed) if summing else conversation
+        messages, summing = fitted(log.transcript, mind.window, squeezed)
         try:
             reply = await mind.ask(Request(mind.system, mind.tools, messages))
         except ModelFailure as failure:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from agents.context import FRESH_TURNS, Transcript, Turn, fitted, for_summary
+from agents.context import ASK_FOR_SUMMARY, FRESH_TURNS, Transcript, Turn, fitted
 from agents.models.base import Message, Opaque, Reply, Role, Stop, Text, ToolCall, ToolResult, Usage
 
 WINDOW = 10_000  # 18,000 bytes of conversation
@@ -76,11 +76,10 @@ def test_a_request_is_always_well_formed(sizes: list[int], summary: int) -> None
     """Sides alternate, the first and the last are the user's, no message is empty, each call has its result."""
     turns = tuple(turn(n, size) for n, size in enumerate(sizes))
     transcript = Transcript("open", turns, summed=min(summary, len(turns)), summary="so far" if summary else "")
-    for conversation in (
-        messages(transcript, WINDOW),
-        for_summary(transcript, WINDOW),
-        for_summary(transcript, WINDOW, squeezed=True),
-    ):
+    for squeezed in (False, True):
+        conversation, summing = fitted(transcript, WINDOW, squeezed)
+        assert (conversation[-1].blocks[-1] == Text(ASK_FOR_SUMMARY)) is summing
+        assert summing or not squeezed
         assert [m.role for m in conversation[::2]] == [Role.USER] * (len(conversation) // 2 + 1)
         assert [m.role for m in conversation[1::2]] == [Role.ASSISTANT] * (len(conversation) // 2)
         assert all(m.blocks for m in conversation)
@@ -100,7 +99,7 @@ def test_what_trimming_cannot_shrink_asks_for_a_summary_which_then_stands_for_th
 
 def test_a_squeezed_request_for_a_summary_is_small() -> None:
     transcript = Transcript("open", tuple(turn(n, 6_000) for n in range(200)))
-    assert size_of(for_summary(transcript, WINDOW, squeezed=True)) < 30_000
+    assert size_of(fitted(transcript, WINDOW, squeezed=True)[0]) < 30_000
 
 
 def test_an_empty_reply_and_reasoning_alone_are_left_out() -> None:
