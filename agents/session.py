@@ -96,11 +96,8 @@ async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, stoppi
         if stopping():
             return Outcome(End.DRAINED)
         await log.hear()
-        try:
-            if ending := await query(log, mind):
-                return ending
-        except OutOfMoney as error:
-            return Outcome(End.BUDGET, str(error))
+        if ending := await query(log, mind):
+            return ending
 
 
 def over(transcript: Transcript) -> Outcome | None:
@@ -133,6 +130,8 @@ async def query(log: SessionLog, mind: Mind) -> Outcome | None:
         messages, summing = fitted(log.transcript, mind.window, squeezed)
         try:
             reply = await mind.ask(Request(mind.system, mind.tools, messages))
+        except OutOfMoney as error:
+            return Outcome(End.BUDGET, str(error))
         except ModelFailure as failure:
             if failure.fault is not Fault.CONTEXT_FULL:
                 raise
