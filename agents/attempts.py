@@ -5,14 +5,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
-from agents.models.base import Model, Reply, Request
-from agents.models.failures import Fault, ModelFailure
+from agents.models.base import Fault, Model, ModelFailure, Reply, Request
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 600.0
 
@@ -29,22 +27,14 @@ class Meter(Protocol):
 
     async def settle(self, attempt: int, reply: Reply) -> None: ...
 
-    async def doubt(self, attempt: int, failure: ModelFailure) -> None:
-        """It may be billed and has no usage: it stays at its worst case. `failure.partial` is for the record."""
-
-    async def free(self, attempt: int, failure: ModelFailure) -> None: ...
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Why a session is waiting, and for how long: `seconds` is None while it queues for its account's turn."""
-
-    reason: str
-    seconds: float | None
+    async def fail(self, attempt: int, failure: ModelFailure) -> None:
+        """It costs nothing, or is `billed` and has no usage: then it stays at its worst case. `failure.partial` is for
+        the record."""
 
 
-OnWait = Callable[[Wait | None], Awaitable[None]]
-"""Hears of each wait as it begins, and None when it is over."""
+OnWait = Callable[[str, float | None], Awaitable[None]]
+"""Hears of each wait as it begins: why, and for how many seconds (None while it queues for its account's turn). When it
+is over there is no reason."""
 
 
 async def ask(
@@ -76,17 +66,17 @@ async def ask(
         return doubling(state) * (0.5 + 0.5 * jitter()) if asked is None else asked + max(1.0, asked * 0.1) * jitter()
 
     async def sleep(seconds: float) -> None:
-        await on_wait(Wait(str(failure), seconds))
+        await on_wait(str(failure), seconds)
         await anyio.sleep(seconds)
-        await on_wait(None)
+        await on_wait("", None)
 
     async def attempt() -> Reply:
         nonlocal failure
         if queued := limiter.available_tokens < 1:
-            await on_wait(Wait("all requests this account may have at once are in flight", None))
+            await on_wait("all requests this account may have at once are in flight", None)
         async with limiter:
             if queued:
-                await on_wait(None)
+                await on_wait("", None)
             number = await meter.reserve(request)
             try:
                 reply = await model.reply(request)
@@ -95,7 +85,7 @@ async def ask(
                 ours = ModelFailure(Fault.CUT, "we ended the request ourselves", began=True)
                 failure = error if isinstance(error, ModelFailure) else ours
                 with anyio.CancelScope(shield=True):
-                    await (meter.doubt if failure.billed else meter.free)(number, failure)
+                    await meter.fail(number, failure)
                 raise
             with anyio.CancelScope(shield=True):  # paid for, so written down before anything else can happen
                 await meter.settle(number, reply)

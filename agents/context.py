@@ -12,16 +12,18 @@ from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from typing import Final
 
-from agents.models.base import Message, Opaque, Reply, Role, Text, ToolResult
-from agents.team import End
+from agents.models.base import Message, Opaque, Reply, Role, Stop, Text, ToolResult
+from agents.tools import End
 
 BYTES_PER_TOKEN: Final = 3  # code and logs hold 3 to 4; the smaller number trims a little early
-HIGH: Final = 0.6  # of the window: some vendors' windows hold the reply's share as well
+HIGH: Final = 0.6  # of the window is what we let it hold: some vendors' windows hold the reply's share as well
 LOW: Final = 0.7  # of that, which a batch must get below to be worth its uncached request
 MOST_TOKENS: Final = 180_000  # beyond about 200,000 vendors charge a higher tier, for text that is seldom read again
 FRESH_TURNS: Final = 6  # whose results are never trimmed
 TRIMMED_CHARS: Final = 160  # what stays of an old result: its totals come first
 
+CUT: Final = (Stop.LENGTH, Stop.CONTEXT)  # such a reply is paid for and stored, but its calls are not acted on (P1)
+GO_ON: Final = "[run] Your reply was cut off at its length limit. Go on in smaller steps."
 ASK_FOR_SUMMARY: Final = (
     "[run] Your context is nearly full. Do not call a tool now. Write, in at most 60 lines, all you need to go on "
     "without what stands above: the task and its cases, what you found and where (files, lines), what you changed, "
@@ -41,33 +43,30 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What takes the place of the first `turns` turns."""
-
-    turns: int
-    text: str
-
-
-@dataclass(frozen=True)
 class Transcript:
-    """A session so far. `opening` is the block the run wrote; `said` came before the first reply."""
+    """A session so far. `opening` is the block the run wrote; `said` came before the first reply. In requests `summary`
+    takes the place of `said` and of the first `summed` turns."""
 
     opening: str
     turns: tuple[Turn, ...] = ()
-    summaries: tuple[Summary, ...] = ()
     said: tuple[str, ...] = ()
+    summed: int = 0
+    summary: str = ""
 
 
-def fitted(transcript: Transcript, window: int) -> tuple[tuple[Message, ...], bool]:
-    """The conversation as the next request carries it, and whether it is too full, so that a summary must be asked for.
+def fitted(transcript: Transcript, window: int, squeezed: bool = False) -> tuple[tuple[Message, ...], bool]:
+    """The conversation as the next request carries it, and whether it is too full, so that it ends with the request for
+    a summary.
 
     Goes through the session as it went, so that each request repeats the trimming of those before it. Too full is also
     where the newest batch left so little room that the next is due at once: each is a prefix the cache has not seen.
+    `squeezed`: the window proved smaller than we thought, so every old result is trimmed, and the oldest turns are left
+    out until half of it is free.
     """
-    start, first = _beginning(transcript)
-    room, size = _room(window), _size([first])
-    whole = [_turn(turn, short=False) for turn in transcript.turns[start:]]
-    short = [_turn(turn, short=True) for turn in transcript.turns[start:]]
+    first, turns = _beginning(transcript)
+    room, size = int(min(window * HIGH, MOST_TOKENS) * BYTES_PER_TOKEN), _size([first])
+    whole = [_turn(turn, short=False) for turn in turns]
+    short = [_turn(turn, short=True) for turn in turns]
     trimmed, due = 0, False  # how many turns' results are trimmed; whether the newest turn made it so
     for count, turn in enumerate(whole, 1):
         size += _size(turn)
@@ -75,41 +74,28 @@ def fitted(transcript: Transcript, window: int) -> tuple[tuple[Message, ...], bo
         if due := size > room and old > trimmed:
             size -= sum(map(_size, whole[trimmed:old])) - sum(map(_size, short[trimmed:old]))
             trimmed = old
-    full = len(whole) > 1 and size > (room * LOW if due else room)
-    return _joined([first], *short[:trimmed], *whole[trimmed:]), full
-
-
-def for_summary(transcript: Transcript, window: int, squeezed: bool = False) -> tuple[Message, ...]:
-    """The conversation with the request for a summary behind it. `squeezed`: the window proved smaller than we thought,
-    so every old result is trimmed, and the oldest turns are left out until half of it is free.
-    """
-    base, _ = fitted(transcript, window)
+    sent = [*short[:trimmed], *whole[trimmed:]]
     if squeezed:
-        start, first = _beginning(transcript)
-        short = [_turn(turn, short=True) for turn in transcript.turns[start:]]
-        while len(short) > 1 and _size([first]) + sum(map(_size, short)) > _room(window) // 2:
-            short.pop(0)
-        base = _joined([first], *short)
-    return _joined(base, [Message(Role.USER, (Text(ASK_FOR_SUMMARY),))])
+        sent = short
+        while len(sent) > 1 and _size([first]) + sum(map(_size, sent)) > room // 2:
+            sent.pop(0)
+    summing = squeezed or (len(whole) > 1 and size > (room * LOW if due else room))
+    ask = [Message(Role.USER, (Text(ASK_FOR_SUMMARY),))] if summing else []
+    return _joined([first], *sent, ask), summing
 
 
-def _room(window: int) -> int:
-    """Bytes of conversation that we let a window hold."""
-    return int(min(window * HIGH, MOST_TOKENS) * BYTES_PER_TOKEN)
-
-
-def _beginning(transcript: Transcript) -> tuple[int, Message]:
-    """How many turns the newest summary stands for, and the message before the others."""
-    if not transcript.summaries:
-        return 0, Message(Role.USER, (Text(transcript.opening), *map(Text, transcript.said)))
-    summary = transcript.summaries[-1]
-    text = f"[run] What you noted when your context was full:\n{summary.text}"
-    return summary.turns, Message(Role.USER, (Text(transcript.opening), Text(text)))
+def _beginning(transcript: Transcript) -> tuple[Message, tuple[Turn, ...]]:
+    """The message before the others, and the turns that no summary stands for."""
+    noted = f"[run] What you noted when your context was full:\n{transcript.summary}"
+    said = (noted,) if transcript.summary else transcript.said
+    return Message(Role.USER, (Text(transcript.opening), *map(Text, said))), transcript.turns[transcript.summed :]
 
 
 def _turn(turn: Turn, short: bool) -> list[Message]:
     results = map(_shortened, turn.results) if short else turn.results
-    both = [Message(Role.ASSISTANT, turn.reply.blocks), Message(Role.USER, (*results, *map(Text, turn.said)))]
+    cut = turn.reply.stop in CUT and not turn.reply.calls  # a cut call is answered by its result
+    said = turn.said or ((GO_ON,) if cut else ())
+    both = [Message(Role.ASSISTANT, turn.reply.blocks), Message(Role.USER, (*results, *map(Text, said)))]
     # Vendors refuse empty messages, and reasoning without anything that came of it.
     return [message for message in both if any(not isinstance(block, Opaque) for block in message.blocks)]
 

@@ -15,8 +15,7 @@ from typing import Final
 
 import anyio.to_thread
 
-from agents.team import Answer
-from agents.tools import FOREGROUND_S, Arguments, Edit, Shell, View, Wait
+from agents.tools import FOREGROUND_S, Answer, Arguments, Edit, Shell, View, Wait
 from sandbox.room import MIB, Command, Ended, Result, Room, RoomFileError
 
 SHOWN_LINES, HEAD_LINES = 36, 14  # with the lines around them at most 40

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agents.attempts import OutOfMoney
-from agents.context import Transcript, fitted, for_summary
+from agents.context import CUT, Transcript, fitted
 from agents.hands import Hands
-from agents.models.base import Reply, Request, Stop, Text, ToolCall, ToolSpec
-from agents.models.failures import Fault, ModelFailure
-from agents.team import Answer, End, Team
-from agents.tools import SHELL_TOOLS, BadArguments, Edit, Shell, check
+from agents.models.base import Fault, ModelFailure, Reply, Request, Stop, Text, ToolCall, ToolSpec
+from agents.tools import SHELL_TOOLS, Answer, BadArguments, Edit, End, Shell, Team, check
 
-CUT = (Stop.LENGTH, Stop.CONTEXT)  # such a reply is paid for and stored, but its calls are not acted on (P1)
 SAME_FAILURES = 3  # identical failures in a row that end a session
 
 INTERRUPTED = "interrupted: the orchestrator restarted while this ran. It may have run in part: look before you go on."
@@ -37,8 +34,10 @@ class Pending:
 class SessionLog(Protocol):
     """One session in the store. What is written is durable when the call returns."""
 
+    @property
     def transcript(self) -> Transcript: ...
 
+    @property
     def pending(self) -> Sequence[Pending]:
         """The calls of the last stored reply without a result, in the model's order."""
 
@@ -57,9 +56,6 @@ class SessionLog(Protocol):
     async def hear(self) -> None:
         """Takes the lines that wait for this session (warnings, `[run] …`, `[person] …`) into the transcript."""
 
-    async def say(self, line: str) -> None:
-        """Adds a `[run]` line of the loop's own to the transcript."""
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -67,11 +63,6 @@ class Outcome:
 
     end: End
     reason: str = ""
-
-
-# What the session may still use. Asked at each stored turn, with their number: why there must be no further request
-# (turns, time, money, a drain), or None.
-Allowance = Callable[[int], Outcome | None]
 
 
 @dataclass(frozen=True)
@@ -85,31 +76,31 @@ class Mind:
     ask: Callable[[Request], Awaitable[Reply]]
 
 
-async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, allowance: Allowance) -> Outcome:
-    """Query, store, act, store, until the model has nothing left to do.
+async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, stopping: Callable[[], bool]) -> Outcome:
+    """Query, store, act, store, until the model has nothing left to do. `stopping` is asked at each stored turn whether
+    there must be no further request.
 
     A reply is stored before anything acts on it (P1), so a crash or a cancellation between any two lines resumes here.
     Raises `RoomError` (call again with a new room) and `ModelFailure` (no reply can be had): neither is the agent's
     fault.
     """
     while True:
-        last = log.transcript().turns[-1] if log.transcript().turns else None
+        last = log.transcript.turns[-1] if log.transcript.turns else None
         if last and last.end:  # a stored answer brought it (submit landed, task released): what is left is not run
             return Outcome(last.end, last.results[-1].text.partition("\n")[0])
-        if waiting := log.pending():
+        if waiting := log.pending:
             await act(waiting[0], log, mind.role, hands, team)
             continue
-        if ending := over(log.transcript(), allowance):
+        if ending := over(log.transcript):
             return ending
+        if stopping():
+            return Outcome(End.DRAINED)
         await log.hear()
-        try:
-            if ending := await query(log, mind):
-                return ending
-        except OutOfMoney as error:
-            return Outcome(End.BUDGET, str(error))
+        if ending := await query(log, mind):
+            return ending
 
 
-def over(transcript: Transcript, allowance: Allowance) -> Outcome | None:
+def over(transcript: Transcript) -> Outcome | None:
     """Why the session ends at this stored turn, or None."""
     last = transcript.turns[-1] if transcript.turns else None
     if last and not last.reply.calls and not last.said and last.reply.stop not in CUT:
@@ -117,7 +108,7 @@ def over(transcript: Transcript, allowance: Allowance) -> Outcome | None:
         return Outcome(End.FINISHED, words.partition("\n")[0] or "nothing left to do")
     if failure := same_failure(transcript):
         return Outcome(End.REPEATED_FAILURE, failure)
-    return allowance(len(transcript.turns))
+    return None
 
 
 def same_failure(transcript: Transcript) -> str | None:
@@ -135,15 +126,12 @@ def same_failure(transcript: Transcript) -> str | None:
 async def query(log: SessionLog, mind: Mind) -> Outcome | None:
     """Asks for the next reply and stores it; or, where the conversation has outgrown the window, for a summary. Returns
     the session's end if there is no way left to ask."""
-    turns = log.transcript().turns
-    if turns and turns[-1].reply.stop in CUT and not turns[-1].reply.calls and not turns[-1].said:
-        await log.say("[run] Your reply was cut off at its length limit. Go on in smaller steps.")
-    conversation, full = fitted(log.transcript(), mind.window)
     for squeezed in (False, True):  # the vendor may find the window smaller than we thought
-        summing = full or squeezed
-        messages = for_summary(log.transcript(), mind.window, squeezed) if summing else conversation
+        messages, summing = fitted(log.transcript, mind.window, squeezed)
         try:
             reply = await mind.ask(Request(mind.system, mind.tools, messages))
+        except OutOfMoney as error:
+            return Outcome(End.BUDGET, str(error))
         except ModelFailure as failure:
             if failure.fault is not Fault.CONTEXT_FULL:
                 raise
@@ -164,7 +152,7 @@ def _words(reply: Reply) -> str:
 
 async def act(pending: Pending, log: SessionLog, role: str, hands: Hands, team: Team) -> None:
     """Runs one call, or says why not; begun and finished are stored on either side of it."""
-    call, cut = pending.call, log.transcript().turns[-1].reply.stop in CUT
+    call, cut = pending.call, log.transcript.turns[-1].reply.stop in CUT
     try:
         if cut or call.error:
             raise BadArguments(CUT_OFF if cut else f"{call.name} was not run: {call.error}")

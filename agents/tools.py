@@ -1,12 +1,15 @@
-"""The tools as the model sees them: their words, and the check of what it passes.
+"""The tools as the model sees them: their words, the check of what it passes, and what it is answered.
 
-Few, with verbs for names. What the shell tools do is `agents/hands.py`; what the verbs do is the orchestrator's.
+Few, with verbs for names. What the shell tools do is `agents/hands.py`; the team's verbs are the orchestrator's, which
+implements `Team`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Final, Protocol
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
@@ -177,3 +180,38 @@ def _schema(arguments: type[Arguments]) -> dict[str, Any]:
     return {
         key: fields if key == "properties" else schema[key] for key in schema if key not in ("title", "description")
     }
+
+
+class End(StrEnum):
+    """Why a session is over."""
+
+    LANDED = "landed"
+    RELEASED = "released"
+    FINISHED = "finished"  # the model had nothing left to do
+    BUDGET = "budget"
+    CONTEXT = "context"
+    REPEATED_FAILURE = "repeated-failure"
+    DRAINED = "drained"
+    LEFT = "left"  # an open seat said so, or its lease ran out
+    CRASHED = "crashed"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A verb's result as the model reads it: plain text, totals first. `end` ends the session once it is stored."""
+
+    text: str
+    refused: bool = False
+    end: End | None = None
+
+
+class Team(Protocol):
+    """The verbs of one session. A verb's effect and its result are stored in one transaction under the call's id:
+    asking again with the same `call_id` returns the stored answer and does nothing.
+    """
+
+    async def do(self, verb: str, call_id: str, arguments: Mapping[str, Any]) -> Answer:
+        """Runs `tasks`, `claim`, `verify`, `submit`, `release`, `note`, `plan`. Authority is checked by seat and role.
+
+        `submit` answers with the change's terminal state, after waiting for it.
+        """

@@ -26,8 +26,7 @@ from orchestrator.project.furnishing import Layers, furnish, judging
 from orchestrator.project.lock import check_lock, locked_cases, read_lock
 from sandbox.engines import choose
 from sandbox.home import state_home
-from verifiers.judging import Selection
-from verifiers.scorecard import Scorecard
+from verifiers.scorecard import Scorecard, Selection
 
 TRAILERS = ("Run", "Seat", "Session", "Task", "Change")
 

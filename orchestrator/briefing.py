@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from agents.visible import visible
+from orchestrator.quoting import visible
 from orchestrator.records import Session, Task
 from orchestrator.store import Tx
 from orchestrator.tasklist import describe, note_lines

@@ -18,7 +18,7 @@ from orchestrator.settings import Settings
 from orchestrator.signals import Bell
 from orchestrator.store import Store
 from sandbox.room import Engine, RootFs
-from verifiers.judging import Judge
+from verifiers.scorecard import Judge
 
 
 @dataclass(frozen=True)

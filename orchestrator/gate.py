@@ -19,8 +19,7 @@ from orchestrator.records import Change, ChangeState
 from orchestrator.repository import Conflict, Repository
 from orchestrator.signals import Bell
 from orchestrator.store import Store, Tx, changes
-from verifiers.judging import Judge, Selection, Tier, Tree
-from verifiers.scorecard import Ratchet, Scorecard
+from verifiers.scorecard import Judge, Scorecard, Selection, Tier, Tree
 from verifiers.signature import signature
 
 VOIDS: Final = 2  # in a row pause the gate
@@ -109,7 +108,7 @@ class Gate:
 
         await self.store.write(begin)
         began = anyio.current_time()
-        ruling = await rule(change, Ratchet(floor.passed()), merged, self.judge)
+        ruling = await rule(change, floor.passed(), merged, self.judge)
         seconds = anyio.current_time() - began
         self._voids = self._voids + 1 if ruling.fate is Fate.VOID else 0
         if ruling.fate is Fate.LAND:

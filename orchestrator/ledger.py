@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agents.attempts import OutOfMoney
-from agents.models.base import Reply, Request, Usage
-from agents.models.failures import ModelFailure
+from agents.models.base import ModelFailure, Reply, Request, Usage
 from orchestrator.prices import Prices
 from orchestrator.records import Attempt, AttemptState
 from orchestrator.store import Store, Tx, attempts, tasks
@@ -153,9 +152,7 @@ class SessionMeter:
 
         await self.store.write(work)
 
-    async def doubt(self, attempt: int, failure: ModelFailure) -> None:
+    async def fail(self, attempt: int, failure: ModelFailure) -> None:
+        book = self.ledger.doubt if failure.billed else self.ledger.free
         words = f"{failure}\n{failure.partial}".strip()  # what had come is kept for the record, never acted on (P1)
-        await self.store.write(lambda tx: self.ledger.doubt(tx, attempt, words))
-
-    async def free(self, attempt: int, failure: ModelFailure) -> None:
-        await self.store.write(lambda tx: self.ledger.free(tx, attempt, str(failure)))
+        await self.store.write(lambda tx: book(tx, attempt, words))

@@ -21,7 +21,7 @@ from agents.hands import Hands
 from agents.models.base import Reply, Stop, ToolCall, Usage
 from agents.models.choose import OPEN
 from agents.session import Outcome, act
-from agents.team import End
+from agents.tools import End
 from orchestrator import board
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk, Seat
@@ -198,11 +198,11 @@ class OpenSeats:
     async def _drive(self, chair: _Chair, log: StoredLog, hands: Hands, verbs: Verbs) -> Outcome:
         """Carries out one command after another. The lease is full again after each, and after a resume."""
         while True:
-            waiting = log.pending()
+            waiting = log.pending
             if waiting:  # after a crash as well: verbs go on, commands are told as interrupted
                 await act(waiting[0], log, chair.seat.role, hands, verbs)
                 await log.hear()
-            for turn in log.transcript().turns[-1:]:
+            for turn in log.transcript.turns[-1:]:
                 text, failed = turn.results[-1].text, turn.results[-1].failed
                 if turn.end is not None:
                     chair.over = Outcome(turn.end, text.partition("\n")[0])

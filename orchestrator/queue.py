@@ -12,8 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from orchestrator.records import Change
-from verifiers.judging import Judge, Selection, Tier, Tree
-from verifiers.scorecard import Outcome, Ratchet, Scorecard
+from verifiers.scorecard import Judge, Outcome, Scorecard, Selection, Tier, Tree
 
 SHOWN: Final = 5  # files or cases named in a reason
 
@@ -45,7 +44,7 @@ class Ruling:
 
 
 async def rule(
-    change: Change, ratchet: Ratchet, merged: Callable[[Change], Awaitable[Tree | Clash]], judge: Judge
+    change: Change, floor: frozenset[str], merged: Callable[[Change], Awaitable[Tree | Clash]], judge: Judge
 ) -> Ruling:
     """Judges one change on the tree `merged` with main. It lands only if that builds and passes all that main passed.
 
@@ -60,7 +59,7 @@ async def rule(
         return Ruling(Fate.VOID, card.void)
     if not card.build.ok:
         return Ruling(Fate.BOUNCE, f"does not build: {card.build.reason}", card.build.log_tail, card=card)
-    if lost := ratchet.lost(card):
+    if lost := card.lost(floor):
         again = await judge.judge(tree, Selection(Tier.CASES, frozenset(lost), cold=True))
         if again.void:
             return Ruling(Fate.VOID, again.void)
@@ -70,7 +69,7 @@ async def rule(
         lost = tuple(case for case in lost if case not in slow)
     if lost:
         return Ruling(Fate.BOUNCE, f"loses {_some(lost)}", _reasons(lost, card), lost, card=card)
-    return Ruling(Fate.LAND, gained=ratchet.gained(card), card=card)
+    return Ruling(Fate.LAND, gained=tuple(sorted(card.passed() - floor)), card=card)
 
 
 def _some(names: tuple[str, ...]) -> str:

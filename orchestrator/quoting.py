@@ -12,6 +12,8 @@ from typing import Final
 LINE: Final = 200  # characters
 NOTE_LINES: Final = 5
 QUOTE: Final = "> "
+# Cc: terminal escapes. Cf: text direction, zero width. Zl, Zp: other line breaks. Cs: half a character.
+HIDDEN: Final = ("Cc", "Cf", "Zl", "Zp", "Cs")
 
 
 def one_line(text: str, limit: int = LINE) -> str:
@@ -32,3 +34,14 @@ def few_lines(text: str, lines: int = NOTE_LINES, limit: int = LINE) -> str:
 def quoted(text: str) -> str:
     """Each line behind a mark, so that a reader sees where the quotation ends."""
     return "\n".join(f"{QUOTE}{line}" for line in text.splitlines())
+
+
+def visible(text: str) -> str:
+    r"""Control, format and separator characters written out: `\x1b`, `\u202e`. Newlines and tabs stay as they are."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_written(c) if unicodedata.category(c) in HIDDEN and c not in "\n\t" else c for c in text)
+
+
+def _written(char: str) -> str:
+    return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"

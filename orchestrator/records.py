@@ -90,7 +90,7 @@ class Session:
     open_seat: bool = False
     turns: int = 0
     ended: datetime | None = None
-    end: str = ""  # agents.team.End
+    end: str = ""  # agents.tools.End
     note: str = ""
 
 
@@ -115,7 +115,7 @@ class Call:
     seconds: float = 0.0
     result: str = ""
     failed: bool = False
-    end: str = ""  # agents.team.End, when the answer ended the session
+    end: str = ""  # agents.tools.End, when the answer ended the session
 
 
 class ChangeState(StrEnum):

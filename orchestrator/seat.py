@@ -12,14 +12,13 @@ from typing import Final
 import anyio
 
 from agents import tools
-from agents.attempts import Wait, ask
+from agents.attempts import ask
 from agents.context import ASK_FOR_SUMMARY
 from agents.hands import Hands
-from agents.models.base import Reply, Request, Text, ToolSpec
+from agents.models.base import ModelFailure, Reply, Request, Text, ToolSpec
 from agents.models.choose import account
-from agents.models.failures import ModelFailure
 from agents.session import Mind, Outcome, converse
-from agents.team import End
+from agents.tools import End
 from orchestrator import board, ramp, workspace
 from orchestrator.briefing import opening
 from orchestrator.desk import Desk, Seat
@@ -197,9 +196,8 @@ async def think(desk: Desk, session: Session, log: StoredLog, hands: Hands, verb
     pinned = [session.system, session.tools]
     system, specs = await desk.store.write(lambda tx: [tx.payload(digest).decode() for digest in pinned])
 
-    async def on_wait(wait: Wait | None) -> None:
-        facts = {"why": wait.reason if wait else "", "until": wait.seconds if wait else None}
-        await desk.journal("waiting", session.seat, who=session.id, **facts)
+    async def on_wait(why: str, seconds: float | None) -> None:
+        await desk.journal("waiting", session.seat, who=session.id, why=why, until=seconds)
 
     async def ask_model(request: Request) -> Reply:
         while desk.held and not desk.stopping:
@@ -219,8 +217,7 @@ async def think(desk: Desk, session: Session, log: StoredLog, hands: Hands, verb
 
     schemas = tuple(ToolSpec(**spec) for spec in json.loads(specs))
     mind = Mind(session.role, system, schemas, model.window, ask_model)
-    drained = Outcome(End.DRAINED)
-    return await converse(log, mind, hands, verbs, lambda _: drained if desk.stopping else None)
+    return await converse(log, mind, hands, verbs, lambda: desk.stopping)
 
 
 # The room and what is in it

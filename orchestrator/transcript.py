@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from agents.context import Summary, Transcript, Turn
+from agents.context import Transcript, Turn
 from agents.models.base import Reply, ToolResult
 from agents.session import Pending
-from agents.team import Answer, End
+from agents.tools import Answer, End
 from orchestrator.records import CallState, Session
 from orchestrator.store import Store, Tx, sessions
 
@@ -21,8 +21,8 @@ class StoredLog:
 
     _store: Store
     _session: Session
-    _transcript: Transcript = field(default_factory=lambda: Transcript(""))
-    _pending: Sequence[Pending] = ()
+    transcript: Transcript = field(default_factory=lambda: Transcript(""))
+    pending: Sequence[Pending] = ()
     _began: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -35,19 +35,13 @@ class StoredLog:
     async def _write(self, change: Callable[[Tx], object]) -> None:
         def write(tx: Tx) -> tuple[Transcript, list[Pending]]:
             change(tx)
-            return stored(tx, self._session, self._transcript.turns[:-1])
+            return stored(tx, self._session, self.transcript.turns[:-1])
 
-        self._transcript, self._pending = await self._store.write(write)
+        self.transcript, self.pending = await self._store.write(write)
 
     @property
     def turn(self) -> int:
-        return len(self._transcript.turns)
-
-    def transcript(self) -> Transcript:
-        return self._transcript
-
-    def pending(self) -> Sequence[Pending]:
-        return self._pending
+        return len(self.transcript.turns)
 
     async def store_reply(self, reply: Reply) -> None:
         turn = self.turn + 1
@@ -66,13 +60,6 @@ class StoredLog:
 
     async def hear(self) -> None:
         await self._write(lambda tx: sessions.deliver(tx, self._session.id, self.turn))
-
-    async def say(self, line: str) -> None:
-        def write(tx: Tx) -> None:
-            sessions.say(tx, self._session.id, "run", line)
-            sessions.deliver(tx, self._session.id, self.turn)
-
-        await self._write(write)
 
 
 def stored(tx: Tx, session: Session, known: Sequence[Turn] = ()) -> tuple[Transcript, list[Pending]]:
@@ -94,6 +81,5 @@ def stored(tx: Tx, session: Session, known: Sequence[Turn] = ()) -> tuple[Transc
         results = tuple(ToolResult(wanted.id, call.result, call.failed) for wanted, call in done)
         ends = [End(call.end) for _, call in done if call.end]
         turns.append(Turn(reply, results, tuple(said.get(number, ())), ends[0] if ends else None))
-    summaries = tuple(Summary(count, text) for count, text in sessions.summaries(db, session.id))
     opening = tx.payload(session.opening).decode() if session.opening else ""
-    return Transcript(opening, tuple(turns), summaries, tuple(said.get(0, ()))), pending
+    return Transcript(opening, tuple(turns), tuple(said.get(0, ())), *sessions.summary(db, session.id)), pending

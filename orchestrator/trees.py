@@ -29,7 +29,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class GitTree:
-    """A `verifiers.judging.Tree` over a repository of the run."""
+    """A `verifiers.scorecard.Tree` over a repository of the run."""
 
     git: Git
     id: str

@@ -9,12 +9,11 @@ from typing import Any, Final
 
 import anyio
 
-from agents.team import Answer, End
-from agents.tools import Plan
-from agents.visible import visible
+from agents.tools import Answer, End, Plan
 from orchestrator import board, quarantine, ramp, workspace
 from orchestrator.board import Refused
 from orchestrator.desk import Desk
+from orchestrator.quoting import visible
 from orchestrator.records import CallState, Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
 from orchestrator.repository import Conflict, Received
 from orchestrator.store import Tx, changes, sessions, tasks
@@ -22,15 +21,14 @@ from orchestrator.store.rows import update
 from orchestrator.tasklist import Show, describe, render_tasks
 from orchestrator.workspace import Kind
 from sandbox.room import Room
-from verifiers.judging import Selection, Tier
-from verifiers.scorecard import Outcome, Scorecard
+from verifiers.scorecard import Outcome, Scorecard, Selection, Tier
 
 ERRORS_SHOWN, GAINS_SHOWN = 10, 40
 NO_CLAIM: Final = "you hold no task: call tasks, then claim one"
 
 
 class Verbs:
-    """`agents.team.Team` for one session in its room. Each verb takes the arguments of its class in `agents.tools`."""
+    """`agents.tools.Team` for one session in its room. Each verb takes the arguments of its class in `agents.tools`."""
 
     def __init__(self, desk: Desk, session: Session, room: Room) -> None:
         self._desk = desk

@@ -17,20 +17,18 @@ from typing import Final
 import anyio
 
 from sandbox.room import MIB, Command, Ended, Engine, Labels, Mount, Result, RoomError, RoomSpec
-from verifiers.judging import Tree
-from verifiers.scorecard import Build
+from verifiers.results import build_of, last_line
+from verifiers.scorecard import Build, Tree
 from verifiers.suites import JudgePlan
 
 WORKSPACE: Final = "/workspace"
 TREE: Final = "/sources"  # where the copying room sees the built tree; every image has this mount point
 KEPT_BUILDS = 4  # artifacts of recent trees, so that verify, fast and full of one tree build once
-LOG_TAIL = 4000  # characters
 WALL_FACTOR = 5  # wall clock for a CPU second: the machine may be busy with other judgements
 UNPACK_S = 300.0
 OUTPUT = 8 * MIB
 PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 BUILD_ENV: Final = {"PATH": PATH, "HOME": "/tmp", "LANG": "C.UTF-8", "CARGO_TERM_COLOR": "never"}
-KILLED: Final = "killed: out of memory or processes"
 
 COPY = """
 from=$1 to=$2
@@ -132,7 +130,7 @@ class Workshop:
         copy = ("sh", "-c", COPY, "copy", TREE, WORKSPACE, *(plan.artifacts or (".",)))
         try:
             async with self.folder() as workspace:
-                build = _build(await self.run(command, tree, workspace=workspace, scratch_exec=True), plan.time_s)
+                build = build_of(await self.run(command, tree, workspace=workspace, scratch_exec=True), plan.time_s)
                 if build.ok:
                     mounts = (Mount(workspace, TREE),)
                     done = await self.run(Command(copy, time_s=UNPACK_S), workspace=artifacts, mounts=mounts)
@@ -165,27 +163,3 @@ def _on_host(spec: RoomSpec, command: Command) -> tuple[RoomSpec, Command]:
 
     env = {name: seen(value) for name, value in spec.env.items() if name not in ("PATH", "HOME")}
     return replace(spec, env=env), replace(command, argv=tuple(map(seen, command.argv)))
-
-
-def one_line(text: bytes | str, limit: int = 300) -> str:
-    """Untrusted text as one short line without control characters."""
-    words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    line = "".join(char if char.isprintable() else " " for char in words).strip()
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def last_line(text: bytes) -> str:
-    """The last line that says anything."""
-    return one_line(next((line for line in reversed(text.split(b"\n")) if line.strip()), b"no output"))
-
-
-def _build(done: Result, time_s: float) -> Build:
-    log, reason = done.stdout.decode("utf-8", "replace"), ""
-    if done.ended is Ended.TIMEOUT:
-        reason = f"not done after {time_s:g} s"
-    elif done.ended is Ended.KILLED:
-        reason = KILLED
-    elif done.exit_code:
-        errors = (line for line in log.splitlines() if line.startswith("error"))
-        reason = one_line(next(errors, "")) or last_line(done.stdout)
-    return Build(not reason, done.seconds, reason, log[-LOG_TAIL:])

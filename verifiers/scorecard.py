@@ -1,10 +1,32 @@
-"""Outcomes, scorecards and the arithmetic of the ratchet. Pure data: no room, no clock, no database."""
+"""What a judge is asked and what it answers: the seam between the queue and the verifiers, with the arithmetic of the
+ratchet. Pure data: no room, no clock, no database.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
+
+
+class Tier(StrEnum):
+    """Which cases are meant. `fast` ⊂ `full`; held-out cases belong to neither."""
+
+    FAST = "fast"
+    FULL = "full"
+    CASES = "cases"
+    HELDOUT = "heldout"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """`seed` draws the fast sample (a seat's own) and every drawn status; `cold` bypasses every cache."""
+
+    tier: Tier = Tier.FULL
+    cases: frozenset[str] = frozenset()
+    seed: str = ""
+    cold: bool = False
 
 
 class Outcome(StrEnum):
@@ -53,6 +75,15 @@ class Scorecard:
     def passed(self) -> frozenset[str]:
         return frozenset(case for case, verdict in self.verdicts.items() if verdict.outcome is Outcome.PASS)
 
+    def lost(self, floor: frozenset[str]) -> tuple[str, ...]:
+        """The ratchet: what main passed, the next main passes. Cases of the floor that this card does not show as
+        passing, in sorted order. An empty floor asks only that the tree builds.
+
+        A case that the card was not asked about is lost as well: absence proves nothing. `Outcome.ERROR` is not lost
+        here, because it voids the judgement before this question is asked (`void`).
+        """
+        return tuple(sorted(floor - self.passed()))
+
     def counts(self) -> dict[str, tuple[int, int]]:
         """Passed and total for each suite, in order of first appearance."""
         counts: dict[str, tuple[int, int]] = {}
@@ -63,19 +94,20 @@ class Scorecard:
         return counts
 
 
-@dataclass(frozen=True)
-class Ratchet:
-    """What main passed, the next main passes. An empty floor asks only that the tree builds."""
+class Tree(Protocol):
+    """One tree of files, by its git tree id. Its bytes come as a tar stream, so that nothing of it is opened by path
+    on the host and no attribute or filter of it is obeyed."""
 
-    floor: frozenset[str] = frozenset()
+    @property
+    def id(self) -> str: ...
 
-    def lost(self, card: Scorecard) -> tuple[str, ...]:
-        """Cases of the floor that the card does not show as passing, in sorted order.
+    def tar(self) -> AsyncIterator[bytes]: ...
 
-        A case that the card was not asked about is lost as well: absence proves nothing. `Outcome.ERROR` is not lost
-        here, because it voids the judgement before this question is asked (`Scorecard.void`).
+
+class Judge(Protocol):
+    async def judge(self, tree: Tree, selection: Selection) -> Scorecard:
+        """Builds the tree in a fresh room and runs the selected cases, each in rooms of its own.
+
+        Never raises for what the candidate did. Trouble of the judge or the machine is `Scorecard.void`.
         """
-        return tuple(sorted(self.floor - card.passed()))
-
-    def gained(self, card: Scorecard) -> tuple[str, ...]:
-        return tuple(sorted(card.passed() - self.floor))
+        ...

@@ -15,7 +15,6 @@ from typing import Any, Final
 import anthropic
 
 from agents.models.base import Block, Opaque, Reply, Request, Role, Stop, Text, ToolCall, ToolResult, Usage
-from agents.models.failures import Fault, ModelFailure
 from agents.models.wire import Event, Vendor, tool_call
 
 VENDOR: Final = "anthropic"
@@ -32,7 +31,7 @@ STOPS: Final = {  # any other is a plain end
 def connect(name: str, key: str, url: str | None, window: int, idle_s: float, *, compatible: bool) -> Vendor:
     """One model of one account."""
     client = anthropic.AsyncAnthropic(api_key=key, base_url=url, max_retries=0, timeout=None)
-    return Vendor(f"{VENDOR}/{name}", window, client, client.messages.create, partial(_body, name), _read, idle_s)
+    return Vendor(window, client, client.messages.create, partial(_body, name), _read, idle_s)
 
 
 def _body(name: str, request: Request) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def _read(events: Sequence[Event]) -> Reply:
     """We collect the events ourselves: the SDK's collector parses each tool argument again at every delta, and ends the
     whole reply when a model's JSON is bad."""
     if not events or events[-1]["type"] != "message_stop":
-        raise ModelFailure(Fault.CUT, "the stream ended before the message did")
+        raise EOFError
     message: dict[str, Any] = {}
     blocks: list[dict[str, Any]] = []
     for event in events:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -36,20 +35,12 @@ class ModelNotReady(Exception):
     )
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One `--model`: for every role, or for one."""
-
-    id: str
-    role: str = ""
-
-
-def parse(value: str) -> Choice:
-    """Raises `ModelUnknown` in words."""
+def parse(value: str) -> tuple[str, str]:
+    """The role that one `--model` is for ("" is every one), and the model's id. Raises `ModelUnknown` in words."""
     found = CHOICE.fullmatch(value)
     if not found:
         raise ModelUnknown(f"--model {value}: not a model; give {FORMS}")
-    return Choice(found[2], found[1] or "")
+    return found[1] or "", found[2]
 
 
 def account(id: str) -> str:

@@ -15,7 +15,6 @@ from typing import Any, Final
 import openai
 
 from agents.models.base import Block, Message, Opaque, Reply, Request, Role, Stop, Text, ToolCall, ToolResult, Usage
-from agents.models.failures import Fault, ModelFailure
 from agents.models.wire import Event, Vendor, refusal, tool_call
 
 VENDOR: Final = "openai"
@@ -26,8 +25,7 @@ FUNCTION: Final = {"type": "function", "strict": False}  # strict schemas cannot
 def connect(name: str, key: str, url: str | None, window: int, idle_s: float, *, compatible: bool) -> Vendor:
     """One model of one account. `compatible` means another's server: it is sent only what every such server knows."""
     client = openai.AsyncOpenAI(api_key=key, base_url=url, max_retries=0, timeout=None)
-    id, body = f"{VENDOR}/{name}" + (f"@{url}" if compatible else ""), partial(_body, name, compatible)
-    return Vendor(id, window, client, client.responses.create, body, _read, idle_s)
+    return Vendor(window, client, client.responses.create, partial(_body, name, compatible), _read, idle_s)
 
 
 def _body(name: str, compatible: bool, request: Request) -> dict[str, Any]:
@@ -83,7 +81,7 @@ def _read(events: Sequence[Event]) -> Reply:
         case "response.completed" | "response.incomplete":
             response = last["response"]
         case _:
-            raise ModelFailure(Fault.CUT, "the stream ended before the response did")
+            raise EOFError
     blocks = tuple(block for item in response["output"] for block in _blocks(item))
     stop = Stop.TOOLS if any(isinstance(block, ToolCall) for block in blocks) else Stop.END
     if reason := (response.get("incomplete_details") or {}).get("reason"):

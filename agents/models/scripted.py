@@ -101,7 +101,7 @@ def load(file: Path) -> Script:
         return Script.model_validate(tomllib.loads(file.read_text()))
     except ValidationError as error:
         wrong = error.errors()[0]
-        where = ".".join(part for part in map(str, wrong["loc"]) if part.replace("_", "").isalnum())
+        where = ".".join(part for part in map(str, wrong["loc"]) if "[" not in part)  # else it names a validator
         raise ScriptError(f"{file}: {where}: {wrong['msg']}") from error
     except (OSError, ValueError) as error:  # no such file, not UTF-8, not TOML (which says the line)
         raise ScriptError(f"{file}: {error}") from error

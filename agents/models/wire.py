@@ -15,8 +15,7 @@ from typing import Any
 
 import anyio
 
-from agents.models.base import Reply, Request, ToolCall
-from agents.models.failures import Fault, ModelFailure, fault_of
+from agents.models.base import Fault, ModelFailure, Reply, Request, ToolCall, fault_of
 
 # Reasoning models are silent for minutes before their first token, and a stall that is cut is paid for.
 IDLE_S = 600.0
@@ -31,11 +30,10 @@ Event = Mapping[str, Any]
 class Vendor:
     """A `Model` behind an SDK's client: how it is asked, and how the events that come are read.
 
-    `read` raises `ModelFailure` for an answer that is an error or ended early; what else it raises means data of a
-    wrong shape.
+    `read` raises `ModelFailure` for an answer that is an error, and `EOFError` for one that ended early; what else it
+    raises means data of a wrong shape.
     """
 
-    id: str
     window: int
     client: Any
     create: Callable[..., Awaitable[Any]]
@@ -80,6 +78,8 @@ def _failure_of(error: Exception) -> ModelFailure:
         return error
     if isinstance(error, TimeoutError):
         return ModelFailure(Fault.STALLED, "nothing came for too long")
+    if isinstance(error, EOFError):
+        return ModelFailure(Fault.CUT, "the stream ended before the reply did")
     status, body = getattr(error, "status_code", None), getattr(error, "body", None)
     if isinstance(status, int) or isinstance(body, dict):
         return refusal(body, status or 200, str(error), _retry_after(error))

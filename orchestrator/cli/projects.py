@@ -210,7 +210,7 @@ def _models(given: list[str], project: Project) -> dict[str, str]:
     """Model id for each role. Raises `Refusal` for what names no role, `ModelUnknown` for what names no model."""
     if not given and not any(os.environ.get(key) for key in KEYS.values()):
         return {"": "anthropic/any"}  # whose missing key says what there is to do
-    models = {choice.role: choice.id for choice in map(parse, given)}
+    models = dict(map(parse, given))
     roles = f"roles: {', '.join(project.roles)}; without one it is every other role's; {FORMS}"
     if strange := [role for role in models if role and role not in project.roles]:
         raise Refusal(f"--model {strange[0]}=…: no such role", "usage", roles)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from agents.tools import ARGUMENTS, DESCRIPTIONS, names
-from agents.visible import visible
 from orchestrator.cli.app import Screen
 from orchestrator.cli.process import find, tell
 from orchestrator.control import Refusal
+from orchestrator.quoting import visible
 
 TOKEN: Final = "ORCHESTRATOR_SEAT"
 BOARD_WAIT_S: Final = 540.0  # `wait` without a job: until the board changes, but within usual limits of a shell tool

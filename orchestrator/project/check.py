@@ -15,8 +15,7 @@ from orchestrator.project.lock import check_lock, locked_cases, read_lock
 from orchestrator.project.schema import Cheat
 from sandbox.room import Engine, RoomError
 from verifiers.judge import RoomJudge
-from verifiers.judging import Selection, Tier
-from verifiers.scorecard import Outcome, Scorecard
+from verifiers.scorecard import Outcome, Scorecard, Selection, Tier
 
 QUICK_CASES: Final = 40
 ROUNDS: Final = 3

@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +19,9 @@ from orchestrator.project.furnishing import Furnished, Layers, Progress, furnish
 from sandbox.image import packages
 from sandbox.room import Engine
 from verifiers.cases import expand
-from verifiers.locking import settle
-from verifiers.scorecard import Verdict
 from verifiers.suites import LockedCase
 
 FILE: Final = "project.lock"
-TRIALS_A_LINE: Final = 250  # progress is told after so many
 
 
 class LockDiffers(Exception):
@@ -73,16 +69,10 @@ async def lock(folder: Path, engine: Engine, home: Path, *, cores: int, progress
         if project.reference is not None:
             progress(f"reference: settling {len(cases)} cases")
             rich = await furnish(project, engine, home, progress, for_reference=True)
-            trials = count(1)
-
-            async def told(_verdict: Verdict) -> None:
-                if (number := next(trials)) % TRIALS_A_LINE == 0:
-                    progress(f"reference: {number} trials of {len(cases)} cases")
-
             secret = secrets.token_bytes(32)
             async with judging(engine, rich, cases, home, secret=secret, cores=cores) as judge:
                 reference = Layers((project.folder / "seed", project.folder / "reference"))
-                cases, dropped = await settle(judge, reference, told)
+                cases, dropped = await judge.settle(reference, progress)
         made = Lock(
             digests=project_digests(project.folder),
             sources={name: source.pin for name, source in furnished.sources.items()},

@@ -8,7 +8,7 @@ import sqlite3
 from typing import Final
 
 from agents.models.base import Block, Opaque, Reply, Stop, Text, ToolCall, ToolResult, Usage
-from agents.team import Answer, End
+from agents.tools import Answer, End
 from orchestrator.records import Call, CallState, Session, SessionState
 from orchestrator.store import rows
 from orchestrator.store.store import Tx, read_payload
@@ -118,9 +118,11 @@ def store_summary(tx: Tx, session: str, turns: int, text: str, reply: Reply) -> 
     tx.run("INSERT OR REPLACE INTO summary VALUES (?, ?, ?, ?)", session, turns, text, body)
 
 
-def summaries(db: sqlite3.Connection, session: str) -> list[tuple[int, str]]:
-    found = db.execute("SELECT turns, text FROM summary WHERE session = ? ORDER BY turns", (session,))
-    return [(row["turns"], row["text"]) for row in found]
+def summary(db: sqlite3.Connection, session: str) -> tuple[int, str]:
+    """The newest summary: how many turns it stands for, and its text."""
+    sql = "SELECT turns, text FROM summary WHERE session = ? ORDER BY turns DESC LIMIT 1"
+    turns, text = db.execute(sql, (session,)).fetchone() or (0, "")
+    return turns, text
 
 
 def say(tx: Tx, session: str, sender: str, text: str) -> None:

@@ -14,7 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from agents import visible as terminal
+from orchestrator import quoting
 
 Answer = dict[str, Any]
 
@@ -23,7 +23,7 @@ def visible(text: object, limit: int = 400) -> str:
     """One line that a terminal shows and never obeys: what would act on it is spelled out, what is too long is cut."""
     raw = str(text)
     cut = raw if len(raw) <= limit else raw[: limit - 1] + "…"
-    return terminal.visible(cut).replace("\n", "\\n").replace("\t", "\\t")
+    return quoting.visible(cut).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def encode(schema: str, answer: Any) -> str:

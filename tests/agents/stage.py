@@ -12,11 +12,10 @@ from typing import Any
 
 import anyio
 
-from agents.context import Summary, Transcript, Turn
-from agents.models.base import Reply, Request, ToolCall, ToolResult
-from agents.models.failures import ModelFailure
-from agents.session import Outcome, Pending
-from agents.team import Answer, End
+from agents.context import Transcript, Turn
+from agents.models.base import ModelFailure, Reply, Request, ToolCall, ToolResult
+from agents.session import Pending
+from agents.tools import Answer, End
 from sandbox.room import MIB, Command, JobStatus, Labels, OnOutput, Result, RoomDied, RoomFileError, RoomSpec
 
 
@@ -76,18 +75,16 @@ class Crash(Exception):
 class MemoryLog:
     """A session's store. Its process dies before or after the write of number `crash_at`, once."""
 
-    transcript_: Transcript
+    transcript: Transcript
     waiting: list[str] = field(default_factory=list)
     running: set[str] = field(default_factory=set)
     crash_at: int | None = None
     crash_before: bool = False
     writes: list[str] = field(default_factory=list)
 
-    def transcript(self) -> Transcript:
-        return self.transcript_
-
+    @property
     def pending(self) -> Sequence[Pending]:
-        turns = self.transcript_.turns
+        turns = self.transcript.turns
         if not turns:
             return ()
         before = sum(len(turn.reply.calls) for turn in turns[:-1])
@@ -106,38 +103,34 @@ class MemoryLog:
         if dies and self.crash_before:
             raise Crash
         self.writes.append(name)
-        self.transcript_ = transcript or self.transcript_
+        self.transcript = transcript or self.transcript
         self.running |= {running} - {""}
         if dies:
             raise Crash
 
     async def store_reply(self, reply: Reply) -> None:
-        self._write("reply", replace(self.transcript_, turns=(*self.transcript_.turns, Turn(reply))))
+        self._write("reply", replace(self.transcript, turns=(*self.transcript.turns, Turn(reply))))
 
     async def store_summary(self, reply: Reply, text: str) -> None:
-        summary = Summary(len(self.transcript_.turns), text)
-        self._write("summary", replace(self.transcript_, summaries=(*self.transcript_.summaries, summary)))
+        self._write("summary", replace(self.transcript, summed=len(self.transcript.turns), summary=text))
 
     async def begin(self, pending: Pending) -> None:
         self._write("begin", running=pending.key)
 
     async def finish(self, pending: Pending, answer: Answer) -> None:
-        *before, last = self.transcript_.turns
+        *before, last = self.transcript.turns
         result = ToolResult(pending.call.id, answer.text, answer.refused)
         turn = replace(last, results=(*last.results, result), end=answer.end)
-        self._write("finish", replace(self.transcript_, turns=(*before, turn)))
+        self._write("finish", replace(self.transcript, turns=(*before, turn)))
 
     async def hear(self) -> None:
-        while self.waiting:
-            await self.say(self.waiting.pop(0))
-
-    async def say(self, line: str) -> None:
-        turns = self.transcript_.turns
-        if not turns:
-            self.transcript_ = replace(self.transcript_, said=(*self.transcript_.said, line))
+        lines, self.waiting = tuple(self.waiting), []
+        if not self.transcript.turns:
+            self.transcript = replace(self.transcript, said=(*self.transcript.said, *lines))
         else:
-            last = replace(turns[-1], said=(*turns[-1].said, line))
-            self.transcript_ = replace(self.transcript_, turns=(*turns[:-1], last))
+            *before, last = self.transcript.turns
+            last = replace(last, said=(*last.said, *lines))
+            self.transcript = replace(self.transcript, turns=(*before, last))
 
 
 @dataclass
@@ -173,14 +166,9 @@ class Board:
         return Answer("noted")
 
 
-class Free:
-    """An allowance without end, or with the end it is given."""
-
-    def __init__(self, turns: int = 100, ending: Outcome | None = None) -> None:
-        self.turns, self.ending = turns, ending
-
-    def __call__(self, turns: int) -> Outcome | None:
-        return self.ending or (Outcome(End.DRAINED, f"{turns} turns") if turns >= self.turns else None)
+def going_on() -> bool:
+    """What a run that is not stopping says."""
+    return False
 
 
 @dataclass
@@ -196,11 +184,8 @@ class Purse:
     async def settle(self, attempt: int, reply: Reply) -> None:
         self.states[attempt] = "settled"
 
-    async def doubt(self, attempt: int, failure: ModelFailure) -> None:
-        self.states[attempt] = "in-doubt"
-
-    async def free(self, attempt: int, failure: ModelFailure) -> None:
-        self.states[attempt] = "free"
+    async def fail(self, attempt: int, failure: ModelFailure) -> None:
+        self.states[attempt] = "in-doubt" if failure.billed else "free"
 
 
 def call(name: str, id: str = "c1", **arguments: Any) -> ToolCall:

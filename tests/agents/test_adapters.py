@@ -11,9 +11,21 @@ import anyio
 import pytest
 
 from agents.models.anthropic import thinking
-from agents.models.base import Message, Model, Opaque, Reply, Request, Role, Stop, Text, ToolCall, ToolResult, ToolSpec
-from agents.models.failures import Fault as Failed
-from agents.models.failures import ModelFailure
+from agents.models.base import Fault as Failed
+from agents.models.base import (
+    Message,
+    Model,
+    ModelFailure,
+    Opaque,
+    Reply,
+    Request,
+    Role,
+    Stop,
+    Text,
+    ToolCall,
+    ToolResult,
+    ToolSpec,
+)
 from tests.agents.conftest import Models, Serving
 from tests.agents.stage import until
 from tests.wire.faults import UNTIMED, Fault, Plan

@@ -8,9 +8,8 @@ import pytest
 from trio.testing import MockClock
 
 import agents
-from agents.attempts import OutOfMoney, Wait, ask
-from agents.models.base import Reply, Request, Stop, Usage
-from agents.models.failures import SIGNS, Fault, ModelFailure, fault_of
+from agents.attempts import OutOfMoney, ask
+from agents.models.base import SIGNS, Fault, ModelFailure, Reply, Request, Stop, Usage, fault_of
 from tests.agents.stage import Purse
 
 REQUEST = Request("", (), ())
@@ -43,10 +42,10 @@ class Failing:
 
 class Watcher:
     def __init__(self) -> None:
-        self.waits: list[Wait | None] = []
+        self.waits: list[tuple[str, float | None]] = []
 
-    async def __call__(self, wait: Wait | None) -> None:
-        self.waits.append(wait)
+    async def __call__(self, why: str, seconds: float | None) -> None:
+        self.waits.append((why, seconds))
 
 
 async def asked(model: Failing, purse: Purse | None = None, watcher: Watcher | None = None) -> Reply:
@@ -111,8 +110,8 @@ async def test_a_rate_limit_is_waited_out_for_as_long_as_the_vendor_asks_and_sho
     purse, watcher, begun = Purse(), Watcher(), anyio.current_time()
     assert await asked(model, purse, watcher) is DONE
     assert purse.states == ["free"] * 100 + ["settled"]
-    assert watcher.waits[0] == Wait("rate limit: slow down", 3600 + 180)
-    assert watcher.waits[1] is None and len(watcher.waits) == 200
+    assert watcher.waits[0] == ("rate limit: slow down", 3600 + 180)
+    assert watcher.waits[1] == ("", None) and len(watcher.waits) == 200
     assert anyio.current_time() - begun == 100 * 3780
 
 
@@ -121,7 +120,7 @@ async def test_waits_double_up_to_their_longest() -> None:
     model = Failing(*(ModelFailure(Fault.UNREACHABLE, "") for _ in range(12)))
     watcher = Watcher()
     await asked(model, watcher=watcher)
-    seconds = [wait.seconds for wait in watcher.waits if wait]
+    seconds = [wait_s for why, wait_s in watcher.waits if why]
     assert seconds[:3] == [1.5, 3.0, 6.0] and seconds[-1] == 450.0
 
 
@@ -173,4 +172,4 @@ async def test_an_account_has_no_more_requests_in_flight_than_its_cap_and_waitin
         group.start_soon(seat, "second", Failing(seconds=10))
         group.start_soon(seat, "third", Failing(seconds=10))
     assert sorted(seconds for _, seconds in ended) == [11, 21, 1000]
-    assert any(wait and wait.seconds is None for wait in watcher.waits)
+    assert any(why and wait_s is None for why, wait_s in watcher.waits)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.models.choose import Choice, ModelNotReady, ModelUnknown, account, make, parse, window
+from agents.models.choose import ModelNotReady, ModelUnknown, account, make, parse, window
 
 LOCAL = "openai/qwen3-coder@http://localhost:8000/v1"
 
@@ -14,17 +14,17 @@ LOCAL = "openai/qwen3-coder@http://localhost:8000/v1"
 @pytest.mark.parametrize(
     ("value", "choice"),
     [
-        ("anthropic/claude-opus-4-6", Choice("anthropic/claude-opus-4-6")),
-        ("planner=openai/gpt-5", Choice("openai/gpt-5", "planner")),
-        (LOCAL, Choice(LOCAL)),
-        (f"builder={LOCAL}?a=b", Choice(f"{LOCAL}?a=b", "builder")),
-        ("scripted:teams/a=b.toml", Choice("scripted:teams/a=b.toml")),
-        ("builder=scripted:a.toml", Choice("scripted:a.toml", "builder")),
-        ("open", Choice("open")),
-        ("reviewer=open", Choice("open", "reviewer")),
+        ("anthropic/claude-opus-4-6", ("", "anthropic/claude-opus-4-6")),
+        ("planner=openai/gpt-5", ("planner", "openai/gpt-5")),
+        (LOCAL, ("", LOCAL)),
+        (f"builder={LOCAL}?a=b", ("builder", f"{LOCAL}?a=b")),
+        ("scripted:teams/a=b.toml", ("", "scripted:teams/a=b.toml")),
+        ("builder=scripted:a.toml", ("builder", "scripted:a.toml")),
+        ("open", ("", "open")),
+        ("reviewer=open", ("reviewer", "open")),
     ],
 )
-def test_model_values_are_read(value: str, choice: Choice) -> None:
+def test_model_values_are_read(value: str, choice: tuple[str, str]) -> None:
     assert parse(value) == choice
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from agents.context import FRESH_TURNS, Summary, Transcript, Turn, fitted, for_summary
+from agents.context import ASK_FOR_SUMMARY, FRESH_TURNS, Transcript, Turn, fitted
 from agents.models.base import Message, Opaque, Reply, Role, Stop, Text, ToolCall, ToolResult, Usage
 
 WINDOW = 10_000  # 18,000 bytes of conversation
@@ -42,9 +44,9 @@ def test_old_results_go_in_batches_so_that_most_requests_still_hit_the_cache() -
     kept, before, summaries = 0, messages(Transcript("open"), WINDOW), 0
     transcript = Transcript("open")
     for count in range(1, 61):
-        transcript = Transcript("open", turns[:count], transcript.summaries)
+        transcript = replace(transcript, turns=turns[:count])
         if overfull(transcript, WINDOW):
-            transcript = Transcript("open", turns[:count], (Summary(count, "so far"),))
+            transcript = Transcript("open", turns[:count], summed=count, summary="so far")
             summaries += 1
         now = messages(transcript, WINDOW)
         kept += now[: len(before)] == before
@@ -73,13 +75,11 @@ def test_reasoning_and_calls_are_never_trimmed() -> None:
 def test_a_request_is_always_well_formed(sizes: list[int], summary: int) -> None:
     """Sides alternate, the first and the last are the user's, no message is empty, each call has its result."""
     turns = tuple(turn(n, size) for n, size in enumerate(sizes))
-    summaries = (Summary(min(summary, len(turns)), "so far"),) if summary else ()
-    transcript = Transcript("open", turns, summaries)
-    for conversation in (
-        messages(transcript, WINDOW),
-        for_summary(transcript, WINDOW),
-        for_summary(transcript, WINDOW, squeezed=True),
-    ):
+    transcript = Transcript("open", turns, summed=min(summary, len(turns)), summary="so far" if summary else "")
+    for squeezed in (False, True):
+        conversation, summing = fitted(transcript, WINDOW, squeezed)
+        assert (conversation[-1].blocks[-1] == Text(ASK_FOR_SUMMARY)) is summing
+        assert summing or not squeezed
         assert [m.role for m in conversation[::2]] == [Role.USER] * (len(conversation) // 2 + 1)
         assert [m.role for m in conversation[1::2]] == [Role.ASSISTANT] * (len(conversation) // 2)
         assert all(m.blocks for m in conversation)
@@ -91,7 +91,7 @@ def test_what_trimming_cannot_shrink_asks_for_a_summary_which_then_stands_for_th
     turns = tuple(turn(n, 6_000) for n in range(8))
     transcript = Transcript("open", turns)
     assert overfull(transcript, WINDOW)
-    summed = Transcript("open", (*turns, turn(9, 10)), (Summary(8, "T1 half done"),))
+    summed = Transcript("open", (*turns, turn(9, 10)), summed=8, summary="T1 half done")
     assert not overfull(summed, WINDOW)
     sent = messages(summed, WINDOW)
     assert len(sent) == 3 and "T1 half done" in str(sent[0].blocks[1])
@@ -99,7 +99,7 @@ def test_what_trimming_cannot_shrink_asks_for_a_summary_which_then_stands_for_th
 
 def test_a_squeezed_request_for_a_summary_is_small() -> None:
     transcript = Transcript("open", tuple(turn(n, 6_000) for n in range(200)))
-    assert size_of(for_summary(transcript, WINDOW, squeezed=True)) < 30_000
+    assert size_of(fitted(transcript, WINDOW, squeezed=True)[0]) < 30_000
 
 
 def test_an_empty_reply_and_reasoning_alone_are_left_out() -> None:

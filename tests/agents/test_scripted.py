@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agents.models.base import Block, Message, Reply, Request, Role, Stop, Text, ToolResult
-from agents.models.scripted import Scripted, ScriptError, load
+from agents.models.scripted import Scripted, ScriptError
 
 pytestmark = pytest.mark.anyio
 
@@ -151,5 +151,5 @@ async def test_the_next_reply_depends_on_file_and_conversation_alone(file: Path)
 def test_a_wrong_script_is_refused_with_its_file_and_the_place(file: Path, text: str, words: str) -> None:
     write(file, text)
     with pytest.raises(ScriptError) as error:
-        load(file)
+        Scripted(file)
     assert str(error.value).startswith(f"{file}: {words}")

@@ -10,17 +10,27 @@ import anyio
 import pytest
 
 from agents.attempts import OutOfMoney, ask
-from agents.context import Transcript, Turn
+from agents.context import GO_ON, Transcript, Turn
 from agents.hands import Hands
-from agents.models.base import Message, Reply, Request, Role, Stop, Text, ToolCall, ToolResult, Usage
-from agents.models.failures import Fault, ModelFailure
+from agents.models.base import (
+    Fault,
+    Message,
+    ModelFailure,
+    Reply,
+    Request,
+    Role,
+    Stop,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from agents.models.scripted import Scripted
 from agents.session import CUT_OFF, INTERRUPTED, Mind, Outcome, converse, same_failure
-from agents.team import End
-from agents.tools import check, specs
+from agents.tools import End, check, specs
 from sandbox.room import RoomDied
 from tests.agents.conftest import Models, Serving
-from tests.agents.stage import Board, Crash, FolderRoom, Free, MemoryLog, Purse, call, until
+from tests.agents.stage import Board, Crash, FolderRoom, MemoryLog, Purse, call, going_on, until
 from tests.wire.faults import UNTIMED, Plan
 from tests.wire.server import became
 
@@ -73,7 +83,7 @@ async def test_a_session_goes_from_the_board_to_a_landing_through_a_bounce(
     tmp_path: Path, scripted: Callable[[str], Scripted]
 ) -> None:
     room, board, log = FolderRoom(tmp_path), Board(bounces=1), MemoryLog(Transcript(OPENING))
-    outcome = await converse(log, mind(scripted(SCRIPT).reply), Hands(room), board, Free())
+    outcome = await converse(log, mind(scripted(SCRIPT).reply), Hands(room), board, going_on)
     assert outcome == Outcome(End.LANDED, "landed as 91d0c3e, T1 closed: 2 of 2 cases pass")
     assert board.done == ["tasks", "claim", "note", "submit", "submit"]
     assert (tmp_path / "workspace/log.txt").read_text() == "one\ntwo\n"
@@ -94,14 +104,14 @@ async def test_a_session_killed_at_any_write_goes_on_to_the_same_end(
         log, board = MemoryLog(Transcript(OPENING), crash_at=crashes, crash_before=before), Board(bounces=1)
         requests = 0
         with suppress(Crash):
-            await converse(log, mind(counted), Hands(FolderRoom(tmp_path)), board, Free())
+            await converse(log, mind(counted), Hands(FolderRoom(tmp_path)), board, going_on)
             break  # no write of that number was left to die at
         crashes += 1
         died_storing = before and len(requests_stored(log)) < requests
-        outcome = await converse(log, mind(counted), Hands(FolderRoom(tmp_path)), board, Free())
+        outcome = await converse(log, mind(counted), Hands(FolderRoom(tmp_path)), board, going_on)
         assert outcome.end is End.LANDED
         assert board.done == ["tasks", "claim", "note", "submit", "submit"]  # each verb took effect once
-        assert requests == len(log.transcript().turns) + died_storing  # at most one request is asked again
+        assert requests == len(log.transcript.turns) + died_storing  # at most one request is asked again
     assert crashes == len(log.writes) > 20
 
 
@@ -112,7 +122,7 @@ def requests_stored(log: MemoryLog) -> list[str]:
 async def test_nothing_runs_before_its_reply_is_stored(tmp_path: Path, scripted: Callable[[str], Scripted]) -> None:
     board, log = Board(), MemoryLog(Transcript(OPENING), crash_at=0, crash_before=True)
     with pytest.raises(Crash):
-        await converse(log, mind(scripted(SCRIPT).reply), Hands(FolderRoom(tmp_path)), board, Free())
+        await converse(log, mind(scripted(SCRIPT).reply), Hands(FolderRoom(tmp_path)), board, going_on)
     assert board.done == [] and log.writes == []
 
 
@@ -125,12 +135,12 @@ async def test_a_command_that_was_running_is_answered_as_interrupted_and_a_job_i
     )
     log = MemoryLog(Transcript(OPENING, (Turn(reply(*calls)),)))
     room, board = FolderRoom(tmp_path), Board()
-    log.running = {pending.key for pending in log.pending()}  # begun by a process that is gone
+    log.running = {pending.key for pending in log.pending}  # begun by a process that is gone
     await Hands(room).do(check("builder", "shell", calls[1].arguments), 2)
-    await board.do("note", log.pending()[3].key, {})
-    outcome = await converse(log, mind(replaying(reply(text="Done."))), Hands(room), board, Free())
+    await board.do("note", log.pending[3].key, {})
+    outcome = await converse(log, mind(replaying(reply(text="Done."))), Hands(room), board, going_on)
     assert outcome == Outcome(End.FINISHED, "Done.")
-    results = log.transcript().turns[0].results
+    results = log.transcript.turns[0].results
     assert (results[0].text, results[0].failed) == (INTERRUPTED, True)
     assert results[2].text.startswith("job 2: exit 0")
     assert (tmp_path / "workspace/log.txt").read_text() == "once\n"
@@ -141,9 +151,9 @@ async def test_a_dead_room_is_passed_up_and_never_shown_as_a_result(tmp_path: Pa
     room, log = FolderRoom(tmp_path), MemoryLog(Transcript(OPENING))
     room.dead = True
     with pytest.raises(RoomDied):
-        await converse(log, mind(replaying(reply(call("shell", command="ls")))), Hands(room), Board(), Free())
-    assert log.transcript().turns[0].results == ()
-    assert log.pending()[0].running
+        await converse(log, mind(replaying(reply(call("shell", command="ls")))), Hands(room), Board(), going_on)
+    assert log.transcript.turns[0].results == ()
+    assert log.pending[0].running
 
 
 async def test_a_providers_failure_is_passed_up_and_leaves_the_transcript_as_it_was(tmp_path: Path) -> None:
@@ -154,18 +164,18 @@ async def test_a_providers_failure_is_passed_up_and_leaves_the_transcript_as_it_
             mind(replaying(ModelFailure(Fault.UNAUTHORIZED, "no"))),
             Hands(FolderRoom(tmp_path)),
             Board(),
-            Free(),
+            going_on,
         )
-    assert log.transcript() == Transcript(OPENING)
+    assert log.transcript == Transcript(OPENING)
 
 
 async def test_three_identical_failures_in_a_row_end_a_session_with_the_reason(tmp_path: Path) -> None:
     log = MemoryLog(Transcript(OPENING))
     same = [reply(call("shell", f"c{n}", command="exit 3")) for n in range(9)]
-    outcome = await converse(log, mind(replaying(*same)), Hands(FolderRoom(tmp_path)), Board(), Free())
+    outcome = await converse(log, mind(replaying(*same)), Hands(FolderRoom(tmp_path)), Board(), going_on)
     assert outcome.end is End.REPEATED_FAILURE
     assert "shell failed 3 times in a row" in outcome.reason
-    assert len(log.transcript().turns) == 3
+    assert len(log.transcript.turns) == 3
 
 
 def test_a_success_or_another_call_in_between_breaks_the_row() -> None:
@@ -186,14 +196,14 @@ async def test_wrong_arguments_and_unknown_tools_are_told_to_the_model_with_a_re
     )
     log = MemoryLog(Transcript(OPENING))
     outcome = await converse(
-        log, mind(replaying(reply(*calls), reply(text="ok"))), Hands(FolderRoom(tmp_path)), Board(), Free()
+        log, mind(replaying(reply(*calls), reply(text="ok"))), Hands(FolderRoom(tmp_path)), Board(), going_on
     )
     assert outcome.end is End.FINISHED
-    texts = [result.text for result in log.transcript().turns[0].results]
+    texts = [result.text for result in log.transcript.turns[0].results]
     assert "command: Field required" in texts[0] and "It takes command, timeout_s, background" in texts[0]
     assert "there is no tool 'plan' here; you have shell, wait" in texts[1]
     assert texts[2] == "edit was not run: the arguments are not JSON"
-    assert all(result.failed for result in log.transcript().turns[0].results)
+    assert all(result.failed for result in log.transcript.turns[0].results)
 
 
 async def test_a_reply_cut_at_its_length_limit_is_kept_and_not_acted_on(tmp_path: Path) -> None:
@@ -203,28 +213,35 @@ async def test_a_reply_cut_at_its_length_limit_is_kept_and_not_acted_on(tmp_path
         reply(text="I would now", stop=Stop.LENGTH),
         reply(text="Done."),
     )
-    outcome = await converse(log, mind(replaying(*replies)), Hands(FolderRoom(tmp_path)), board, Free())
+    requests: list[Request] = []
+    ask = replaying(*replies)
+
+    async def listening(request: Request) -> Reply:
+        requests.append(request)
+        return await ask(request)
+
+    outcome = await converse(log, mind(listening), Hands(FolderRoom(tmp_path)), board, going_on)
     assert outcome.reason == "Done."
-    first, second, _ = log.transcript().turns
-    assert first.results[0].text == CUT_OFF and board.done == []
-    assert "cut off" in second.said[0]
+    assert log.transcript.turns[0].results[0].text == CUT_OFF and board.done == []
+    assert requests[-1].messages[-1] == Message(Role.USER, (Text(GO_ON),))
 
 
 async def test_a_drain_ends_a_session_at_a_stored_turn_after_its_calls_were_answered(tmp_path: Path) -> None:
     log, board = MemoryLog(Transcript(OPENING, (Turn(reply(call("note", topic="a", text="b"))),))), Board()
-    drained = Free(ending=Outcome(End.DRAINED, "stop --now"))
-    assert (await converse(log, mind(replaying()), Hands(FolderRoom(tmp_path)), board, drained)).end is End.DRAINED
-    assert board.done == ["note"] and not log.pending()
+    outcome = await converse(log, mind(replaying()), Hands(FolderRoom(tmp_path)), board, lambda: True)
+    assert outcome == Outcome(End.DRAINED)
+    assert board.done == ["note"] and not log.pending
 
 
-async def test_the_turn_limit_and_an_empty_budget_end_a_session(tmp_path: Path) -> None:
+async def test_a_stop_in_mid_session_and_an_empty_budget_end_a_session(tmp_path: Path) -> None:
     hands = Hands(FolderRoom(tmp_path))
     talk = [reply(call("view", f"c{n}", path=".")) for n in range(5)]
     log = MemoryLog(Transcript(OPENING))
-    assert (await converse(log, mind(replaying(*talk)), hands, Board(), Free(turns=2))).end is End.DRAINED
-    assert len(log.transcript().turns) == 2
+    outcome = await converse(log, mind(replaying(*talk)), hands, Board(), lambda: len(log.transcript.turns) == 2)
+    assert outcome.end is End.DRAINED
+    assert len(log.transcript.turns) == 2
     broke = mind(replaying(OutOfMoney("$15 of this session are spent")))
-    outcome = await converse(MemoryLog(Transcript(OPENING)), broke, hands, Board(), Free())
+    outcome = await converse(MemoryLog(Transcript(OPENING)), broke, hands, Board(), going_on)
     assert outcome == Outcome(End.BUDGET, "$15 of this session are spent")
 
 
@@ -237,7 +254,7 @@ async def test_words_between_turns_reach_the_model_outside_of_any_result(tmp_pat
         log.waiting.append("[run] 80 % of this session's money is spent.")
         return reply(call("view", "c1", path=".")) if len(heard) == 1 else reply(text="Done.")
 
-    await converse(log, mind(listening), Hands(FolderRoom(tmp_path)), Board(), Free())
+    await converse(log, mind(listening), Hands(FolderRoom(tmp_path)), Board(), going_on)
     assert heard[0][0].blocks == (Text(OPENING), Text("[person] Prefer aarch64 today."))
     assert heard[1][-1].blocks[1:] == (Text("[run] 80 % of this session's money is spent."),)
 
@@ -246,12 +263,12 @@ async def test_a_cancelled_session_goes_on_with_the_call_it_was_in(tmp_path: Pat
     log, room = MemoryLog(Transcript(OPENING)), FolderRoom(tmp_path)
     slow = mind(replaying(reply(call("shell", command="sleep 60"))))
     async with anyio.create_task_group() as group:
-        group.start_soon(converse, log, slow, Hands(room), Board(), Free())
+        group.start_soon(converse, log, slow, Hands(room), Board(), going_on)
         await until(lambda: "begin" in log.writes)
         group.cancel_scope.cancel()
-    assert log.pending()[0].running
-    outcome = await converse(log, mind(replaying(reply(text="I see."))), Hands(room), Board(), Free())
-    assert outcome.reason == "I see." and log.transcript().turns[0].results[0].text == INTERRUPTED
+    assert log.pending[0].running
+    outcome = await converse(log, mind(replaying(reply(text="I see."))), Hands(room), Board(), going_on)
+    assert outcome.reason == "I see." and log.transcript.turns[0].results[0].text == INTERRUPTED
 
 
 async def test_an_overflowing_conversation_is_summarized_and_goes_on(tmp_path: Path) -> None:
@@ -267,9 +284,9 @@ async def test_an_overflowing_conversation_is_summarized_and_goes_on(tmp_path: P
 
     turns = tuple(Turn(reply(call("view", f"c{n}", path="a")), (ToolResult(f"c{n}", "x" * 5_000),)) for n in range(5))
     log = MemoryLog(Transcript(OPENING, turns))
-    outcome = await converse(log, mind(narrow), Hands(FolderRoom(tmp_path)), Board(), Free())
+    outcome = await converse(log, mind(narrow), Hands(FolderRoom(tmp_path)), Board(), going_on)
     assert outcome == Outcome(End.FINISHED, "Done.")
-    assert len(log.transcript().turns) == 6
+    assert len(log.transcript.turns) == 6
     last = seen[-1].messages
     assert [message.role for message in last] == [Role.USER]
     assert "Summary: T1 is half done." in str(last[0].blocks[1])
@@ -279,7 +296,7 @@ async def test_a_window_too_small_even_for_a_summary_ends_the_session_in_words(t
     async def full(request: Request) -> Reply:
         raise ModelFailure(Fault.CONTEXT_FULL, "prompt is too long")
 
-    outcome = await converse(MemoryLog(Transcript(OPENING)), mind(full), Hands(FolderRoom(tmp_path)), Board(), Free())
+    outcome = await converse(MemoryLog(Transcript(OPENING)), mind(full), Hands(FolderRoom(tmp_path)), Board(), going_on)
     assert outcome.end is End.CONTEXT and "full" in outcome.reason
 
 
@@ -291,13 +308,13 @@ async def test_a_session_over_http_with_every_third_response_broken_lands_and_is
     model = models(id, wire.env())
     purse, log, board = Purse(), MemoryLog(Transcript(OPENING)), Board(bounces=1)
 
-    async def no_wait(wait: object) -> None: ...
+    async def no_wait(why: str, seconds: float | None) -> None: ...
 
     async def asking(request: Request) -> Reply:
         cap = anyio.CapacityLimiter(1)
         return await ask(model, request, purse, cap, no_wait, jitter=lambda: 0.0, first_wait_s=0.01)
 
-    outcome = await converse(log, mind(asking), Hands(FolderRoom(tmp_path)), board, Free())
+    outcome = await converse(log, mind(asking), Hands(FolderRoom(tmp_path)), board, going_on)
     assert outcome.end is End.LANDED
     assert (tmp_path / "workspace/log.txt").read_text() == "one\ntwo\n"
     assert purse.states == [became(row) for row in wire.billing.rows]

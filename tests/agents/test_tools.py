@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from agents.hands import SHOWN_CHARS, Hands, clipped
-from agents.team import Answer
-from agents.tools import BadArguments, check, names, specs
-from agents.visible import visible
+from agents.tools import Answer, BadArguments, check, names, specs
+from orchestrator.quoting import visible
 from tests.agents.stage import FolderRoom
 
 pytestmark = pytest.mark.anyio

@@ -16,7 +16,7 @@ from typing import Final
 
 from agents.models.base import Message, Reply, Request, Role, Stop, Text, ToolCall, Usage
 from agents.models.scripted import Price
-from agents.team import Answer, End
+from agents.tools import Answer, End
 from orchestrator import board, clusters
 from orchestrator.clusters import Failure
 from orchestrator.ledger import Budget, Ledger, size

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.team import End
+from agents.tools import End
 from orchestrator import board, clusters
 from orchestrator.board import Refused
 from orchestrator.clusters import Failure

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from agents.team import End
+from agents.tools import End
 from orchestrator import board, clusters
 from orchestrator.board import Refused
 from orchestrator.clusters import Failure

@@ -15,8 +15,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agents.attempts import Meter, OutOfMoney
-from agents.models.base import Message, Reply, Request, Role, Stop, Text, ToolResult, ToolSpec, Usage
-from agents.models.failures import Fault, ModelFailure
+from agents.models.base import (
+    Fault,
+    Message,
+    ModelFailure,
+    Reply,
+    Request,
+    Role,
+    Stop,
+    Text,
+    ToolResult,
+    ToolSpec,
+    Usage,
+)
 from agents.models.scripted import Price
 from orchestrator.ledger import Budget, Ledger, SessionMeter, size
 from orchestrator.prices import Prices, Unpriced, load
@@ -354,8 +365,8 @@ def test_what_a_meter_was_told_is_stored_when_it_answers(tmp_path: Path, backend
         assert (await state(attempt)).cost == 1_000 and stored == [TEAM]
         cut, refused = await meter.reserve(asked("x")), await meter.reserve(asked("x"))
         failure = ModelFailure(Fault.CUT, "in its third line", partial="fn main() {")
-        await meter.doubt(cut, failure)
-        await meter.free(refused, failure)
+        await meter.fail(cut, failure)
+        await meter.fail(refused, ModelFailure(Fault.OVERLOADED, "try again later"))
         assert (await state(cut)).state is AttemptState.IN_DOUBT and (await state(refused)).state is AttemptState.FREE
         kept = await store.read(lambda db: db.execute("SELECT failure FROM attempt WHERE id = ?", (cut,)).fetchone())
         assert "fn main() {" in kept["failure"]

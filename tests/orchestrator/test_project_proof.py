@@ -17,7 +17,7 @@ from orchestrator.project.furnishing import Furnished
 from orchestrator.project.lock import Lock, LockDiffers, check_lock, lock, locked_cases, read_lock
 from sandbox.engines import choose
 from sandbox.room import RootFs
-from verifiers.locking import ReferenceFailed
+from verifiers.judge import ReferenceFailed
 from verifiers.suites import LockedCase
 
 HELLO = Path(__file__).parents[2] / "projects" / "hello"

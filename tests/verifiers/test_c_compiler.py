@@ -20,9 +20,7 @@ from sandbox.room import Command, Labels, Room, RoomError, RoomSpec
 from verifiers.cases import expand
 from verifiers.drawing import Draw, load_plugin
 from verifiers.judge import RoomJudge
-from verifiers.judging import Selection, Tier
-from verifiers.locking import settle
-from verifiers.scorecard import Outcome
+from verifiers.scorecard import Outcome, Selection, Tier
 from verifiers.suites import LockedCase
 
 pytestmark = pytest.mark.anyio
@@ -92,7 +90,7 @@ async def test_the_reference_passes_the_empty_solution_scores_nothing_and_no_che
     poor = await furnish(PROJECT, BubblewrapEngine(state_home()), state_home(), print)
     cases = expand(PROJECT.name, PROJECT.folder, poor.folders(), PROJECT.suites)
     some = (*cases[::EVERY], *(case for case in cases if case.id == SELF_INCLUDING))
-    settled, _dropped = await settle(bench.judge(rich, some), bench.tree("reference"))
+    settled, _dropped = await bench.judge(rich, some).settle(bench.tree("reference"), print)
     ids = {case.id for case in settled}
     assert len(ids) >= 18 and SELF_INCLUDING in ids
 

@@ -11,10 +11,8 @@ import pytest
 from sandbox.local import LocalEngine
 from sandbox.room import Engine, Labels, Room, RoomError, RoomSpec
 from tests.verifiers.tiny import HONEST, UNIT_OK, candidate
-from verifiers.judge import RoomJudge
-from verifiers.judging import Selection, Tier
-from verifiers.locking import ReferenceFailed, settle
-from verifiers.scorecard import Outcome, Ratchet, Scorecard, Verdict
+from verifiers.judge import ReferenceFailed, RoomJudge
+from verifiers.scorecard import Outcome, Scorecard, Selection, Tier
 from verifiers.suites import JudgePlan
 
 pytestmark = pytest.mark.anyio
@@ -42,15 +40,9 @@ def script(body: str) -> str:
 async def test_the_honest_pass_everything_and_every_asked_case_gets_one_verdict(
     engine: Engine, plan: JudgePlan
 ) -> None:
-    told: Counter[str] = Counter()
-
-    async def tell(verdict: Verdict) -> None:
-        told[verdict.case] += 1
-
-    card = await judge_of(engine, plan).judge(candidate(), Selection(), tell)
+    card = await judge_of(engine, plan).judge(candidate(), Selection())
     assert not card.void and card.build.ok
     assert card.passed() == set(card.verdicts) == end_cases(plan) | {"unit/parser::sums", "unit/parser::calls"}
-    assert told == dict.fromkeys(card.verdicts, 1)
 
 
 async def test_where_nothing_isolates_the_verdicts_are_the_same(plan: JudgePlan, rooms_home: Path) -> None:
@@ -224,11 +216,11 @@ async def unit_card(engine: Engine, plan: JudgePlan, unit: str, status: int, ask
 
 
 async def test_a_unit_test_that_vanishes_is_lost_by_the_ratchet(engine: Engine, plan: JudgePlan) -> None:
-    floor = Ratchet((await unit_card(engine, plan, UNIT_OK, 0)).passed())
+    floor = (await unit_card(engine, plan, UNIT_OK, 0)).passed()
     fewer = "running 1 test\ntest parser::sums ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0\n"
-    assert floor.lost(await unit_card(engine, plan, fewer, 0)) == ("unit/parser::calls",)
+    assert (await unit_card(engine, plan, fewer, 0)).lost(floor) == ("unit/parser::calls",)
     card = await unit_card(engine, plan, "error[E0425]: no x\n", 101)
-    assert floor.lost(card) == ("unit/parser::calls", "unit/parser::sums") and not card.void
+    assert card.lost(floor) == ("unit/parser::calls", "unit/parser::sums") and not card.void
     assert card.verdicts["unit/all"].outcome is Outcome.FAIL
     card = await unit_card(engine, plan, fewer, 0, "unit/parser::calls")
     assert {id_: verdict.outcome for id_, verdict in card.verdicts.items()} == {"unit/parser::calls": Outcome.MISSING}
@@ -260,7 +252,7 @@ async def test_a_tree_is_built_once_unless_cold_and_nothing_is_left_behind(engin
 async def test_settling_keeps_only_what_the_reference_gets_right(engine: Engine, plan: JudgePlan) -> None:
     (plan.folder / "cases/c03.txt").write_text("end nowhere\n")
     cannot_turn = HONEST.replace("exit 1; }", 'exit 1; }\ngrep -q c00 "$1" && grep -q \'end abort\' "$1" && exit 1')
-    kept, dropped = await settle(judge_of(engine, plan), candidate(cannot_turn))
+    kept, dropped = await judge_of(engine, plan).settle(candidate(cannot_turn), print)
     assert dropped == {"end/c03": "fail: compile: cannot read this"}
     twists = {case.id: case.twists for case in kept}
     assert len(twists) == len(plan.cases) - 1
@@ -271,4 +263,4 @@ async def test_settling_keeps_only_what_the_reference_gets_right(engine: Engine,
     )
     with pytest.raises(ReferenceFailed, match="does not build"):
         broken = building(plan, "false")
-        await settle(judge_of(engine, broken), candidate())
+        await judge_of(engine, broken).settle(candidate(), print)

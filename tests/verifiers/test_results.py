@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from sandbox.room import Ended, Result
 from verifiers.drawing import Prepared
-from verifiers.judge import compared, reported
-from verifiers.results import ResultsError, libtest
-from verifiers.scorecard import Build, Outcome, Ratchet, Scorecard, Verdict
+from verifiers.results import ResultsError, compared, libtest, reported
+from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
 CARGO = """\
    Compiling ccc v0.1.0 (/workspace)
@@ -153,18 +152,17 @@ def card(outcomes: dict[str, Outcome]) -> Scorecard:
 def test_the_ratchet_loses_exactly_what_passed_before_and_does_not_now(
     before: dict[str, Outcome], after: dict[str, Outcome]
 ) -> None:
-    ratchet = Ratchet(card(before).passed())
-    lost, gained = ratchet.lost(card(after)), ratchet.gained(card(after))
+    floor = card(before).passed()
+    lost, gained = card(after).lost(floor), card(after).passed() - floor
     assert set(lost) == {id_ for id_ in before if before[id_] is Outcome.PASS and after.get(id_) is not Outcome.PASS}
-    assert not set(lost) & set(gained) and list(lost) == sorted(lost)
-    assert (ratchet.floor - set(lost)) | set(gained) == card(after).passed()
+    assert not set(lost) & gained and list(lost) == sorted(lost)
+    assert (floor - set(lost)) | gained == card(after).passed()
 
 
 @given(OUTCOMES, OUTCOMES)
 def test_nothing_is_lost_by_the_card_that_made_the_floor_and_the_rest_by_a_later_one(
     first: dict[str, Outcome], second: dict[str, Outcome]
 ) -> None:
-    one = Ratchet(card(first).passed())
-    two = Ratchet(one.floor | card(second).passed())
-    assert not one.lost(card(first))
-    assert set(two.lost(card(second))) == one.floor - card(second).passed()
+    floor = card(first).passed()
+    assert not card(first).lost(floor)
+    assert set(card(second).lost(floor | card(second).passed())) == floor - card(second).passed()

@@ -56,7 +56,7 @@ async def test_sixteen_seats_of_both_vendors_finish_and_the_servers_count_is_the
     models = [make(id, env) for id in ("anthropic/claude-opus-4-6", "openai/gpt-5")]
     cap = anyio.CapacityLimiter(8)
 
-    async def no_wait(wait: object) -> None: ...
+    async def no_wait(why: str, seconds: float | None) -> None: ...
 
     async def seat(number: int) -> None:
         nonlocal replies
