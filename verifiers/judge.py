@@ -202,7 +202,7 @@ class RoomJudge:
                 )
                 seconds += result.seconds
                 last = bool(suite.steps) and number == len(steps) - 1
-                verdict = compared(case.id, result, answer) if last else reported(case.id, result)
+                verdict = compared(case.id, result, answer) if last else reported(case.id, result, alone=not in_tree)
                 if verdict.outcome is not Outcome.PASS:
                     break
         verdict = replace(verdict, seconds=seconds)

@@ -73,13 +73,16 @@ def libtest(output: str) -> Mapping[str, Outcome]:
     return outcomes
 
 
-def reported(case: str, result: Result) -> Verdict:
-    """What a runner of the project said of a case: its exit status and its last `ERROR ` and `VALUE ` lines."""
+def reported(case: str, result: Result, *, alone: bool = True) -> Verdict:
+    """What a runner of the project said of a case: its exit status and its last `ERROR ` and `VALUE ` lines. One that is
+    not `alone`, but runs what the candidate wrote, cannot say that the judge broke: that would void any judgement."""
     lines = result.stdout.decode("utf-8", "replace").split("\n")[::-1]
     said = one_line(next((line.removeprefix("ERROR ") for line in lines if line.startswith("ERROR ")), ""))
     measured = next(filter(None, map(_VALUE.match, lines)), None)
     value, unit = (float(measured[1]), measured[2] or "") if measured else (None, "")
     outcome = EXITS.get(result.exit_code, Outcome.FAIL)
+    if outcome is Outcome.ERROR and not alone:
+        outcome = Outcome.FAIL
     reason = f"{_ending(result)}: {last_line(result.stderr)}" if result.exit_code else ""
     if _over(result):
         outcome, reason = Outcome.TIMEOUT, "over its time limit"

@@ -235,6 +235,13 @@ async def test_a_unit_suite_that_reports_a_test_twice_is_refused_and_voids_nothi
     assert card.verdicts["unit/all"].reason == "results refused: parser::sums is reported twice"
 
 
+async def test_a_unit_suite_can_not_say_that_the_judge_broke(engine: Engine, plan: JudgePlan) -> None:
+    """Its tests run beside the runner and can end it as they like; a void judgement would be repeated for ever."""
+    card = await unit_card(engine, plan, UNIT_OK, 99)
+    assert not card.void
+    assert card.verdicts["unit/all"].outcome is Outcome.FAIL
+
+
 async def test_a_tree_is_built_once_unless_cold_and_nothing_is_left_behind(engine: Engine, plan: JudgePlan) -> None:
     counting = Failing(engine, 0)
     judge = judge_of(counting, plan)  # type: ignore[arg-type]  # delegates
