@@ -177,8 +177,6 @@ class Attempt:
     at: datetime
     reserved: int | None  # micro-dollars
     cost: int | None = None
-    resolved: str = ""  # model id as the vendor returned it
-    usage: str = ""  # JSON of agents.models.base.Usage
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from orchestrator import VERSION, board, control, lockfiles
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk, Seat
 from orchestrator.gate import Gate, HeldoutLane
-from orchestrator.ledger import Budget, Ledger
+from orchestrator.ledger import Ledger
 from orchestrator.open_seats import OpenSeats
 from orchestrator.preparing import SECRET, thawed_models
 from orchestrator.prices import Prices
@@ -120,7 +120,7 @@ class Run:
             repository=repository,
             judge=judge("verify", VERIFY_USER, settings.verify_cores),
             gate=gate,
-            ledger=Ledger(prices_of(models, settings), Budget(settings.budget, settings.session_budget)),
+            ledger=Ledger(prices_of(models, settings), settings.budget, settings.session_budget),
             engine=engine,
             label=label,
             rooms=home / "workspaces" / label,
@@ -351,7 +351,7 @@ class Run:
 
         await self.desk.store.write(write)
         self.desk.settings = new
-        self.desk.ledger.budget = Budget(budget, new.session_budget)
+        self.desk.ledger.budget = budget
 
 
 def say(tx: Tx, to: str, text: str, by: str = "") -> None:

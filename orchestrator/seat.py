@@ -214,7 +214,7 @@ async def think(desk: Desk, session: Session, log: StoredLog, hands: Hands, verb
             if low and tx.one(told, session.id, f"[run] {MONEY_LOW}") is None:
                 sessions.say(tx, session.id, "run", MONEY_LOW)
 
-        meter = SessionMeter(desk.ledger, desk.store, session.id, session.model, lambda: turn, also)
+        meter = SessionMeter(desk.ledger, desk.store, session.id, session.model, turn, also)
         return await ask(model, request, meter, limiter, on_wait)
 
     schemas = tuple(ToolSpec(**spec) for spec in json.loads(specs))

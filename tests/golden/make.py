@@ -19,7 +19,7 @@ from agents.models.scripted import Price
 from agents.team import Answer, End
 from orchestrator import board, clusters
 from orchestrator.clusters import Failure
-from orchestrator.ledger import Budget, Ledger, size
+from orchestrator.ledger import Ledger, size
 from orchestrator.prices import Prices
 from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource
 from orchestrator.store import Tx, changes, rows, sessions
@@ -49,12 +49,12 @@ def fill(tx: Tx) -> None:
     clusters.sync_failures(tx, {"torture/c": Failure("torture|exit 134", "exit 134")}, set())
     board.claim(tx, first.id, "agent-01/1", "read, then write")
     board.leave_note(tx, "agent-01/1", first.id, "look at the table")
-    books = Ledger(Prices({MODEL: Price(input=Decimal(3), output=Decimal(15))}), Budget(10_000_000))
+    books = Ledger(Prices({MODEL: Price(input=Decimal(3), output=Decimal(15))}), 10_000_000)
     request = size(Request("system", (), (Message(Role.USER, (Text("go"),)),)))
     attempt = books.reserve(tx, "agent-01/1", 1, MODEL, request, 100)
     usage = Usage(input=1000, output=100)
-    books.settle(tx, attempt.id, usage, MODEL)
-    books.doubt(tx, books.reserve(tx, "agent-01/1", 2, MODEL, request, 100).id, "stream cut")
+    books.settle(tx, attempt, usage, MODEL)
+    books.doubt(tx, books.reserve(tx, "agent-01/1", 2, MODEL, request, 100), "stream cut")
     call = ToolCall("call_1", "shell", {"command": "make"})
     sessions.store_reply(tx, "agent-01/1", 1, Reply((Text("I will."), call), Stop.TOOLS, usage, MODEL))
     sessions.begin_call(tx, "agent-01/1.1.0")

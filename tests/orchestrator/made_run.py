@@ -12,8 +12,8 @@ import anyio
 from agents.models.base import Usage
 from orchestrator.records import AttemptState, Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
 from orchestrator.settings import Settings
-from orchestrator.store import Store, Tx, attempts, changes, tasks
-from orchestrator.store.rows import insert, update
+from orchestrator.store import Store, Tx, changes, tasks
+from orchestrator.store.rows import insert, put, update
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
 BEGAN = datetime(2026, 3, 14, 9, 0, tzinfo=UTC)
@@ -155,9 +155,9 @@ def _submit(tx: Tx, number: int, metered: bool) -> None:
     )
     tx.journal("verified", seat, session=session, what="fast", passed=18, total=20, seconds=31.0)
     if metered:
-        attempt = attempts.add(tx, session, number, task, MODEL, 900_000, metered=True, prefix="")
-        usage = Usage(input=1000, output=500, cache_read=9000)
-        attempts.end(tx, attempt.id, AttemptState.SETTLED, cost=510_000, usage=usage, resolved="claude-opus-4-6")
+        usage = json.dumps(vars(Usage(input=1000, output=500, cache_read=9000)))
+        settled = {"cost": 510_000, "usage": usage, "resolved": "claude-opus-4-6"}
+        _attempt(tx, session, number, task, AttemptState.SETTLED, 900_000, **settled)
     changes.add(
         tx,
         Change(
@@ -179,6 +179,11 @@ def _submit(tx: Tx, number: int, metered: bool) -> None:
         ),
     )
     tx.run("UPDATE session SET turns = turns + 20 WHERE id = ?", session)
+
+
+def _attempt(tx: Tx, session: str, turn: int, task: str, state: AttemptState, reserved: int, **ended: object) -> None:
+    asked = {"session": session, "turn": turn, "number": 1, "task": task, "model": MODEL, "metered": True}
+    put(tx, "attempt", epoch=tx.epoch, at=tx.now, state=state, reserved=reserved, **asked, **ended)
 
 
 def _landed(number: int) -> int:
@@ -219,9 +224,8 @@ def _judge(tx: Tx, number: int) -> None:
 
 def _wind_up(tx: Tx, ended: bool, metered: bool) -> None:
     if metered:
-        cut = attempts.add(tx, "agent-02/1", 99, "T13", MODEL, 410_000, metered=True, prefix="")
-        attempts.end(tx, cut.id, AttemptState.IN_DOUBT, failure="cut")
-        attempts.add(tx, "agent-02/1", 99, "T13", MODEL, 370_000, metered=True, prefix="")
+        _attempt(tx, "agent-02/1", 99, "T13", AttemptState.IN_DOUBT, 410_000, failure="cut")
+        _attempt(tx, "agent-02/1", 99, "T13", AttemptState.RESERVED, 370_000)
     tx.journal("waiting", "agent-03", who="agent-03/1", why="anthropic: 429", until=310.0)
     tx.journal("said", to="agent-02", by="ada", text="prefer aarch64")
     if not ended:

@@ -11,9 +11,10 @@ import anyio
 import pytest
 
 from agents.models.base import Text
+from orchestrator.ledger import account
 from orchestrator.lockfiles import locks
-from orchestrator.records import AttemptState, Task, TaskState
-from orchestrator.store import Store, attempts, changes, rows, sessions, tasks
+from orchestrator.records import Attempt, AttemptState, Task, TaskState
+from orchestrator.store import Store, changes, rows, sessions, tasks
 from orchestrator.store.store import KINDS, MIGRATIONS, migrate
 from orchestrator.watch import queries
 from verifiers.scorecard import Outcome
@@ -67,9 +68,9 @@ def test_todays_code_reads_and_continues_a_state_of_a_past_version(file: Path, t
         assert card is not None and card.verdicts["torture/c"].outcome is Outcome.FAIL
         landing = changes.open_landing(db)
         assert landing is not None and not landing.done
-        assert attempts.get(db, 1).cost == 4_500 and attempts.get(db, 2).state is AttemptState.IN_DOUBT
-        used = attempts.account(db)
-        assert (used.settled, used.in_doubt) == (4_500, attempts.get(db, 2).reserved)
+        settled, doubted = rows.find(db, Attempt)
+        assert settled.cost == 4_500 and doubted.state is AttemptState.IN_DOUBT
+        assert account(db) == {AttemptState.SETTLED: 4_500, AttemptState.IN_DOUBT: doubted.reserved}
         assert queries.cost(db, "seat")["rows"][0]["seat"] == "agent-01"
         events = db.execute("SELECT kind, data FROM journal").fetchall()
         assert len(events) >= 10 and all(json.loads(event["data"]).keys() <= KINDS[event["kind"]] for event in events)
