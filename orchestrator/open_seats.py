@@ -27,10 +27,10 @@ from orchestrator.control import Refusal
 from orchestrator.desk import Desk, Seat
 from orchestrator.records import Session
 from orchestrator.seat import again, begin, end, live
-from orchestrator.store import Tx, sessions, tasks
+from orchestrator.store import Tx, rows, tasks
+from orchestrator.store.sessions import StoredLog
 from orchestrator.store.store import read_payload
 from orchestrator.tasklist import Show, describe, render_tasks
-from orchestrator.transcript import StoredLog
 from orchestrator.verbs import Verbs
 
 
@@ -78,8 +78,8 @@ class OpenSeats:
         """Live sessions of open seats go on where they were, with a full lease; whoever holds the token comes back."""
 
         def read(tx: Tx) -> list[tuple[Session, str]]:
-            rows = tx.all("SELECT id, token FROM session WHERE state <> 'ended' AND open_seat ORDER BY started")
-            return [(sessions.get(tx.db, row["id"]), row["token"]) for row in rows]
+            found = tx.all("SELECT id, token FROM session WHERE state <> 'ended' AND open_seat ORDER BY started")
+            return [(rows.get(tx.db, Session, row["id"]), row["token"]) for row in found]
 
         for session, token in await self._desk.store.write(read):
             self._host(self._seats[session.seat], session, token)

@@ -100,24 +100,6 @@ class CallState(StrEnum):
     DONE = "done"
 
 
-@dataclass(frozen=True)
-class Call:
-    """A tool call and, once done, its result. `id` is unique in the run and is the verb's idempotency key."""
-
-    id: str
-    session: str
-    turn: int
-    index: int
-    name: str
-    arguments: str  # JSON
-    state: CallState
-    started: datetime | None = None
-    seconds: float = 0.0
-    result: str = ""
-    failed: bool = False
-    end: str = ""  # agents.team.End, when the answer ended the session
-
-
 class ChangeState(StrEnum):
     QUEUED = "queued"
     PARKED = "parked"

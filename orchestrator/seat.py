@@ -27,8 +27,8 @@ from orchestrator.ledger import SPENT, SessionMeter
 from orchestrator.quarantine import Refused
 from orchestrator.records import Session, SessionState
 from orchestrator.signals import unwrapped
-from orchestrator.store import Tx, sessions, tasks
-from orchestrator.transcript import StoredLog
+from orchestrator.store import Tx, rows, sessions, tasks
+from orchestrator.store.sessions import StoredLog
 from orchestrator.verbs import Verbs
 from orchestrator.workspace import Kind
 from sandbox.room import MIB, Labels, Mount, Room, RoomDied, RoomError, RoomSpec
@@ -279,7 +279,7 @@ async def lay_workspace(desk: Desk, session: Session, room: Room) -> None:
     made = await room.run(command)
     if not made.ok:
         raise RoomError(f"no workspace could be made: {made.stderr.decode('utf-8', 'replace')[-300:]}")
-    begun = await desk.store.read(lambda db: sessions.get(db, session.id).turns)
+    begun = await desk.store.read(lambda db: rows.get(db, Session, session.id).turns)
     if saved is not None:
         news = "The sandbox died and was rebuilt from your last checkpoint: later changes to files, and jobs, are gone."
     elif begun:

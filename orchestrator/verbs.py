@@ -15,7 +15,7 @@ from agents.visible import visible
 from orchestrator import board, quarantine, ramp, workspace
 from orchestrator.board import Refused
 from orchestrator.desk import Desk
-from orchestrator.records import CallState, Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
+from orchestrator.records import Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
 from orchestrator.repository import Conflict, Received
 from orchestrator.store import Tx, changes, sessions, tasks
 from orchestrator.store.rows import update
@@ -47,9 +47,9 @@ class Verbs:
         }
 
     async def do(self, verb: str, call_id: str, arguments: Mapping[str, Any]) -> Answer:
-        done = await self._desk.store.read(lambda db: sessions.get_call(db, call_id))
-        if done is not None and done.state is CallState.DONE:
-            return Answer(done.result, done.failed, End(done.end) if done.end else None)
+        done = await self._desk.store.read(lambda db: sessions.answer_to(db, call_id))
+        if done is not None:
+            return done
         try:
             return await self._verbs[verb](call_id, **arguments)
         except quarantine.Refused as refusal:

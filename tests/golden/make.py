@@ -57,7 +57,7 @@ def fill(tx: Tx) -> None:
     books.doubt(tx, books.reserve(tx, "agent-01/1", 2, MODEL, request, 100), "stream cut")
     call = ToolCall("call_1", "shell", {"command": "make"})
     sessions.store_reply(tx, "agent-01/1", 1, Reply((Text("I will."), call), Stop.TOOLS, usage, MODEL))
-    sessions.begin_call(tx, "agent-01/1.1.0")
+    rows.update(tx, "call", "agent-01/1.1.0", started=tx.now)
     sessions.finish_call(tx, "agent-01/1.1.0", Answer("exit 0"), 1.5)
     sessions.say(tx, "agent-01/1", "person", "Prefer small steps.")
     sessions.deliver(tx, "agent-01/1", 1)

@@ -12,9 +12,10 @@ import pytest
 
 from orchestrator import board, ramp
 from orchestrator.briefing import landed_since
-from orchestrator.store import Tx, changes, reading, sessions
+from orchestrator.records import Session
+from orchestrator.store import Tx, changes, reading, rows
+from orchestrator.store.sessions import stored
 from orchestrator.tasklist import Show, render_tasks
-from orchestrator.transcript import stored
 from tests.orchestrator.running import PARTS, SUBMIT, Run, made, shell, small_project, small_team, yard
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
@@ -133,8 +134,7 @@ def seen_by_seats(db: sqlite3.Connection) -> list[object]:
     tx = Tx(db, 0, now)
     boards = [render_tasks(db, show, now) for show in Show]
     ramps = [next_task(db, seat, passing) for seat in ("agent-01", "agent-02") for passing in (True, False)]
-    ids = [row["id"] for row in db.execute("SELECT id FROM session ORDER BY id")]
-    logs = [stored(tx, sessions.get(db, name)) for name in ids]
+    logs = [stored(db, session) for session in rows.find(db, Session, "ORDER BY id")]
     return [boards, ramps, logs, [landed_since(tx, seat) for seat in ("agent-01", "agent-02")]]
 
 

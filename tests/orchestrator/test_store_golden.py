@@ -58,11 +58,12 @@ def test_todays_code_reads_and_continues_a_state_of_a_past_version(file: Path, t
         assert rows.get(db, Task, "T1").order == 1.5 and rows.get(db, Task, "T3").signature == "torture|exit 134"
         assert [note.text for note in tasks.notes(db, "T1")] == ["look at the table"]
         assert "owner    agent-01" in locks(db)["T1.txt"]
-        assert [session.id for session in sessions.live(db)] == ["agent-01/1"]
-        ((turn, reply),) = sessions.turns_of(db, "agent-01/1")
-        assert turn == 1 and reply.blocks[0] == Text("I will.")
-        assert sessions.calls_of(db, "agent-01/1", 1)[0].result == "exit 0"
-        assert sessions.messages(db, "agent-01/1") == {1: ["[person] Prefer small steps."]}
+        (session,) = sessions.live(db)
+        transcript, pending = sessions.stored(db, session)
+        (turn,) = transcript.turns
+        assert session.id == "agent-01/1" and transcript.opening == "You are a builder." and not pending
+        assert turn.reply.blocks[0] == Text("I will.") and turn.said == ("[person] Prefer small steps.",)
+        assert [result.text for result in turn.results] == ["exit 0"]
         assert [change.id for change in changes.live(db)] == ["C1"]
         card = changes.scorecard_of(db, "m1")
         assert card is not None and card.verdicts["torture/c"].outcome is Outcome.FAIL
