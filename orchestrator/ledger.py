@@ -17,9 +17,10 @@ from typing import Final
 from agents.attempts import OutOfMoney
 from agents.models.base import Reply, Request, Usage
 from agents.models.failures import ModelFailure
+from orchestrator.board import claim_of
 from orchestrator.prices import Prices
 from orchestrator.records import Attempt, AttemptState
-from orchestrator.store import Store, Tx, rows, tasks
+from orchestrator.store import Store, Tx, rows
 from orchestrator.watch.text import money
 
 SPENT: Final = "the {}'s budget is spent"  # how the refusal of a request begins, for "run" and "session"
@@ -102,7 +103,7 @@ class Ledger:
             self._admit(tx, "session", session, worst, self.session_budget)
         elif (self.budget, self.session_budget) != (None, None):
             self.prices.check([model], tx.now)
-        held = tasks.claim_of(tx.db, session)
+        held = claim_of(tx.db, session)
         number = rows.next_number(tx, "attempt", "WHERE session = ? AND turn = ?", session, turn)
         asked = {"session": session, "turn": turn, "number": number, "task": held.task if held else "", "model": model}
         counts = {"reserved": worst, "metered": not self.prices.unmetered(model), "prefix": prefix}

@@ -23,14 +23,14 @@ from agents.models.choose import OPEN
 from agents.session import Outcome, act
 from agents.team import End
 from orchestrator import board
+from orchestrator.briefing import Show, describe, render_tasks
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk, Seat
 from orchestrator.records import Session
 from orchestrator.seat import again, begin, end, live
-from orchestrator.store import Tx, rows, tasks
+from orchestrator.store import Tx, rows
 from orchestrator.store.sessions import StoredLog
 from orchestrator.store.store import read_payload
-from orchestrator.tasklist import Show, describe, render_tasks
 from orchestrator.verbs import Verbs
 
 
@@ -104,7 +104,7 @@ class OpenSeats:
         session = chair.session
 
         def told(db: sqlite3.Connection) -> str:
-            held = tasks.claim_of(db, session.id)  # of one who comes back in mid-session
+            held = board.claim_of(db, session.id)  # of one who comes back in mid-session
             still = f"\n\nYou hold {describe(db, board.get(db, held.task), session.id)}" if held else ""
             return f"{read_payload(db, session.opening).decode()}{still}"
 

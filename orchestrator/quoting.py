@@ -11,7 +11,7 @@ from typing import Final
 
 LINE: Final = 200  # characters
 NOTE_LINES: Final = 5
-QUOTE: Final = "> "
+QUOTE: Final = "> "  # before each line, so that a reader sees where the quotation ends
 
 
 def one_line(text: str, limit: int = LINE) -> str:
@@ -27,8 +27,3 @@ def few_lines(text: str, lines: int = NOTE_LINES, limit: int = LINE) -> str:
     if len(said) > lines:
         said = [*said[: lines - 1], said[lines - 1][: limit - 2] + " …"]
     return "\n".join(said)
-
-
-def quoted(text: str) -> str:
-    """Each line behind a mark, so that a reader sees where the quotation ends."""
-    return "\n".join(f"{QUOTE}{line}" for line in text.splitlines())

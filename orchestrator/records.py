@@ -20,7 +20,7 @@ class RunState(StrEnum):
 
 
 class TaskState(StrEnum):
-    READY = "ready"  # may be blocked by `after`; see Store.ready_tasks
+    READY = "ready"  # may be blocked by `after`: see board.ready
     CLAIMED = "claimed"
     CLOSED = "closed"
     DROPPED = "dropped"
@@ -31,7 +31,6 @@ class TaskSource(StrEnum):
     PLANNER = "planner"
     CASES = "cases"  # failing visible cases with one failure signature
     SEAT = "seat"  # claim(title=…)
-    PERSON = "person"
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Task:
     state: TaskState
     source: TaskSource
     created: datetime
-    by: str = ""  # who wrote it: a session, `run`, `person`
+    by: str = ""  # who wrote it: a session, `run`, `project`
     why: str = ""
     cases: tuple[str, ...] = ()
     touches: tuple[str, ...] = ()
@@ -89,9 +88,6 @@ class Session:
     opening: str = ""  # payload hash of the first message: the block the run writes
     open_seat: bool = False
     turns: int = 0
-    ended: datetime | None = None
-    end: str = ""  # agents.team.End
-    note: str = ""
 
 
 class CallState(StrEnum):
@@ -102,8 +98,6 @@ class CallState(StrEnum):
 
 class ChangeState(StrEnum):
     QUEUED = "queued"
-    PARKED = "parked"
-    STAGED = "staged"
     JUDGING = "judging"
     LANDED = "landed"
     BOUNCED = "bounced"
@@ -133,7 +127,6 @@ class Change:
     files: tuple[str, ...] = ()
     added: int = 0
     removed: int = 0
-    ended: datetime | None = None
     landed_as: str = ""  # commit on main
     reason: str = ""  # why bounced or withdrawn: one short line
     lost: tuple[str, ...] = ()  # cases
@@ -159,17 +152,6 @@ class Attempt:
     at: datetime
     reserved: int | None  # micro-dollars
     cost: int | None = None
-
-
-@dataclass(frozen=True)
-class Landing:
-    """The intent that makes git and SQLite agree: stored before main moves, marked after."""
-
-    change: str
-    old: str
-    new: str
-    scorecard: int
-    done: bool
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import structlog
 from agents.models.base import Model, Usage
 from agents.models.choose import OPEN, make
 from agents.models.scripted import Scripted
-from orchestrator import VERSION, board, control, lockfiles
+from orchestrator import VERSION, board, briefing, control
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk, Seat
 from orchestrator.gate import Gate, HeldoutLane
@@ -205,8 +205,8 @@ class Run:
 
     async def _keep_lock_files(self) -> None:
         async for _ in self.desk.board_changed.rings():
-            locks = await self.desk.store.read(lockfiles.locks)
-            await anyio.to_thread.run_sync(lockfiles.sync, self.desk.folder / "current_tasks", locks)
+            locks = await self.desk.store.read(briefing.locks)
+            await anyio.to_thread.run_sync(briefing.sync_locks, self.desk.folder / "current_tasks", locks)
 
     async def _note_work(self) -> None:
         """Writes down how long the run has worked, so that a crash costs its limit in hours next to nothing."""

@@ -27,7 +27,7 @@ from orchestrator.ledger import SPENT, SessionMeter
 from orchestrator.quarantine import Refused
 from orchestrator.records import Session, SessionState
 from orchestrator.signals import unwrapped
-from orchestrator.store import Tx, rows, sessions, tasks
+from orchestrator.store import Tx, rows, sessions
 from orchestrator.store.sessions import StoredLog
 from orchestrator.verbs import Verbs
 from orchestrator.workspace import Kind
@@ -165,7 +165,7 @@ async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
     """Ends a session: its claim, its room's workspace, and word to the board."""
 
     def close(tx: Tx) -> None:
-        if tasks.claim_of(tx.db, session.id):
+        if board.claim_of(tx.db, session.id):
             board.release(tx, session.id, f"its session ended: {outcome.end}", gave_up=outcome.end is not End.LANDED)
         sessions.end(tx, session.id, outcome.end, outcome.reason)
 

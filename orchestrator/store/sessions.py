@@ -27,7 +27,7 @@ BLOCKS: Final[dict[str, type[Block]]] = {"text": Text, "opaque": Opaque, "call":
 
 
 def start(tx: Tx, session: Session, token: str = "") -> None:
-    rows.insert(tx, "session", session, token=token)
+    rows.insert(tx, session, token=token)
     facts = {"role": session.role, "model": session.model, "base": session.base}
     tx.journal("session-started", session.seat, session=session.id, **facts)
 

@@ -17,8 +17,7 @@ from typing import Final
 from agents.models.base import Message, Reply, Request, Role, Stop, Text, ToolCall, Usage
 from agents.models.scripted import Price
 from agents.team import Answer, End
-from orchestrator import board, clusters
-from orchestrator.clusters import Failure
+from orchestrator import board
 from orchestrator.ledger import Ledger, size
 from orchestrator.prices import Prices
 from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource
@@ -46,7 +45,8 @@ def fill(tx: Tx) -> None:
     )
     rows.update(tx, "task", first.id, order=1.5)
     board.add_task(tx, "parser", TaskSource.PLANNER, by="agent-02/1", cases=["torture/b*"], after=[first.id])
-    clusters.sync_failures(tx, {"torture/c": Failure("torture|exit 134", "exit 134")}, set())
+    group = {"cases": ("torture/c",), "signature": "torture|exit 134"}
+    board.put(tx, "torture/c: exit 134", TaskSource.CASES, by="run", **group)
     board.claim(tx, first.id, "agent-01/1", "read, then write")
     board.leave_note(tx, "agent-01/1", first.id, "look at the table")
     books = Ledger(Prices({MODEL: Price(input=Decimal(3), output=Decimal(15))}), 10_000_000)

@@ -10,10 +10,11 @@ from pathlib import Path
 import anyio
 
 from agents.models.base import Usage
-from orchestrator.records import AttemptState, Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
+from orchestrator import board
+from orchestrator.records import AttemptState, Change, ChangeState, Session, SessionState, TaskSource, TaskState
 from orchestrator.settings import Settings
-from orchestrator.store import Store, Tx, changes, tasks
-from orchestrator.store.rows import insert, put, update
+from orchestrator.store import Store, Tx, changes
+from orchestrator.store.rows import get, insert, put, update
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
 BEGAN = datetime(2026, 3, 14, 9, 0, tzinfo=UTC)
@@ -135,14 +136,13 @@ def _begin(tx: Tx, name: str) -> None:
     for number in range(1, 14):
         title = HOSTILE if number == 4 else f"cases of kind {number}"
         cases = (BOUNCED.get(number, f"torture/{number:08d}-1@x86_64"),)
-        task = Task(f"T{number}", title, TaskState.READY, TaskSource.CASES, tx.now, "run", cases=cases, order=number)
-        tasks.add(tx, task)
+        board.put(tx, title, TaskSource.CASES, by="run", cases=cases, order=number)
 
 
 def _session(tx: Tx, seat: int) -> None:
     name = f"agent-{seat:02d}"
     session = Session(f"{name}/1", name, 1, ROLES[seat - 1], MODEL, SessionState.ACTIVE, tx.now, "commit0")
-    insert(tx, "session", session)
+    insert(tx, session)
     tx.journal("session-started", name, session=session.id, role=session.role, model=MODEL, base="commit0")
 
 
@@ -192,7 +192,7 @@ def _landed(number: int) -> int:
 
 
 def _judge(tx: Tx, number: int) -> None:
-    change, before = changes.get(tx.db, f"C{number}"), _landed(number)
+    change, before = get(tx.db, Change, f"C{number}"), _landed(number)
     tx.journal("judging", changes=[change.id], main=f"commit{before}", tier="full")
     lost = BOUNCED.get(number, "")
     verdict = card(3 * number, change.tree, lost=lost)

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator import board, ramp
-from orchestrator.briefing import landed_since
+from orchestrator.briefing import Show, landed_since, render_tasks
 from orchestrator.records import Session
 from orchestrator.store import Tx, changes, reading, rows
 from orchestrator.store.sessions import stored
-from orchestrator.tasklist import Show, render_tasks
 from tests.orchestrator.running import PARTS, SUBMIT, Run, made, shell, small_project, small_team, yard
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
@@ -131,11 +130,10 @@ def next_task(db: sqlite3.Connection, seat: str, passing: bool) -> str:
 def seen_by_seats(db: sqlite3.Connection) -> list[object]:
     """Everything that decides what a seat reads next or does next."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    tx = Tx(db, 0, now)
     boards = [render_tasks(db, show, now) for show in Show]
     ramps = [next_task(db, seat, passing) for seat in ("agent-01", "agent-02") for passing in (True, False)]
     logs = [stored(db, session) for session in rows.find(db, Session, "ORDER BY id")]
-    return [boards, ramps, logs, [landed_since(tx, seat) for seat in ("agent-01", "agent-02")]]
+    return [boards, ramps, logs, [landed_since(db, seat) for seat in ("agent-01", "agent-02")]]
 
 
 @pytest.mark.parametrize("outcome", [Outcome.PASS, Outcome.FAIL, Outcome.ERROR])

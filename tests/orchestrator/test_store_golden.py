@@ -11,10 +11,11 @@ import anyio
 import pytest
 
 from agents.models.base import Text
+from orchestrator import board
+from orchestrator.briefing import locks
 from orchestrator.ledger import account
-from orchestrator.lockfiles import locks
 from orchestrator.records import Attempt, AttemptState, Task, TaskState
-from orchestrator.store import Store, changes, rows, sessions, tasks
+from orchestrator.store import Store, changes, rows, sessions
 from orchestrator.store.store import KINDS, MIGRATIONS, migrate
 from orchestrator.watch import queries
 from verifiers.scorecard import Outcome
@@ -56,7 +57,7 @@ def test_todays_code_reads_and_continues_a_state_of_a_past_version(file: Path, t
     def look(db: sqlite3.Connection) -> None:
         assert next((task.id, task.state) for task in rows.find(db, Task)) == ("T1", TaskState.CLAIMED)
         assert rows.get(db, Task, "T1").order == 1.5 and rows.get(db, Task, "T3").signature == "torture|exit 134"
-        assert [note.text for note in tasks.notes(db, "T1")] == ["look at the table"]
+        assert [note.text for note in board.notes(db, "T1")] == ["look at the table"]
         assert "owner    agent-01" in locks(db)["T1.txt"]
         (session,) = sessions.live(db)
         transcript, pending = sessions.stored(db, session)
@@ -67,8 +68,8 @@ def test_todays_code_reads_and_continues_a_state_of_a_past_version(file: Path, t
         assert [change.id for change in changes.live(db)] == ["C1"]
         card = changes.scorecard_of(db, "m1")
         assert card is not None and card.verdicts["torture/c"].outcome is Outcome.FAIL
-        landing = changes.open_landing(db)
-        assert landing is not None and not landing.done
+        (landing,) = db.execute("SELECT * FROM landing")
+        assert (landing["change"], landing["old"], landing["new"], landing["done"]) == ("C1", "b0", "m1", 0)
         settled, doubted = rows.find(db, Attempt)
         assert settled.cost == 4_500 and doubted.state is AttemptState.IN_DOUBT
         assert account(db) == {AttemptState.SETTLED: 4_500, AttemptState.IN_DOUBT: doubted.reserved}
