@@ -52,7 +52,7 @@ class Gate:
         if landing := await self.store.read(lambda db: db.execute(open_landing).fetchone()):
             id, old, new = landing
             if await self.repository.landed(old, new):
-                await self._mark_landed(await self.store.read(lambda db: rows.get(db, Change, id)), new)
+                await self._mark_landed(await self.store.read(lambda db: rows.get(db, Change, id)), old, new)
             else:
                 await self.store.write(lambda tx: tx.run("DELETE FROM landing WHERE NOT done"))
 
@@ -148,20 +148,18 @@ class Gate:
 
         await self.store.write(intend)
         await self.repository.land(main, new)
-        await self._mark_landed(change, new)
+        await self._mark_landed(change, main, new)
 
-    async def _mark_landed(self, change: Change, new: str) -> None:
+    async def _mark_landed(self, change: Change, old: str, new: str) -> None:
         def work(tx: Tx) -> None:
-            card = changes.scorecard_of(tx.db, new)
-            before = changes.scorecard_before(tx.db, new)
-            assert card is not None
+            card, before = changes.scorecard_of(tx.db, new), changes.scorecard_of(tx.db, old)
+            assert card and before  # main only ever points at a commit whose scorecard is stored (P3)
             tx.run("UPDATE landing SET done = 1 WHERE change = ?", change.id)
             changes.finish(tx, change, ChangeState.LANDED, landed_as=new)
-            gained = card.passed() - (before.passed() if before else frozenset())
-            facts = {"task": change.task, "commit": new, "gained": len(gained), **_totals(card)}
+            gained = len(card.passed() - before.passed())
+            facts = {"task": change.task, "commit": new, "gained": gained, **_totals(card)}
             tx.journal("landed", change.seat, change=change.id, **facts)
-            if before:
-                clusters.give_back(tx, change.task, before, card)
+            clusters.give_back(tx, change.task, before, card)
             clusters.update_board(tx, card)
             if not board.get(tx.db, change.task).cases:
                 board.close(tx, change.task, f"{change.id} landed")

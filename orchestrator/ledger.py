@@ -12,6 +12,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from agents.attempts import OutOfMoney
@@ -19,7 +20,7 @@ from agents.models.base import Reply, Request, Usage
 from agents.models.failures import ModelFailure
 from orchestrator.board import claim_of
 from orchestrator.prices import Prices
-from orchestrator.records import Attempt, AttemptState
+from orchestrator.records import AttemptState
 from orchestrator.store import Store, Tx, rows
 from orchestrator.watch.text import money
 
@@ -118,8 +119,8 @@ class Ledger:
 
     def settle(self, tx: Tx, attempt: int, usage: Usage, resolved: str) -> None:
         """Books what the vendor counted, at the prices of the request's date."""
-        asked = rows.get(tx.db, Attempt, attempt)
-        cost = self.prices.cost(asked.model, usage, asked.at, resolved)
+        (asked,) = tx.db.execute("SELECT model, at FROM attempt WHERE id = ?", (attempt,))
+        cost = self.prices.cost(asked["model"], usage, datetime.fromisoformat(asked["at"]), resolved)
         counts = json.dumps(vars(usage), sort_keys=True)
         self._end(tx, attempt, AttemptState.SETTLED, cost=cost, usage=counts, resolved=resolved)
 
@@ -133,10 +134,11 @@ class Ledger:
 
     def recover(self, tx: Tx) -> list[int]:
         """At the start of an epoch: what an earlier process had in flight is in doubt. Returns those attempts."""
-        lost = tx.all("SELECT id FROM attempt WHERE state = 'reserved' AND epoch < ? ORDER BY id", tx.epoch)
-        for row in lost:
-            self.doubt(tx, row["id"], "the process ended while it was in flight")
-        return [row["id"] for row in lost]
+        sql = "SELECT id FROM attempt WHERE state = 'reserved' AND epoch < ? ORDER BY id"
+        lost = [row["id"] for row in tx.db.execute(sql, (tx.epoch,))]
+        for attempt in lost:
+            self.doubt(tx, attempt, "the process ended while it was in flight")
+        return lost
 
     def spent_share(self, db: sqlite3.Connection, session: str) -> float:
         """How much of the session's budget is used, settled or in doubt; 0.0 without a budget."""
@@ -145,10 +147,9 @@ class Ledger:
     def _end(self, tx: Tx, attempt: int, state: AttemptState, **facts: object) -> None:
         """Ends a reserved attempt, once: a second end raises `KeyError`. Journals `spent` once for each budget, when it
         is used up to `WARN`."""
-        before = rows.get(tx.db, Attempt, attempt).state
-        if before is not AttemptState.RESERVED:
-            raise KeyError(f"attempt {attempt} has already ended as {before}")
-        rows.update(tx, "attempt", attempt, state=state, **facts)
+        if tx.run("UPDATE attempt SET state = ? WHERE id = ? AND state = 'reserved'", state, attempt) != 1:
+            raise KeyError(f"attempt {attempt} has already ended")
+        rows.update(tx, "attempt", attempt, **facts)
         if self.budget and (used := spent(tx.db)) >= WARN * self.budget:
             told = "SELECT 1 FROM journal WHERE kind = 'spent' AND json_extract(data, '$.micro') >= ?"
             if tx.one(told, WARN * self.budget) is None:

@@ -87,6 +87,7 @@ class Session:
     tools: str = ""  # payload hash
     opening: str = ""  # payload hash of the first message: the block the run writes
     open_seat: bool = False
+    token: str = ""  # of an open seat: who shows it speaks for the seat
     turns: int = 0
 
 
@@ -137,21 +138,6 @@ class AttemptState(StrEnum):
     SETTLED = "settled"
     IN_DOUBT = "in-doubt"  # ended without usage: counts at its worst case
     FREE = "free"  # refused before the vendor worked on it (429, 529, connection refused): costs nothing
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One HTTP attempt at one model request. `cost` is None while or when the price is unknown, never zero for that."""
-
-    id: int
-    session: str
-    turn: int
-    number: int
-    model: str  # as asked
-    state: AttemptState
-    at: datetime
-    reserved: int | None  # micro-dollars
-    cost: int | None = None
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from orchestrator.records import Session, SessionState
 from orchestrator.signals import unwrapped
 from orchestrator.store import Tx, rows, sessions
 from orchestrator.store.sessions import StoredLog
+from orchestrator.store.store import read_payload
 from orchestrator.verbs import Verbs
 from orchestrator.workspace import Kind
 from sandbox.room import MIB, Labels, Mount, Room, RoomDied, RoomError, RoomSpec
@@ -120,7 +121,7 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | st
             except board.Refused as idle:
                 return str(idle)
         task = board.get(tx.db, best) if desk.frozen.project.planned and best else None
-        number = sessions.next_number(tx, seat.name)
+        number = rows.next_number(tx, "session", "WHERE seat = ?", seat.name)
         session = Session(
             id=f"{seat.name}/{number}",
             seat=seat.name,
@@ -133,11 +134,12 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | st
             system=tx.keep(desk.frozen.prompts[seat.role]),
             tools=tx.keep(json.dumps(schemas, sort_keys=True)),
             open_seat=bool(open_token),
+            token=open_token,
         )
         left = f"{(budget or 0) / 1e6:.2f} USD" if metered else "not limited"
         told = opening(tx, session, task, counts=card.counts(), others=desk.settings.agents - 1, left=left)
         session = replace(session, opening=tx.keep(told))
-        sessions.start(tx, session, open_token)
+        sessions.start(tx, session)
         if task:
             board.claim(tx, task.id, session.id)
         return session
@@ -195,7 +197,7 @@ async def think(desk: Desk, session: Session, log: StoredLog, hands: Hands, verb
     model = desk.models[session.model]
     limiter = desk.accounts.setdefault(account(session.model), anyio.CapacityLimiter(IN_FLIGHT))
     pinned = [session.system, session.tools]
-    system, specs = await desk.store.write(lambda tx: [tx.payload(digest).decode() for digest in pinned])
+    system, specs = await desk.store.read(lambda db: [read_payload(db, digest).decode() for digest in pinned])
 
     async def on_wait(wait: Wait | None) -> None:
         facts = {"why": wait.reason if wait else "", "until": wait.seconds if wait else None}

@@ -89,12 +89,6 @@ def newest_without_heldout(db: sqlite3.Connection) -> str:
     return row["new"] if row else ""
 
 
-def scorecard_before(db: sqlite3.Connection, commit: str) -> Scorecard | None:
-    """The scorecard of the main that a landed commit replaced."""
-    row = db.execute("SELECT old FROM landing WHERE new = ?", (commit,)).fetchone()
-    return scorecard_of(db, row["old"]) if row else None
-
-
 def intend(tx: Tx, change: str, old: str, new: str, scorecard: int) -> None:
     """Stores the intent to move main, before it moves."""
     facts = {"change": change, "old": old, "new": new, "scorecard": scorecard}

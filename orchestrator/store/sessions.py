@@ -26,14 +26,10 @@ BLOCKS: Final[dict[str, type[Block]]] = {"text": Text, "opaque": Opaque, "call":
 """Old transcripts always load: tags and fields are only ever added."""
 
 
-def start(tx: Tx, session: Session, token: str = "") -> None:
-    rows.insert(tx, session, token=token)
+def start(tx: Tx, session: Session) -> None:
+    rows.insert(tx, session)
     facts = {"role": session.role, "model": session.model, "base": session.base}
     tx.journal("session-started", session.seat, session=session.id, **facts)
-
-
-def next_number(tx: Tx, seat: str) -> int:
-    return rows.next_number(tx, "session", "WHERE seat = ?", seat)
 
 
 def live(db: sqlite3.Connection) -> list[Session]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -39,7 +40,7 @@ def fill(tx: Tx) -> None:
     for seat in ("agent-01", "agent-02"):
         opening = tx.keep("You are a builder.")
         made = Session(f"{seat}/1", seat, 1, "builder", MODEL, SessionState.ACTIVE, NOW, "base", opening=opening)
-        sessions.start(tx, made, token=f"token of {seat}")
+        sessions.start(tx, replace(made, token=f"token of {seat}"))
     first = board.add_task(
         tx, "lexer", TaskSource.PROJECT, by="project", why="first", cases=["torture/a"], touches=["src"]
     )

@@ -56,7 +56,7 @@ class BoardLaws(RuleBasedStateMachine):
             if known.seat == f"agent-0{seat}":
                 return known.id
         name = f"agent-0{seat}"
-        number = sessions.next_number(self.tx, name)
+        number = rows.next_number(self.tx, "session", "WHERE seat = ?", name)
         made = Session(f"{name}/{number}", name, number, "builder", "open", SessionState.ACTIVE, NOW, "b")
         sessions.start(self.tx, made)
         return made.id

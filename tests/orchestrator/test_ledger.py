@@ -21,8 +21,8 @@ from agents.models.failures import Fault, ModelFailure
 from agents.models.scripted import Price
 from orchestrator.ledger import Ledger, SessionMeter, account, size
 from orchestrator.prices import Prices, PricesError, Unpriced, load
-from orchestrator.records import Attempt, AttemptState, Session, SessionState
-from orchestrator.store import Store, Tx, rows, sessions
+from orchestrator.records import AttemptState, Session, SessionState
+from orchestrator.store import Store, Tx, sessions
 from orchestrator.store.store import migrate
 from orchestrator.watch import queries
 
@@ -46,8 +46,8 @@ def ledger(prices: Prices, run: int | None = None, session: int | None = None) -
     return Ledger(prices, run, session)
 
 
-def stored(tx: Tx, attempt: int) -> Attempt:
-    return rows.get(tx.db, Attempt, attempt)
+def stored(db: sqlite3.Connection, attempt: int) -> Any:
+    return db.execute("SELECT * FROM attempt WHERE id = ?", (attempt,)).fetchone()
 
 
 def asked(*texts: str, tools: int = 0) -> Request:
@@ -95,7 +95,7 @@ def test_an_unknown_price_is_none_and_refuses_a_money_budget_in_words() -> None:
         ledger(Prices(), run=10**9).reserve(memory(), "agent-01/1", 1, unknown, size(asked("x")), 100)
     tx = memory()
     without = ledger(Prices()).reserve(tx, "agent-01/1", 1, unknown, size(asked("x")), 100)
-    assert stored(tx, without).reserved is None
+    assert stored(tx.db, without)["reserved"] is None
 
 
 def test_declared_prices_go_before_the_table(tmp_path: Path) -> None:
@@ -145,12 +145,10 @@ def test_what_the_last_request_held_word_for_word_counts_as_the_vendor_counted_i
     long = "word " * 20_000
 
     def worst(session: str, *texts: str) -> int:
-        worst = stored(tx, books.reserve(tx, session, 2, OPUS, size(asked(*texts)), 100)).reserved
-        assert worst
-        return worst
+        return int(stored(tx.db, books.reserve(tx, session, 2, OPUS, size(asked(*texts)), 100))["reserved"])
 
     first = books.reserve(tx, "agent-01/1", 1, OPUS, size(asked(long)), 100)
-    whole = stored(tx, first).reserved
+    whole = stored(tx.db, first)["reserved"]
     books.settle(tx, first, Usage(input=10, cache_write_5m=21_000), "claude-opus-4-6")
     grown = worst("agent-01/1", long, "more")
     assert whole and grown < whole / 3 and worst("agent-01/1", "changed " + long, "more") > whole
@@ -196,10 +194,10 @@ def test_what_ended_without_usage_stays_at_its_worst_case_and_what_was_refused_c
     tx, books = memory(), ledger(SCRIPTED, run=100 * CENTS)
     cut = books.reserve(tx, "agent-01/1", 1, TEAM, size(asked("x")), 100)
     refused = books.reserve(tx, "agent-01/1", 1, TEAM, size(asked("x")), 100)
-    assert [stored(tx, attempt).number for attempt in (cut, refused)] == [1, 2]
+    assert [stored(tx.db, attempt)["number"] for attempt in (cut, refused)] == [1, 2]
     books.doubt(tx, cut, "stream cut")
     books.free(tx, refused, "429")
-    assert stored(tx, refused).cost == 0
+    assert stored(tx.db, refused)["cost"] == 0
     assert account(tx.db) == {AttemptState.IN_DOUBT: 10 * CENTS, AttemptState.FREE: 0}
     with pytest.raises(KeyError, match="already ended"):
         books.settle(tx, cut, Usage(), TEAM)
@@ -211,12 +209,12 @@ def test_what_a_dead_process_had_in_flight_is_in_doubt() -> None:
     assert books.recover(tx) == []
     later = Tx(tx.db, 2, NOW)
     assert books.recover(later) == [lost] and books.recover(later) == []
-    assert stored(tx, lost).state is AttemptState.IN_DOUBT
+    assert stored(tx.db, lost)["state"] == AttemptState.IN_DOUBT
     assert account(tx.db) == {AttemptState.IN_DOUBT: 10 * CENTS}
 
 
 def warnings(tx: Tx) -> int:
-    return len(tx.all("SELECT 1 FROM journal WHERE kind = 'spent'"))
+    return len(tx.db.execute("SELECT 1 FROM journal WHERE kind = 'spent'").fetchall())
 
 
 def test_the_run_is_warned_once_for_each_budget() -> None:
@@ -236,7 +234,7 @@ def test_open_and_recorded_seats_are_outside_the_budget_and_shown_as_unmetered()
     for model in ("open", "recorded"):
         attempt = books.reserve(tx, "agent-01/1", 1, model, size(asked("x")), 100)
         books.settle(tx, attempt, Usage(input=5), model)
-        assert stored(tx, attempt).cost is None
+        assert stored(tx.db, attempt)["cost"] is None
     found = queries.cost(tx.db, "model")
     assert [(row["model"], row["spent_usd"], row["requests"]) for row in found["rows"]] == [
         ("open", None, 1),
@@ -311,21 +309,21 @@ class LedgerLaws(RuleBasedStateMachine):
         used = account(self.tx.db)
         assert self.books.budget is not None and used.total() <= self.books.budget
         assert all(amount >= 0 for amount in used.values())
-        made = rows.find(self.tx.db, Attempt)
+        made = self.tx.db.execute("SELECT * FROM attempt").fetchall()
         assert used == added_up(made)
-        for session in {attempt.session for attempt in made}:
+        for session in {attempt["session"] for attempt in made}:
             mine = account(self.tx.db, session)
-            assert mine == added_up([attempt for attempt in made if attempt.session == session])
+            assert mine == added_up([attempt for attempt in made if attempt["session"] == session])
             assert self.books.session_budget is None or mine.total() <= self.books.session_budget
 
 
-def added_up(made: list[Attempt]) -> Counter[str]:
+def added_up(made: list[sqlite3.Row]) -> Counter[str]:
     """Every attempt by its state, one by one."""
     sums = Counter[str]()
     for attempt in made:
-        settled = attempt.state is AttemptState.SETTLED
-        sums[attempt.state] += (attempt.cost if settled else attempt.reserved) or 0
-    return Counter({state: amount for state, amount in sums.items() if state is not AttemptState.FREE})
+        settled = attempt["state"] == AttemptState.SETTLED
+        sums[attempt["state"]] += attempt["cost" if settled else "reserved"] or 0
+    return Counter({state: amount for state, amount in sums.items() if state != AttemptState.FREE})
 
 
 LedgerLaws.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True)
@@ -346,19 +344,20 @@ def test_what_a_meter_was_told_is_stored_when_it_answers(tmp_path: Path, backend
         meter: Meter = SessionMeter(books, store, "agent-01/1", TEAM, 3, lambda tx, reply: replies.append(reply.model))
 
         async def state(attempt: int) -> Any:
-            return await store.read(lambda db: rows.get(db, Attempt, attempt))
+            return await store.read(lambda db: stored(db, attempt))
 
         attempt = await meter.reserve(asked("x"))
-        assert ((await state(attempt)).state, (await state(attempt)).turn) == (AttemptState.RESERVED, 3)
+        assert ((await state(attempt))["state"], (await state(attempt))["turn"]) == (AttemptState.RESERVED, 3)
         await meter.settle(attempt, Reply((), Stop.END, Usage(input=1_000), TEAM))
-        assert (await state(attempt)).cost == 1_000 and replies == [TEAM]
+        assert (await state(attempt))["cost"] == 1_000 and replies == [TEAM]
         cut, refused = await meter.reserve(asked("x")), await meter.reserve(asked("x"))
         failure = ModelFailure(Fault.CUT, "in its third line", partial="fn main() {")
         await meter.doubt(cut, failure)
         await meter.free(refused, failure)
-        assert (await state(cut)).state is AttemptState.IN_DOUBT and (await state(refused)).state is AttemptState.FREE
-        kept = await store.read(lambda db: db.execute("SELECT failure FROM attempt WHERE id = ?", (cut,)).fetchone())
-        assert "fn main() {" in kept["failure"]
+        assert (await state(cut))["state"] == AttemptState.IN_DOUBT and (await state(refused))[
+            "state"
+        ] == AttemptState.FREE
+        assert "fn main() {" in (await state(cut))["failure"]
         await store.close()
 
     anyio.run(scenario, backend=backend)
@@ -374,7 +373,7 @@ def test_a_reply_that_cannot_be_stored_is_not_settled_either(tmp_path: Path) -> 
         attempt = await meter.reserve(asked("x"))
         with pytest.raises(RuntimeError):
             await meter.settle(attempt, Reply((), Stop.END, Usage(), TEAM))
-        assert (await store.read(lambda db: rows.get(db, Attempt, attempt))).state is AttemptState.RESERVED
+        assert (await store.read(lambda db: stored(db, attempt)))["state"] == AttemptState.RESERVED
         await store.close()
 
     anyio.run(scenario)

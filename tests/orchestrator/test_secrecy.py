@@ -15,6 +15,7 @@ from orchestrator.briefing import Show, landed_since, render_tasks
 from orchestrator.records import Session
 from orchestrator.store import Tx, changes, reading, rows
 from orchestrator.store.sessions import stored
+from orchestrator.store.store import read_payload
 from tests.orchestrator.running import PARTS, SUBMIT, Run, made, shell, small_project, small_team, yard
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
@@ -69,7 +70,7 @@ def heldout(run: Run) -> list[str]:
     """Stems of the held-out case files."""
     (row,) = run.rows("SELECT cases FROM scorecard WHERE tier = 'heldout' ORDER BY id LIMIT 1")
     with reading(run.db) as db:
-        names = Tx(db, 0, datetime.now(UTC)).payload(row["cases"]).decode()
+        names = read_payload(db, row["cases"]).decode()
     return [name.split("/", 1)[1] for name in json.loads(names)]
 
 
@@ -99,7 +100,7 @@ def test_no_held_out_name_or_text_is_in_anything_a_seat_was_told(finished: Run) 
         tx = Tx(db, 0, datetime.now(UTC))
         told = [row[0] for row in db.execute("SELECT system FROM session UNION SELECT opening FROM session")]
         told += [row[0] for row in db.execute("SELECT result FROM call UNION SELECT reply FROM turn")]
-        words = "\n".join(tx.payload(digest).decode() for digest in told if digest)
+        words = "\n".join(read_payload(tx.db, digest).decode() for digest in told if digest)
         words += "\n".join(row[0] for row in db.execute("SELECT title || why || cases FROM task"))
         words += "\n".join(row[0] for row in db.execute("SELECT text FROM message"))
     for name in hidden:
