@@ -113,8 +113,8 @@ class Verbs:
     async def _plan(self, call_id: str, **arguments: Any) -> Answer:
         """A planner's change of the board; says which lines changed."""
         asked, by = Plan(**arguments), self._session.id
-        given: board.Words = {"why": asked.why, "cases": asked.done_when, "known": self._desk.shown_cases}
-        words: board.Words = {**given, "touches": asked.touches, "after": asked.after}
+        words: board.Words = {"why": asked.why, "cases": asked.done_when, "known": self._desk.shown_cases}
+        words |= {"touches": asked.touches, "after": asked.after}
 
         def work(tx: Tx) -> str:
             said = []
