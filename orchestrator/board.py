@@ -7,7 +7,7 @@ claim is a row that names a live session: no heartbeat and no clock. It ends wit
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import filter as matching
 from itertools import chain
 from pathlib import PurePosixPath
@@ -15,11 +15,10 @@ from typing import Any, Final, TypedDict, Unpack
 
 from orchestrator.quoting import few_lines, one_line
 from orchestrator.records import Change, Claim, Note, Session, SessionState, Task, TaskSource, TaskState
-from orchestrator.store import Tx, rows, tasks
+from orchestrator.store import Tx, changes, rows
 
 TITLE: Final = 120  # characters
 TOPIC: Final = 100
-EMPTIED: Final = {"touches", "after"}  # given as an empty list, they are taken away
 NAMED: Final = 200  # cases or patterns that one task written by hand may name
 FOLDERS: Final = 20
 PLAN_LINES: Final = 3
@@ -32,13 +31,13 @@ class Refused(Exception):
 
 
 class Words(TypedDict, total=False):
-    """What somebody writes about a task. `known` are the visible case ids that `cases` must name or match; None takes
-    them as they are."""
+    """What somebody writes about a task. `touches` and `after` are taken away by an empty list. `known` are the visible
+    case ids that `cases` must name or match; None takes them as they are."""
 
     why: str
     cases: Sequence[str]
-    touches: Sequence[str]
-    after: Sequence[str]
+    touches: Sequence[str] | None
+    after: Sequence[str] | None
     known: Collection[str] | None
 
 
@@ -54,6 +53,22 @@ def get(db: sqlite3.Connection, task: str) -> Task:
         raise Refused(f"there is no task {one_line(task, 20)}: `tasks` shows the board") from None
 
 
+def open_tasks(db: sqlite3.Connection) -> list[Task]:
+    return rows.find(db, Task, "WHERE state IN ('ready', 'claimed') ORDER BY number")
+
+
+def claims(db: sqlite3.Connection) -> list[Claim]:
+    return rows.find(db, Claim, "ORDER BY since, task")
+
+
+def claim_of(db: sqlite3.Connection, session: str) -> Claim | None:
+    return rows.first(db, Claim, "WHERE session = ?", session)
+
+
+def claim_on(db: sqlite3.Connection, task: str) -> Claim | None:
+    return rows.first(db, Claim, "WHERE task = ?", task)
+
+
 # Writing tasks
 
 
@@ -64,15 +79,15 @@ def add_task(tx: Tx, title: str, source: TaskSource, *, by: str, **words: Unpack
     new task names leave the groups of failing cases that nobody holds: this is how a planner splits one.
     """
     facts = _checked(tx, title, words)
-    if not facts["title"]:
+    if "title" not in facts:
         raise Refused("a task needs a title that names the defect or the ability")
-    open_now, named = tasks.open_tasks(tx.db), set(facts["cases"])
+    open_now, named = open_tasks(tx.db), set(facts.get("cases", ()))
     for other in open_now:
         if other.title.casefold() == facts["title"].casefold():
             raise Refused(f"{other.id} has this title already")
         if named and named == set(other.cases):
             raise Refused(f"{other.id} {other.title!r} is about the same cases already")
-        if named and named <= set(other.cases) and (held := tasks.claim_on(tx.db, other.id)):
+        if named and named <= set(other.cases) and (held := claim_on(tx.db, other.id)):
             raise Refused(f"{held.session} works on these cases as {other.id} {other.title!r}")
     task = put(tx, source=source, by=by, **facts)
     for group in open_now:
@@ -90,33 +105,40 @@ def rewrite(tx: Tx, task_id: str, title: str, *, by: str, **words: Unpack[Words]
     Raises `Refused`.
     """
     _free(tx, task_id)
-    given = {
-        name: value for name, value in _checked(tx, title, words).items() if value or name in EMPTIED & words.keys()
-    }
-    rows.update(tx, "task", task_id, by=by, releases=0, **given)
+    rows.update(tx, "task", task_id, by=by, releases=0, **_checked(tx, title, words))
     return get(tx.db, task_id)
 
 
-def put(tx: Tx, title: str, source: TaskSource, **facts: Any) -> Task:
+def put(tx: Tx, title: str, source: TaskSource, *, by: str, **facts: Any) -> Task:
     """Writes a task whose fields are already what they should be. Ids come from here alone."""
-    task = Task(f"T{rows.next_number(tx, 'task')}", title, TaskState.READY, source, tx.now, **facts)
-    tasks.add(tx, task)
+    number = rows.next_number(tx, "task")
+    task = Task(f"T{number}", title, TaskState.READY, source, tx.now, by, **facts)
+    rows.insert(tx, task, number=number)
+    tx.journal("task-added", task=task.id, title=title, source=source, by=by, cases=len(task.cases))
     return task
 
 
 def _checked(tx: Tx, title: str, words: Words) -> dict[str, Any]:
-    """A task's fields from what somebody wrote."""
-    cases, known, after = words.get("cases", ()), words.get("known"), words.get("after", ())
+    """The fields of a task that somebody's words give it."""
+    cases, known = words.get("cases", ()), words.get("known")
+    touches, after = words.get("touches"), words.get("after")
     if len(cases) > NAMED:
         raise Refused(f"a task names at most {NAMED} cases (got {len(cases)}): use a pattern such as torture/20*")
     for case in cases:
         if known is not None and not meant(case, known):
             example = f", for example {min(known)}" if known else ""
             raise Refused(f"no visible case is or matches {one_line(case, 60)!r}: cases are suite/name{example}")
-    for earlier in after:
-        get(tx.db, earlier)
-    lists = {"cases": _once(map(one_line, cases)), "touches": declared(words.get("touches", ())), "after": tuple(after)}
-    return {"title": one_line(title, TITLE), "why": few_lines(words.get("why", "")), **lists}
+    said = {
+        "title": one_line(title, TITLE),
+        "why": few_lines(words.get("why", "")),
+        "cases": _once(map(one_line, cases)),
+    }
+    given: dict[str, Any] = {name: value for name, value in said.items() if value}
+    if touches is not None:
+        given["touches"] = declared(touches)
+    if after is not None:
+        given["after"] = tuple(get(tx.db, earlier).id for earlier in after)
+    return given
 
 
 def _once(*names: Iterable[str]) -> tuple[str, ...]:
@@ -164,7 +186,7 @@ def merge(tx: Tx, into: str, others: Sequence[str], by: str) -> Task:
     every = [kept, *(drop_task(tx, other, f"merged into {into}", by, into=into) for other in _once(others))]
     cases, touches = _once(*(task.cases for task in every)), _once(*(task.touches for task in every))
     rows.update(tx, "task", into, cases=cases, touches=touches)
-    for waiting in tasks.open_tasks(tx.db):
+    for waiting in open_tasks(tx.db):
         after = _once(into if one in others else one for one in waiting.after)
         if after != waiting.after:
             rows.update(tx, "task", waiting.id, after=tuple(one for one in after if one != waiting.id))
@@ -181,7 +203,7 @@ def order(tx: Tx, ids: Sequence[str], by: str) -> None:
 
 def _free(tx: Tx, task_id: str) -> Task:
     """The task, which nobody holds. Raises `Refused`."""
-    task, held = get(tx.db, task_id), tasks.claim_on(tx.db, task_id)
+    task, held = get(tx.db, task_id), claim_on(tx.db, task_id)
     if held is not None:
         raise Refused(f"{held.session} works on {task_id} since {held.since:%H:%M}: leave it a note, or wait")
     if task.state is not TaskState.READY:
@@ -192,21 +214,9 @@ def _free(tx: Tx, task_id: str) -> Task:
 def close(tx: Tx, task_id: str, reason: str) -> None:
     """Closes an open task and ends its claim; another task stays as it is."""
     if get(tx.db, task_id).state in OPEN:
-        held, reason = tasks.claim_on(tx.db, task_id), one_line(reason)
-        tasks.end_claim(tx, task_id, TaskState.CLOSED, reason=reason)
+        held, reason = claim_on(tx.db, task_id), one_line(reason)
+        _end_claim(tx, task_id, TaskState.CLOSED, reason=reason)
         tx.journal("task-closed", seat_of(held.session) if held else "", task=task_id, reason=reason)
-
-
-def close_passing(tx: Tx, passed: Set[str], known: Collection[str]) -> list[str]:
-    """Closes every open task whose cases, ids and patterns alike, all pass on main. `known` are all visible cases."""
-    closed = []
-    for task in tasks.open_tasks(tx.db):
-        named = [meant(case, known) for case in task.cases]
-        every = set(chain.from_iterable(named))
-        if named and all(named) and every <= passed:
-            close(tx, task.id, f"{len(every)} of {len(every)} cases pass")
-            closed.append(task.id)
-    return closed
 
 
 # Claims
@@ -214,7 +224,7 @@ def close_passing(tx: Tx, passed: Set[str], known: Collection[str]) -> list[str]
 
 def ready(db: sqlite3.Connection) -> list[Task]:
     """Tasks that may be claimed now, best first: as a planner ordered them, then those with the most cases."""
-    open_now, promised = tasks.open_tasks(db), tasks.promises(db)
+    open_now, promised = open_tasks(db), changes.live(db)
     names = {task.id for task in open_now}
     free = [task for task in open_now if task.state is TaskState.READY and task.releases < SET_ASIDE]
     able = [task for task in free if not names.intersection(task.after) and not promised_by(task, promised)]
@@ -235,7 +245,7 @@ def claim(tx: Tx, task_id: str, session: str, plan: str = "", touches: Sequence[
 
     Raises `Refused` in words: who holds it, what it waits for, or which queued change already fixes it.
     """
-    task, mine = get(tx.db, task_id), tasks.claim_of(tx.db, session)
+    task, mine = get(tx.db, task_id), claim_of(tx.db, session)
     if mine is not None:
         if mine.task == task_id:
             return mine
@@ -245,11 +255,11 @@ def claim(tx: Tx, task_id: str, session: str, plan: str = "", touches: Sequence[
         raise Refused(f"session {session} has ended: only a live session can hold a task")
     if waits := [name for name in task.after if get(tx.db, name).state in OPEN]:
         raise Refused(f"{task_id} waits for {', '.join(waits)}: take that, or another")
-    if change := promised_by(task, tasks.promises(tx.db)):
+    if change := promised_by(task, changes.live(tx.db)):
         raise Refused(f"{change} in the merge queue already fixes {task_id}: take another task")
     folders = declared(touches) or task.touches
     taken = Claim(task_id, session, tx.epoch, tx.now, few_lines(plan, PLAN_LINES), folders)
-    rows.insert(tx, "claim", taken)
+    rows.insert(tx, taken)
     rows.update(tx, "task", task_id, state=TaskState.CLAIMED)
     tx.journal("claimed", seat_of(session), task=task_id, session=session, plan=taken.plan)
     return taken
@@ -260,23 +270,28 @@ def release(tx: Tx, session: str, reason: str, note: str = "", *, gave_up: bool 
 
     `gave_up`: the task counts as tried once more by somebody who could not do it. Returns the session's answer.
     """
-    mine = tasks.claim_of(tx.db, session)
+    mine = claim_of(tx.db, session)
     if mine is None:
         raise Refused("you hold no task")
     if few_lines(note):
         leave_note(tx, session, mine.task, note)
     releases = get(tx.db, mine.task).releases + gave_up
-    tasks.end_claim(tx, mine.task, TaskState.READY, releases=releases)
+    _end_claim(tx, mine.task, TaskState.READY, releases=releases)
     tx.journal("released", seat_of(session), task=mine.task, session=session, reason=one_line(reason))
     return f"{mine.task} released, work kept"
 
 
 def recover(tx: Tx, continuing: Collection[str]) -> None:
     """At the start of an epoch: sessions that go on keep their claims. All others lose theirs."""
-    for held in tasks.claims(tx.db):
+    for held in claims(tx.db):
         if held.session not in continuing:
             release(tx, held.session, "its session did not go on after a resume", gave_up=False)
     tx.run("UPDATE claim SET epoch = ?", tx.epoch)
+
+
+def _end_claim(tx: Tx, task: str, state: TaskState, **fields: object) -> None:
+    tx.run("DELETE FROM claim WHERE task = ?", task)
+    rows.update(tx, "task", task, state=state, **fields)
 
 
 # Notes
@@ -291,6 +306,11 @@ def leave_note(tx: Tx, session: str, topic: str, text: str) -> str:
     if not topic or not text:
         raise Refused("a note needs a topic (a task, a folder, suspect-case, planner, operator) and a text")
     tx.run("DELETE FROM note WHERE topic = ? AND session = ?", topic, session)
-    rows.insert(tx, "note", Note(topic, session, tx.now, text))
+    rows.insert(tx, Note(topic, session, tx.now, text))
     tx.journal("noted", seat_of(session), session=session, topic=topic, text=text)
     return "noted"
+
+
+def notes(db: sqlite3.Connection, topic: str) -> list[Note]:
+    """Newest first."""
+    return rows.find(db, Note, "WHERE topic = ? ORDER BY at DESC, session", topic)

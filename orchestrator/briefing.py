@@ -1,17 +1,131 @@
-"""The block that the run writes as a session's first message; agents' words in it are quoted."""
+"""What agents read of the board: the list of tasks, one task, a session's opening, and the lock files.
+
+What agents, programs and failing cases wrote is quoted in all of them.
+"""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from textwrap import indent
 from typing import Final
 
-from orchestrator.quoting import visible
-from orchestrator.records import Session, Task
-from orchestrator.store import Tx
-from orchestrator.tasklist import describe, note_lines
+from orchestrator import board
+from orchestrator.quoting import QUOTE, one_line, visible
+from orchestrator.records import Change, Claim, Session, Task, TaskState
+from orchestrator.store import Tx, changes, rows
 
+LINES: Final = 40  # of the list
+STUCK_TIMES: Final = 2  # bounces or releases
+STUCK_FOR: Final = timedelta(hours=2)
+TRIED: Final = 3  # earlier sessions named
+FOLDERS: Final = 3
+CASES: Final = 10
+LOCKED_CASES: Final = 5  # named in a lock file
 CHANGES_SHOWN: Final = 5
 NOTES_SHOWN: Final = 5
+
+
+class Show(StrEnum):
+    READY = "ready"
+    MINE = "mine"
+    STUCK = "stuck"
+    ALL = "all"
+
+
+def render_tasks(db: sqlite3.Connection, show: Show, now: datetime, *, session: str = "", limit: int = 10) -> str:
+    """At most `LINES` lines. `session` is whose tasks `mine` means."""
+    every = rows.find(db, Task, "ORDER BY number")
+    claims = {held.task: held for held in board.claims(db)}
+    ready = board.ready(db)
+    waiting = [task for task in every if task.state is TaskState.READY and task not in ready]
+    claimed = [task for task in every if task.id in claims]
+    over = [task for task in every if task.state not in board.OPEN]
+    shown, none = {
+        Show.READY: (ready, "nothing is ready"),
+        Show.MINE: ([task for task in claimed if claims[task.id].session == session], "you hold no task"),
+        Show.STUCK: ([task for task in every if _stuck(task, claims.get(task.id), now)], "none"),
+        Show.ALL: ([*ready, *waiting, *claimed, *reversed(over)], "none"),
+    }[show]
+    sql = "SELECT data ->> 'task', data ->> 'session' FROM journal WHERE kind = 'claimed' ORDER BY seq"
+    taken, promises = db.execute(sql).fetchall(), changes.live(db)
+    open_now = {task.id for task in every if task.state in board.OPEN}
+    lines = [f"{len(ready)} ready, {len(claimed)} claimed, {len(waiting)} waiting, {len(over)} closed or dropped"]
+    for task in shown[:limit]:
+        before = [name for name in task.after if name in open_now]
+        change = board.promised_by(task, promises)
+        holders = [name for id, name in taken if id == task.id]
+        lines.append(_line(task, claims.get(task.id), holders, before, change))
+        if show is Show.STUCK:
+            newest = board.notes(db, task.id)[:1]
+            lines += [f"    {note.session}: > {note.text.splitlines()[0]}" for note in newest]
+    lines += [] if shown else [none]
+    lines += [f"… {len(shown) - limit} more"] if len(shown) > limit else []
+    return "\n".join(lines[:LINES])
+
+
+def describe(db: sqlite3.Connection, task: Task, session: str, shown: int = CASES) -> str:
+    """Everything about one task, with at most `shown` of its cases: how to run one, notes, who else is in its folders.
+
+    `session` is who asks.
+    """
+    cut = f" and {len(task.cases) - shown} more" if len(task.cases) > shown else ""
+    facts = {
+        "why": " ".join(task.why.splitlines()),
+        "touches": " ".join(task.touches),
+        "after": " ".join(task.after),
+        f"cases ({len(task.cases)})": " ".join(task.cases[:shown]) + cut,
+        "run one": f"verify {task.cases[0]}   its source: /team/cases/" if task.cases else "",
+    }
+    others = [held for held in board.claims(db) if held.session != session]
+    here = [held for held in others if board.overlap(task.touches, held.touches)]
+    return "\n".join(
+        [
+            f"{task.id} {task.title}",
+            f"{task.state}, from {task.source} {task.by}".rstrip(),
+            *(f"{label}: {text}" for label, text in facts.items() if text),
+            *(f"note from {line}" for line in note_lines(db, task)),
+            *(f"also here: {held.session} on {held.task} in {', '.join(held.touches)}" for held in here),
+        ]
+    )
+
+
+def note_lines(db: sqlite3.Connection, task: Task) -> list[str]:
+    """What earlier sessions left on the task and its folders, newest first, the task's own before the folders'."""
+    left = [note for topic in (task.id, *task.touches) for note in board.notes(db, topic)]
+    return [f"{note.session}: > {line}" for note in left for line in note.text.splitlines()]
+
+
+def _stuck(task: Task, held: Claim | None, now: datetime) -> bool:
+    """Bounced twice, released twice, or held for over two hours, and still open."""
+    tried = max(task.bounces, task.releases) >= STUCK_TIMES
+    return task.state in board.OPEN and (tried or (held is not None and now - held.since > STUCK_FOR))
+
+
+def _line(task: Task, held: Claim | None, holders: list[str], before: list[str], change: str) -> str:
+    parts = [f'{task.id} "{task.title.replace(chr(34), chr(39))}"']
+    if task.cases:
+        parts.append(f"{len(task.cases)} case{'s' * (len(task.cases) > 1)}, first {task.cases[0]}")
+    if task.touches:
+        parts.append("in " + ", ".join(task.touches[:FOLDERS]) + " …" * (len(task.touches) > FOLDERS))
+    if tried := [one for one in holders if held is None or one != held.session]:
+        counts = [f"{n} {word}" for n, word in ((task.bounces, "bounced"), (task.releases, "released")) if n]
+        marks = f" ({', '.join(counts)})" if counts else ""
+        parts.append(f"tried by {', '.join(dict.fromkeys(tried[-TRIED:]))}{marks}")
+    if task.state not in board.OPEN:
+        parts.append(f"{task.state}: {task.reason}")
+    elif held is not None:
+        parts.append(f"held by {held.session} since {held.since:%H:%M}")
+    else:
+        parts += [f"waits for {', '.join(before)}"] if before else []
+        parts += [f"fixed by {change} in the queue"] if change else []
+    return " · ".join(parts)
+
+
+# A session's opening
 
 
 def opening(
@@ -22,7 +136,7 @@ def opening(
     article = "an" if session.role[:1] in "aeiou" else "a"
     named = f"{task.id} {task.title}" if task else "none yet: call tasks"
     suites = " · ".join(f"{name} {passed}/{total}" for name, (passed, total) in counts.items())
-    landed = landed_since(tx, session.seat)[-CHANGES_SHOWN:]
+    landed = landed_since(tx.db, session.seat)[-CHANGES_SHOWN:]
     notes = note_lines(tx.db, task)[:NOTES_SHOWN] if task else []
     return "\n".join(
         [
@@ -39,9 +153,54 @@ def opening(
     )
 
 
-def landed_since(tx: Tx, seat: str) -> list[str]:
+def landed_since(db: sqlite3.Connection, seat: str) -> list[str]:
     """One line for each change that landed since the seat's last session began."""
-    row = tx.one("SELECT max(started) AS started FROM session WHERE seat = ?", seat)
-    since = (row["started"] if row else None) or ""
-    rows = tx.all("SELECT * FROM change WHERE state = 'landed' AND ended > ? ORDER BY ended", since)
-    return [f"{row['id']} {row['seat']}: {row['summary'].strip().splitlines()[0][:100]}" for row in rows]
+    began = "SELECT coalesce(max(started), '') FROM session WHERE seat = ?"
+    landed = rows.find(db, Change, f"WHERE state = 'landed' AND ended > ({began}) ORDER BY ended", seat)
+    return [f"{change.id} {change.seat}: {change.summary.strip().splitlines()[0][:100]}" for change in landed]
+
+
+# Lock files
+
+
+def locks(db: sqlite3.Connection) -> dict[str, str]:
+    """What stands in each lock file of `current_tasks/`, by its name: claims as agents and people see them."""
+    return {f"{held.task}.txt": _lock(rows.get(db, Task, held.task), held) for held in board.claims(db)}
+
+
+def _lock(task: Task, held: Claim) -> str:
+    """What agents and programs wrote stands behind `>`."""
+    first = f", the first {LOCKED_CASES}" if len(task.cases) > LOCKED_CASES else ""
+    written = {
+        "touches": "\n".join(held.touches),
+        f"cases    {len(task.cases)}{first}": "\n".join(task.cases[:LOCKED_CASES]),
+        "failure": one_line(task.signature),
+        "plan": held.plan,
+    }
+    lines = [
+        f"task     {task.id}",
+        indent(task.title, QUOTE),
+        f"owner    {board.seat_of(held.session)}",
+        f"session  {held.session}",
+        f"since    {held.since:%Y-%m-%d %H:%M:%S} UTC",
+        *(f"{label}\n{indent(text, QUOTE)}" for label, text in written.items() if text),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def sync_locks(folder: Path, wanted: Mapping[str, str]) -> None:
+    """Makes the folder show exactly these claims, each file whole and at once. Blocks: call it from a worker thread.
+
+    The files are copies of the tables, never read back: this makes them right again whatever has become of them. The
+    folder is mounted read-only beside every workspace and holds nothing else.
+    """
+    folder.mkdir(exist_ok=True)
+    for entry in list(folder.iterdir()):
+        if entry.name not in wanted:
+            entry.unlink()
+    for name, text in wanted.items():
+        path, new = folder / name, folder / f"{name}.new"
+        if not path.is_file() or path.read_text() != text:
+            new.write_text(text)
+            new.chmod(0o644)
+            new.replace(path)

@@ -6,85 +6,82 @@ soon as cases begin to fail differently.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Mapping
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Final
 
 from orchestrator import board
 from orchestrator.quoting import one_line
 from orchestrator.records import Task, TaskSource, TaskState
-from orchestrator.store import Tx, rows, tasks
+from orchestrator.store import Tx, rows
 from verifiers.scorecard import Outcome, Scorecard, Verdict
+from verifiers.signature import signature
 
 FAILED: Final = frozenset({Outcome.FAIL, Outcome.TIMEOUT, Outcome.MISSING})
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a case fails: what it shares with others of the same cause, and its own line."""
-
-    signature: str
-    reason: str
+def failures(card: Scorecard) -> dict[str, Verdict]:
+    return {case: verdict for case, verdict in card.verdicts.items() if verdict.outcome in FAILED}
 
 
-def failures(card: Scorecard, signature: Callable[[Verdict], str]) -> dict[str, Failure]:
-    """The failing cases of a scorecard of visible cases (P8: never hand in another)."""
-    failing = (verdict for verdict in card.verdicts.values() if verdict.outcome in FAILED)
-    return {verdict.case: Failure(signature(verdict), verdict.reason) for verdict in failing}
-
-
-def give_back(tx: Tx, task_id: str, then: Mapping[str, Failure], now: Mapping[str, Failure]) -> None:
+def give_back(tx: Tx, task_id: str, then: Scorecard, now: Scorecard) -> None:
     """After a change for a task has landed: its cases that fail for another reason by now are somebody else's."""
-    task = board.get(tx.db, task_id)
-    other = {case for case in now.keys() & then.keys() if now[case].signature != then[case].signature}
-    if rest := other.intersection(task.cases):
-        rows.update(tx, "task", task_id, cases=tuple(case for case in task.cases if case not in rest))
+    cases, before, after = board.get(tx.db, task_id).cases, failures(then), failures(now)
+    both = before.keys() & after.keys()
+    other = {case for case in both.intersection(cases) if signature(before[case]) != signature(after[case])}
+    rows.update(tx, "task", task_id, cases=tuple(case for case in cases if case not in other))
 
 
-def sync_failures(tx: Tx, failing: Mapping[str, Failure], passing: Collection[str]) -> None:
-    """Makes the board's groups of failing cases those of today's main.
+def update_board(tx: Tx, card: Scorecard) -> None:
+    """Makes the board that of today's main, of whose visible cases this is the scorecard (P8: never hand in another).
 
-    A case stays with a task that somebody holds, and with a task that names it by its id, however it fails by now; a
-    claimed task is never closed here, because its owner is at work. A group that a planner dropped stays dropped while
-    its signature is the same, and one that was merged goes where it was merged.
+    Every open task is closed whose cases, ids and patterns alike, all pass. Of the others, a case stays with a task
+    that somebody holds, and with a task that names it by its id, however it fails by now; a claimed task is not closed,
+    because its owner is at work. A group that a planner dropped stays dropped while its signature is the same, and one
+    that was merged goes where it was merged.
     """
-    open_now = tasks.open_tasks(tx.db)
+    passing, failing = card.passed(), failures(card)
+    for task in board.open_tasks(tx.db):
+        named = [board.meant(case, card.verdicts.keys()) for case in task.cases]
+        every = set(chain.from_iterable(named))
+        if named and all(named) and every <= passing:
+            board.close(tx, task.id, f"{len(every)} of {len(every)} cases pass")
+    open_now = board.open_tasks(tx.db)
     owned = {case for task in open_now if task.state is TaskState.CLAIMED or not task.signature for case in task.cases}
-    loose = sorted((failing[case].signature, case) for case in failing.keys() - owned)
+    loose = sorted((signature(failing[case]), case) for case in failing.keys() - owned)
     gained: dict[str, tuple[str, ...]] = {}  # by task
-    for signature, group in groupby(loose, itemgetter(0)):
-        cases, home = tuple(case for _, case in group), _home(tx, signature)
+    for cause, group in groupby(loose, itemgetter(0)):
+        cases, home = tuple(case for _, case in group), _home(tx, cause)
         if home is not None:
             gained[home.id] = (*gained.get(home.id, ()), *cases)
         else:
             title = _title(cases, failing)
-            board.put(tx, title, TaskSource.CASES, by="run", cases=cases, signature=signature)
+            board.put(tx, title, TaskSource.CASES, by="run", cases=cases, signature=cause)
     for task in open_now:
         free = task.signature and task.state is TaskState.READY
         kept = () if free else (case for case in task.cases if not task.signature or case not in passing)
         cases = (*kept, *gained.get(task.id, ()))
         if free and not cases:
-            passed = all(case in passing for case in task.cases)
-            board.close(tx, task.id, "its cases pass" if passed else "its cases fail differently by now")
+            board.close(tx, task.id, "its cases fail differently by now")
         elif cases and cases != task.cases:
             title = _title(cases, failing) if task.signature and task.by == "run" else ""  # a planner's words stay
             rows.update(tx, "task", task.id, cases=cases, title=title or task.title)
 
 
-def _home(tx: Tx, signature: str) -> Task | None:
+def _home(tx: Tx, cause: str) -> Task | None:
     """The task that cases of a signature belong to: their open group, or where a planner merged it; one that was
     dropped keeps them off the board. None when they need a task of their own."""
-    task = rows.first(tx.db, Task, "WHERE signature = ? ORDER BY number DESC", signature)
+    task = rows.first(tx.db, Task, "WHERE signature = ? ORDER BY number DESC", cause)
     while task is not None and task.merged:
         task = rows.get(tx.db, Task, task.merged)
     return None if task is None or task.state is TaskState.CLOSED else task
 
 
-def _title(cases: tuple[str, ...], failing: Mapping[str, Failure]) -> str:
+def _title(cases: tuple[str, ...], failing: Mapping[str, Verdict]) -> str:
     """`torture: 1281 cases: run: exit 134, expected 0`, after the first case that fails now; "" when none does."""
-    for first in (case for case in cases if case in failing):
-        where = first if len(cases) == 1 else f"{first.split('/', 1)[0]}: {len(cases)} cases"
-        return one_line(f"{where}: {failing[first].reason}".rstrip(": "), board.TITLE)
-    return ""
+    first = next((failing[case] for case in cases if case in failing), None)
+    if first is None:
+        return ""
+    where = first.case if len(cases) == 1 else f"{first.case.split('/', 1)[0]}: {len(cases)} cases"
+    return one_line(f"{where}: {first.reason}".rstrip(": "), board.TITLE)

@@ -18,9 +18,8 @@ from orchestrator.queue import Clash, Fate, Ruling, rule
 from orchestrator.records import Change, ChangeState
 from orchestrator.repository import Conflict, Repository
 from orchestrator.signals import Bell
-from orchestrator.store import Store, Tx, changes
+from orchestrator.store import Store, Tx, changes, rows
 from verifiers.scorecard import Judge, Scorecard, Selection, Tier, Tree
-from verifiers.signature import signature
 
 VOIDS: Final = 2  # in a row pause the gate
 VOID_WAIT_S: Final = 60.0
@@ -48,11 +47,13 @@ class Gate:
 
     async def recover(self) -> None:
         """Finishes a landing that a crash cut, and puts half-judged changes back in the queue."""
-        if landing := await self.store.read(changes.open_landing):
-            if await self.repository.landed(landing.old, landing.new):
-                await self._mark_landed(await self.store.read(lambda db: changes.get(db, landing.change)), landing.new)
+        open_landing = "SELECT change, old, new FROM landing WHERE NOT done"
+        if landing := await self.store.read(lambda db: db.execute(open_landing).fetchone()):
+            id, old, new = landing
+            if await self.repository.landed(old, new):
+                await self._mark_landed(await self.store.read(lambda db: rows.get(db, Change, id)), old, new)
             else:
-                await self.store.write(lambda tx: changes.forget_intent(tx, landing.change))
+                await self.store.write(lambda tx: tx.run("DELETE FROM landing WHERE NOT done"))
 
         def requeue(tx: Tx) -> None:
             for change in changes.live(tx.db):
@@ -82,7 +83,7 @@ class Gate:
 
         def work(tx: Tx) -> None:
             changes.add_scorecard(tx, card, commit=main)
-            update_board(tx, card)
+            clusters.update_board(tx, card)
 
         await self.store.write(work)
         return card
@@ -146,33 +147,23 @@ class Gate:
 
         await self.store.write(intend)
         await self.repository.land(main, new)
-        await self._mark_landed(change, new)
+        await self._mark_landed(change, main, new)
 
-    async def _mark_landed(self, change: Change, new: str) -> None:
+    async def _mark_landed(self, change: Change, old: str, new: str) -> None:
         def work(tx: Tx) -> None:
-            card = changes.scorecard_of(tx.db, new)
-            before = changes.scorecard_before(tx.db, new)
-            assert card is not None
+            card, before = changes.scorecard_of(tx.db, new), changes.scorecard_of(tx.db, old)
+            assert card and before  # main only ever points at a commit whose scorecard is stored (P3)
             tx.run("UPDATE landing SET done = 1 WHERE change = ?", change.id)
             changes.finish(tx, change, ChangeState.LANDED, landed_as=new)
-            gained = card.passed() - (before.passed() if before else frozenset())
-            facts = {"task": change.task, "commit": new, "gained": len(gained), **_totals(card)}
+            gained = len(card.passed() - before.passed())
+            facts = {"task": change.task, "commit": new, "gained": gained, **_totals(card)}
             tx.journal("landed", change.seat, change=change.id, **facts)
-            if before:
-                then, now = (clusters.failures(one, signature) for one in (before, card))
-                clusters.give_back(tx, change.task, then, now)
-            update_board(tx, card)
+            clusters.give_back(tx, change.task, before, card)
+            clusters.update_board(tx, card)
             if not board.get(tx.db, change.task).cases:
                 board.close(tx, change.task, f"{change.id} landed")
 
         await self.store.write(work)
-
-
-def update_board(tx: Tx, card: Scorecard) -> None:
-    """Closes the tasks whose cases pass on main, and opens one for each failure signature that has none."""
-    passed = card.passed()
-    board.close_passing(tx, passed, card.verdicts.keys())
-    clusters.sync_failures(tx, clusters.failures(card, signature), passed)
 
 
 def _add_scorecard(tx: Tx, change: Change, ruling: Ruling, card: Scorecard, seconds: float, commit: str = "") -> int:

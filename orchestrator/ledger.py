@@ -9,31 +9,42 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from agents.attempts import OutOfMoney
 from agents.models.base import ModelFailure, Reply, Request, Usage
+from orchestrator.board import claim_of
 from orchestrator.prices import Prices
-from orchestrator.records import Attempt, AttemptState
-from orchestrator.store import Store, Tx, attempts, tasks
-from orchestrator.store.attempts import RUN
+from orchestrator.records import AttemptState
+from orchestrator.store import Store, Tx, rows
 from orchestrator.watch.render import money
 
 SPENT: Final = "the {}'s budget is spent"  # how the refusal of a request begins, for "run" and "session"
+RUN: Final = ""  # the account of the whole run; every other is a session's
 WARN: Final = 0.8
 DRAIN: Final = 0.05  # share of the run's budget that only a draining team may use
 FRAME: Final = 1_000  # tokens that a vendor adds to a request: its own words about tools, roles, separators
 EACH: Final = 16  # and for each message
+LATE: Final = 4  # requests back that are looked at for what the vendor has counted
 
 
-@dataclass(frozen=True)
-class Budget:
-    """Micro-dollars. None is no limit: only for teams that cost nothing."""
+def account(db: sqlite3.Connection, scope: str = RUN) -> Counter[str]:
+    """Micro-dollars by the state of their attempts. What is set aside or in doubt counts as spent (P6).
 
-    run: int | None = None
-    session: int | None = None
+    Adds up an index: 50 ms for half a million attempts, a week of sixteen busy seats.
+    """
+    where, values = ("", ()) if scope == RUN else ("WHERE session = ?", (scope,))
+    return Counter(dict(db.execute(f"SELECT state, sum(amount) FROM attempt {where} GROUP BY state", values)))
+
+
+def spent(db: sqlite3.Connection, scope: str = RUN) -> int:
+    """All but what is in flight."""
+    used = account(db, scope)
+    return used.total() - used[AttemptState.RESERVED]
 
 
 def size(request: Request) -> dict[str, int]:
@@ -54,96 +65,113 @@ def _plain(value: object) -> dict[str, object]:
     return dict(value) if isinstance(value, Mapping) else vars(value)
 
 
+def _counted(db: sqlite3.Connection, session: str, model: str, request: Mapping[str, int], total: int) -> int:
+    """The input tokens that the vendor counted for a request that this one begins with, and a token a byte since; 0
+    when no late request fits."""
+    sql = "SELECT prefix, usage FROM attempt WHERE session = ? AND model = ? AND state = 'settled'"
+    for row in db.execute(f"{sql} ORDER BY id DESC LIMIT {LATE}", (session, model)):
+        if row["prefix"] in request:
+            usage = Usage(**json.loads(row["usage"]))
+            seen = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
+            return seen + total - request[row["prefix"]]
+    return 0
+
+
+@dataclass
 class Ledger:
-    """`budget` may be raised while the run works; `draining` opens the reserve that is set aside for the end."""
+    """Budgets in micro-dollars; None is no limit: only for teams that cost nothing. `budget`, the run's, may be raised
+    while the run works; `draining` opens the reserve that is set aside for the end."""
 
-    def __init__(self, prices: Prices, budget: Budget) -> None:
-        self.prices = prices
-        self.budget = budget
-        self.draining = False
+    prices: Prices
+    budget: int | None = None
+    session_budget: int | None = None
+    draining: bool = False
 
-    def reserve(
-        self, tx: Tx, session: str, turn: int, model: str, request: Mapping[str, int], max_tokens: int
-    ) -> Attempt:
-        """Sets an attempt's worst case aside. Raises `OutOfMoney`, and `Unpriced` under a budget in money.
+    def reserve(self, tx: Tx, session: str, turn: int, model: str, request: Mapping[str, int], max_tokens: int) -> int:
+        """Sets an attempt's worst case aside and returns the attempt's id, numbered within its turn. Raises
+        `OutOfMoney`, and `Unpriced` under a budget in money.
 
         `request` is its `size`. The worst case takes every byte for a token, save for what the session's last request
         held word for word, which the vendor has counted.
         """
-        whole, total = list(request.items())[-1]
-        counted = attempts.counted(tx.db, session, model, {end: total - so_far for end, so_far in request.items()})
-        worst = self.prices.worst(model, FRAME + min(counted or total, total), max_tokens, tx.now)
+        prefix, total = list(request.items())[-1]
+        tokens = min(_counted(tx.db, session, model, request, total) or total, total)
+        worst = self.prices.worst(model, FRAME + tokens, max_tokens, tx.now)
         if worst is not None:
-            kept = 0 if self.draining else int((self.budget.run or 0) * DRAIN)
-            self._admit(tx, "run", RUN, worst, self.budget.run, kept)
-            self._admit(tx, "session", session, worst, self.budget.session)
-        elif self.budget != Budget():
+            kept = 0 if self.draining else int((self.budget or 0) * DRAIN)
+            self._admit(tx, "run", RUN, worst, self.budget, kept)
+            self._admit(tx, "session", session, worst, self.session_budget)
+        elif (self.budget, self.session_budget) != (None, None):
             self.prices.check([model], tx.now)
-        held, metered = tasks.claim_of(tx.db, session), not self.prices.unmetered(model)
-        task = held.task if held else ""
-        return attempts.add(tx, session, turn, task, model, worst, metered=metered, prefix=whole)
+        held = claim_of(tx.db, session)
+        number = rows.next_number(tx, "attempt", "WHERE session = ? AND turn = ?", session, turn)
+        asked = {"session": session, "turn": turn, "number": number, "task": held.task if held else "", "model": model}
+        counts = {"reserved": worst, "metered": not self.prices.unmetered(model), "prefix": prefix}
+        return rows.put(tx, "attempt", epoch=tx.epoch, at=tx.now, state=AttemptState.RESERVED, **asked, **counts)
 
-    def _admit(self, tx: Tx, scope: str, account: str, worst: int, limit: int | None, kept: int = 0) -> None:
-        if limit is None or (used := attempts.account(tx.db, account).total) + worst <= limit - kept:
+    def _admit(self, tx: Tx, scope: str, of: str, worst: int, limit: int | None, kept: int = 0) -> None:
+        if limit is None or (used := account(tx.db, of).total()) + worst <= limit - kept:
             return
-        spent = f"{SPENT.format(scope)}: {money(used)} settled, reserved or in doubt of {money(limit - kept)}"
+        words = f"{SPENT.format(scope)}: {money(used)} settled, reserved or in doubt of {money(limit - kept)}"
         draining = f", with {money(kept)} more kept for draining" if kept else ""
-        raise OutOfMoney(f"{spent}{draining}; the next request may cost {money(worst)}")
+        raise OutOfMoney(f"{words}{draining}; the next request may cost {money(worst)}")
 
-    def settle(self, tx: Tx, attempt: int, usage: Usage, resolved: str) -> Attempt:
+    def settle(self, tx: Tx, attempt: int, usage: Usage, resolved: str) -> None:
         """Books what the vendor counted, at the prices of the request's date."""
-        asked = attempts.get(tx.db, attempt)
-        cost = self.prices.cost(asked.model, usage, asked.at, resolved)
-        settled = attempts.end(tx, attempt, AttemptState.SETTLED, cost=cost, usage=usage, resolved=resolved)
-        self._warn(tx)
-        return settled
+        (asked,) = tx.db.execute("SELECT model, at FROM attempt WHERE id = ?", (attempt,))
+        cost = self.prices.cost(asked["model"], usage, datetime.fromisoformat(asked["at"]), resolved)
+        counts = json.dumps(vars(usage), sort_keys=True)
+        self._end(tx, attempt, AttemptState.SETTLED, cost=cost, usage=counts, resolved=resolved)
 
-    def doubt(self, tx: Tx, attempt: int, failure: str) -> Attempt:
+    def doubt(self, tx: Tx, attempt: int, failure: str) -> None:
         """The attempt may be billed and has no usage: its worst case counts as spent."""
-        doubted = attempts.end(tx, attempt, AttemptState.IN_DOUBT, failure=failure)
-        self._warn(tx)
-        return doubted
+        self._end(tx, attempt, AttemptState.IN_DOUBT, failure=failure)
 
-    def free(self, tx: Tx, attempt: int, failure: str) -> Attempt:
+    def free(self, tx: Tx, attempt: int, failure: str) -> None:
         """The vendor refused before it worked on it: costs nothing."""
-        return attempts.end(tx, attempt, AttemptState.FREE, cost=0, failure=failure)
+        self._end(tx, attempt, AttemptState.FREE, cost=0, failure=failure)
 
     def recover(self, tx: Tx) -> list[int]:
         """At the start of an epoch: what an earlier process had in flight is in doubt. Returns those attempts."""
-        lost = tx.all("SELECT id FROM attempt WHERE state = 'reserved' AND epoch < ? ORDER BY id", tx.epoch)
-        return [self.doubt(tx, row["id"], "the process ended while it was in flight").id for row in lost]
+        sql = "SELECT id FROM attempt WHERE state = 'reserved' AND epoch < ? ORDER BY id"
+        lost = [row["id"] for row in tx.db.execute(sql, (tx.epoch,))]
+        for attempt in lost:
+            self.doubt(tx, attempt, "the process ended while it was in flight")
+        return lost
 
     def spent_share(self, db: sqlite3.Connection, session: str) -> float:
         """How much of the session's budget is used, settled or in doubt; 0.0 without a budget."""
-        return attempts.account(db, session).spent / self.budget.session if self.budget.session else 0.0
+        return spent(db, session) / self.session_budget if self.session_budget else 0.0
 
-    def _warn(self, tx: Tx) -> None:
-        """Journals `spent` once for each budget, when it is used up to `WARN`."""
-        limit = self.budget.run
-        if limit and (spent := attempts.account(tx.db, RUN).spent) >= WARN * limit:
+    def _end(self, tx: Tx, attempt: int, state: AttemptState, **facts: object) -> None:
+        """Ends a reserved attempt, once: a second end raises `KeyError`. Journals `spent` once for each budget, when it
+        is used up to `WARN`."""
+        if tx.run("UPDATE attempt SET state = ? WHERE id = ? AND state = 'reserved'", state, attempt) != 1:
+            raise KeyError(f"attempt {attempt} has already ended")
+        rows.update(tx, "attempt", attempt, **facts)
+        if self.budget and (used := spent(tx.db)) >= WARN * self.budget:
             told = "SELECT 1 FROM journal WHERE kind = 'spent' AND json_extract(data, '$.micro') >= ?"
-            if tx.one(told, WARN * limit) is None:
-                tx.journal("spent", share=round(spent / limit, 3), micro=spent)
+            if tx.one(told, WARN * self.budget) is None:
+                tx.journal("spent", share=round(used / self.budget, 3), micro=used)
 
 
 @dataclass(frozen=True)
 class SessionMeter:
     """`agents.attempts.Meter` over the ledger: what it is told is durable when the call returns.
 
-    `turn` is asked before each request; `also` runs in the settlement's transaction, so that a response and what it
-    cost are stored as one.
+    `also` runs in the settlement's transaction, so that a response and what it cost are stored as one.
     """
 
     ledger: Ledger
     store: Store
     session: str
     model: str
-    turn: Callable[[], int]
+    turn: int
     also: Callable[[Tx, Reply], None]
 
     async def reserve(self, request: Request) -> int:
-        asked = (self.session, self.turn(), self.model, size(request), request.max_tokens)
-        return await self.store.write(lambda tx: self.ledger.reserve(tx, *asked).id)
+        asked = (self.session, self.turn, self.model, size(request), request.max_tokens)
+        return await self.store.write(lambda tx: self.ledger.reserve(tx, *asked))
 
     async def settle(self, attempt: int, reply: Reply) -> None:
         def work(tx: Tx) -> None:

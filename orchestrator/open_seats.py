@@ -23,14 +23,14 @@ from agents.models.choose import OPEN
 from agents.session import Outcome, act
 from agents.tools import End
 from orchestrator import board
+from orchestrator.briefing import Show, describe, render_tasks
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk, Seat
 from orchestrator.records import Session
 from orchestrator.seat import again, begin, end, live
-from orchestrator.store import Tx, sessions, tasks
+from orchestrator.store import sessions
+from orchestrator.store.sessions import StoredLog
 from orchestrator.store.store import read_payload
-from orchestrator.tasklist import Show, describe, render_tasks
-from orchestrator.transcript import StoredLog
 from orchestrator.verbs import Verbs
 
 
@@ -50,7 +50,6 @@ class _Chair:
 
     seat: Seat
     session: Session
-    token: str
     ready: anyio.Event = field(default_factory=anyio.Event)
     wanted: anyio.Event = field(default_factory=anyio.Event)
     ended: anyio.Event = field(default_factory=anyio.Event)  # its workspace is gone: the seat may begin another
@@ -76,13 +75,9 @@ class OpenSeats:
 
     async def recover(self) -> None:
         """Live sessions of open seats go on where they were, with a full lease; whoever holds the token comes back."""
-
-        def read(tx: Tx) -> list[tuple[Session, str]]:
-            rows = tx.all("SELECT id, token FROM session WHERE state <> 'ended' AND open_seat ORDER BY started")
-            return [(sessions.get(tx.db, row["id"]), row["token"]) for row in rows]
-
-        for session, token in await self._desk.store.write(read):
-            self._host(self._seats[session.seat], session, token)
+        for session in await self._desk.store.read(sessions.live):
+            if session.open_seat:
+                self._host(self._seats[session.seat], session)
 
     # -- what is asked of them
 
@@ -99,12 +94,12 @@ class OpenSeats:
                 seat, token = (chair.seat, token) if chair else (self._free(role, name), secrets.token_hex(8))
                 session = await begin(seat, desk, open_token=token)
                 assert isinstance(session, Session)  # only the ramp leaves a seat idle, and it does not ask open seats
-                chair = self._host(seat, session, token)
+                chair = self._host(seat, session)
         await chair.ready.wait()
         session = chair.session
 
         def told(db: sqlite3.Connection) -> str:
-            held = tasks.claim_of(db, session.id)  # of one who comes back in mid-session
+            held = board.claim_of(db, session.id)  # of one who comes back in mid-session
             still = f"\n\nYou hold {describe(db, board.get(db, held.task), session.id)}" if held else ""
             return f"{read_payload(db, session.opening).decode()}{still}"
 
@@ -180,8 +175,8 @@ class OpenSeats:
 
     # -- a session's task
 
-    def _host(self, seat: Seat, session: Session, token: str) -> _Chair:
-        chair = self._taken[token] = _Chair(seat, session, token)
+    def _host(self, seat: Seat, session: Session) -> _Chair:
+        chair = self._taken[session.token] = _Chair(seat, session)
         self._tasks.start_soon(again, seat, self._desk, partial(self._serve, chair))
         return chair
 

@@ -11,7 +11,7 @@ from typing import Final
 
 LINE: Final = 200  # characters
 NOTE_LINES: Final = 5
-QUOTE: Final = "> "
+QUOTE: Final = "> "  # before each line, so that a reader sees where the quotation ends
 # Cc: terminal escapes. Cf: text direction, zero width. Zl, Zp: other line breaks. Cs: half a character.
 HIDDEN: Final = ("Cc", "Cf", "Zl", "Zp", "Cs")
 
@@ -29,11 +29,6 @@ def few_lines(text: str, lines: int = NOTE_LINES, limit: int = LINE) -> str:
     if len(said) > lines:
         said = [*said[: lines - 1], said[lines - 1][: limit - 2] + " …"]
     return "\n".join(said)
-
-
-def quoted(text: str) -> str:
-    """Each line behind a mark, so that a reader sees where the quotation ends."""
-    return "\n".join(f"{QUOTE}{line}" for line in text.splitlines())
 
 
 def visible(text: str) -> str:

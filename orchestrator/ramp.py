@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from orchestrator import board
-from orchestrator.store import tasks
 
 PLANNER: Final = "planner"
 AHEAD: Final = 2  # ready tasks for each builder, from which on a planner is not needed
@@ -23,7 +22,7 @@ def next_task(
     and a planner while there are less than `AHEAD` ready tasks for each builder. A planner that has just found nothing
     to plan is the caller's to hold back until the board has changed.
     """
-    ready, claims = board.ready(db), tasks.claims(db)
+    ready, claims = board.ready(db), board.claims(db)
     if not any_case_passes:
         alone = min(roles, key=lambda name: (name not in live, roles[name] != PLANNER))
         if seat != alone:

@@ -20,7 +20,7 @@ class RunState(StrEnum):
 
 
 class TaskState(StrEnum):
-    READY = "ready"  # may be blocked by `after`; see Store.ready_tasks
+    READY = "ready"  # may be blocked by `after`: see board.ready
     CLAIMED = "claimed"
     CLOSED = "closed"
     DROPPED = "dropped"
@@ -31,7 +31,6 @@ class TaskSource(StrEnum):
     PLANNER = "planner"
     CASES = "cases"  # failing visible cases with one failure signature
     SEAT = "seat"  # claim(title=…)
-    PERSON = "person"
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Task:
     state: TaskState
     source: TaskSource
     created: datetime
-    by: str = ""  # who wrote it: a session, `run`, `person`
+    by: str = ""  # who wrote it: a session, `run`, `project`
     why: str = ""
     cases: tuple[str, ...] = ()
     touches: tuple[str, ...] = ()
@@ -88,10 +87,8 @@ class Session:
     tools: str = ""  # payload hash
     opening: str = ""  # payload hash of the first message: the block the run writes
     open_seat: bool = False
+    token: str = ""  # of an open seat: who shows it speaks for the seat
     turns: int = 0
-    ended: datetime | None = None
-    end: str = ""  # agents.tools.End
-    note: str = ""
 
 
 class CallState(StrEnum):
@@ -100,28 +97,8 @@ class CallState(StrEnum):
     DONE = "done"
 
 
-@dataclass(frozen=True)
-class Call:
-    """A tool call and, once done, its result. `id` is unique in the run and is the verb's idempotency key."""
-
-    id: str
-    session: str
-    turn: int
-    index: int
-    name: str
-    arguments: str  # JSON
-    state: CallState
-    started: datetime | None = None
-    seconds: float = 0.0
-    result: str = ""
-    failed: bool = False
-    end: str = ""  # agents.tools.End, when the answer ended the session
-
-
 class ChangeState(StrEnum):
     QUEUED = "queued"
-    PARKED = "parked"
-    STAGED = "staged"
     JUDGING = "judging"
     LANDED = "landed"
     BOUNCED = "bounced"
@@ -151,7 +128,6 @@ class Change:
     files: tuple[str, ...] = ()
     added: int = 0
     removed: int = 0
-    ended: datetime | None = None
     landed_as: str = ""  # commit on main
     reason: str = ""  # why bounced or withdrawn: one short line
     lost: tuple[str, ...] = ()  # cases
@@ -162,34 +138,6 @@ class AttemptState(StrEnum):
     SETTLED = "settled"
     IN_DOUBT = "in-doubt"  # ended without usage: counts at its worst case
     FREE = "free"  # refused before the vendor worked on it (429, 529, connection refused): costs nothing
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One HTTP attempt at one model request. `cost` is None while or when the price is unknown, never zero for that."""
-
-    id: int
-    session: str
-    turn: int
-    number: int
-    model: str  # as asked
-    state: AttemptState
-    at: datetime
-    reserved: int | None  # micro-dollars
-    cost: int | None = None
-    resolved: str = ""  # model id as the vendor returned it
-    usage: str = ""  # JSON of agents.models.base.Usage
-
-
-@dataclass(frozen=True)
-class Landing:
-    """The intent that makes git and SQLite agree: stored before main moves, marked after."""
-
-    change: str
-    old: str
-    new: str
-    scorecard: int
-    done: bool
 
 
 @dataclass(frozen=True)

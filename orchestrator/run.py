@@ -20,12 +20,12 @@ import structlog
 from agents.models.base import Model, Usage
 from agents.models.choose import OPEN, make
 from agents.models.scripted import Scripted
-from orchestrator import VERSION, board, control, lockfiles
+from orchestrator import VERSION, board, briefing, control
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk, Seat
 from orchestrator.freezing import SECRET, load_frozen, thawed
 from orchestrator.gate import Gate, HeldoutLane
-from orchestrator.ledger import Budget, Ledger
+from orchestrator.ledger import Ledger
 from orchestrator.open_seats import OpenSeats
 from orchestrator.prices import Prices
 from orchestrator.project.furnishing import furnish, judge_plan
@@ -113,7 +113,7 @@ class Run:
             repository=repository,
             judge=judge("verify", VERIFY_USER, settings.verify_cores),
             gate=gate,
-            ledger=Ledger(prices_of(models, settings), Budget(settings.budget, settings.session_budget)),
+            ledger=Ledger(prices_of(models, settings), settings.budget, settings.session_budget),
             engine=engine,
             label=label,
             rooms=home / "workspaces" / label,
@@ -198,8 +198,8 @@ class Run:
 
     async def _keep_lock_files(self) -> None:
         async for _ in self.desk.board_changed.rings():
-            locks = await self.desk.store.read(lockfiles.locks)
-            await anyio.to_thread.run_sync(lockfiles.sync, self.desk.folder / "current_tasks", locks)
+            locks = await self.desk.store.read(briefing.locks)
+            await anyio.to_thread.run_sync(briefing.sync_locks, self.desk.folder / "current_tasks", locks)
 
     async def _note_work(self) -> None:
         """Writes down how long the run has worked, so that a crash costs its limit in hours next to nothing."""
@@ -336,7 +336,7 @@ class Run:
 
     async def _set_budget(self, budget: int, by: str) -> None:
         self.desk.settings = await self.desk.store.write(lambda tx: set_budget(tx, budget, by))
-        self.desk.ledger.budget = Budget(budget, self.desk.settings.session_budget)
+        self.desk.ledger.budget = budget
 
 
 def say(tx: Tx, to: str, text: str, by: str = "") -> None:

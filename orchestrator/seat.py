@@ -26,8 +26,9 @@ from orchestrator.ledger import SPENT, SessionMeter
 from orchestrator.quarantine import Refused
 from orchestrator.records import Session, SessionState
 from orchestrator.signals import unwrapped
-from orchestrator.store import Tx, sessions, tasks
-from orchestrator.transcript import StoredLog
+from orchestrator.store import Tx, rows, sessions
+from orchestrator.store.sessions import StoredLog
+from orchestrator.store.store import read_payload
 from orchestrator.verbs import Verbs
 from orchestrator.workspace import Kind
 from sandbox.room import MIB, Labels, Mount, Room, RoomDied, RoomError, RoomSpec
@@ -119,7 +120,7 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | st
             except board.Refused as idle:
                 return str(idle)
         task = board.get(tx.db, best) if desk.frozen.project.planned and best else None
-        number = sessions.next_number(tx, seat.name)
+        number = rows.next_number(tx, "session", "WHERE seat = ?", seat.name)
         session = Session(
             id=f"{seat.name}/{number}",
             seat=seat.name,
@@ -132,11 +133,12 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | st
             system=tx.keep(desk.frozen.prompts[seat.role]),
             tools=tx.keep(json.dumps(schemas, sort_keys=True)),
             open_seat=bool(open_token),
+            token=open_token,
         )
         left = f"{(budget or 0) / 1e6:.2f} USD" if metered else "not limited"
         told = opening(tx, session, task, counts=card.counts(), others=desk.settings.agents - 1, left=left)
         session = replace(session, opening=tx.keep(told))
-        sessions.start(tx, session, open_token)
+        sessions.start(tx, session)
         if task:
             board.claim(tx, task.id, session.id)
         return session
@@ -164,7 +166,7 @@ async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
     """Ends a session: its claim, its room's workspace, and word to the board."""
 
     def close(tx: Tx) -> None:
-        if tasks.claim_of(tx.db, session.id):
+        if board.claim_of(tx.db, session.id):
             board.release(tx, session.id, f"its session ended: {outcome.end}", gave_up=outcome.end is not End.LANDED)
         sessions.end(tx, session.id, outcome.end, outcome.reason)
 
@@ -194,7 +196,7 @@ async def think(desk: Desk, session: Session, log: StoredLog, hands: Hands, verb
     model = desk.models[session.model]
     limiter = desk.accounts.setdefault(account(session.model), anyio.CapacityLimiter(IN_FLIGHT))
     pinned = [session.system, session.tools]
-    system, specs = await desk.store.write(lambda tx: [tx.payload(digest).decode() for digest in pinned])
+    system, specs = await desk.store.read(lambda db: [read_payload(db, digest).decode() for digest in pinned])
 
     async def on_wait(why: str, seconds: float | None) -> None:
         await desk.journal("waiting", session.seat, who=session.id, why=why, until=seconds)
@@ -212,7 +214,7 @@ async def think(desk: Desk, session: Session, log: StoredLog, hands: Hands, verb
             if low and tx.one(told, session.id, f"[run] {MONEY_LOW}") is None:
                 sessions.say(tx, session.id, "run", MONEY_LOW)
 
-        meter = SessionMeter(desk.ledger, desk.store, session.id, session.model, lambda: turn, also)
+        meter = SessionMeter(desk.ledger, desk.store, session.id, session.model, turn, also)
         return await ask(model, request, meter, limiter, on_wait)
 
     schemas = tuple(ToolSpec(**spec) for spec in json.loads(specs))
@@ -276,7 +278,7 @@ async def lay_workspace(desk: Desk, session: Session, room: Room) -> None:
     made = await room.run(command)
     if not made.ok:
         raise RoomError(f"no workspace could be made: {made.stderr.decode('utf-8', 'replace')[-300:]}")
-    begun = await desk.store.read(lambda db: sessions.get(db, session.id).turns)
+    begun = await desk.store.read(lambda db: rows.get(db, Session, session.id).turns)
     if saved is not None:
         news = "The sandbox died and was rebuilt from your last checkpoint: later changes to files, and jobs, are gone."
     elif begun:

@@ -12,13 +12,12 @@ import anyio
 from agents.tools import Answer, End, Plan
 from orchestrator import board, quarantine, ramp, workspace
 from orchestrator.board import Refused
+from orchestrator.briefing import Show, describe, render_tasks
 from orchestrator.desk import Desk
 from orchestrator.quoting import visible
-from orchestrator.records import CallState, Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
+from orchestrator.records import Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
 from orchestrator.repository import Conflict, Received
-from orchestrator.store import Tx, changes, sessions, tasks
-from orchestrator.store.rows import update
-from orchestrator.tasklist import Show, describe, render_tasks
+from orchestrator.store import Tx, changes, rows, sessions
 from orchestrator.workspace import Kind
 from sandbox.room import Room
 from verifiers.scorecard import Outcome, Scorecard, Selection, Tier
@@ -45,9 +44,9 @@ class Verbs:
         }
 
     async def do(self, verb: str, call_id: str, arguments: Mapping[str, Any]) -> Answer:
-        done = await self._desk.store.read(lambda db: sessions.get_call(db, call_id))
-        if done is not None and done.state is CallState.DONE:
-            return Answer(done.result, done.failed, End(done.end) if done.end else None)
+        done = await self._desk.store.read(lambda db: sessions.answer_to(db, call_id))
+        if done is not None:
+            return done
         try:
             return await self._verbs[verb](call_id, **arguments)
         except quarantine.Refused as refusal:
@@ -69,7 +68,7 @@ class Verbs:
 
     def _held(self, db: sqlite3.Connection) -> Task | None:
         """The task that the session works on."""
-        held = tasks.claim_of(db, self._session.id)
+        held = board.claim_of(db, self._session.id)
         return None if held is None else board.get(db, held.task)
 
     # -- the board
@@ -104,7 +103,7 @@ class Verbs:
         """Until a case passes on main, one seat works: sixteen seats on an empty tree write sixteen products."""
         others = [other for other in sessions.live(tx.db) if other.id != self._session.id]
         planners = [other for other in others if ramp.PLANNER == other.role != self._session.role]
-        holders = [other for other in others if tasks.claim_of(tx.db, other.id)]
+        holders = [other for other in others if board.claim_of(tx.db, other.id)]
         for first in (planners + holders)[:1]:
             who = f"{first.seat} ({first.role})"
             raise Refused(f"no case passes on main yet, so {who} works alone first: wait, then ask again")
@@ -113,10 +112,7 @@ class Verbs:
         """A planner's change of the board; says which lines changed."""
         asked, by = Plan(**arguments), self._session.id
         words: board.Words = {"why": asked.why, "cases": asked.done_when, "known": self._desk.shown_cases}
-        if asked.touches is not None:
-            words["touches"] = asked.touches
-        if asked.after is not None:
-            words["after"] = asked.after
+        words |= {"touches": asked.touches, "after": asked.after}
 
         def work(tx: Tx) -> str:
             said = []
@@ -198,13 +194,13 @@ class Verbs:
 
     async def _submit(self, call_id: str, summary: str, fixes: Sequence[str]) -> Answer:
         desk, session = self._desk, self._session
-        found = await desk.store.read(lambda db: changes.by_call(db, call_id))
+        found = await desk.store.read(lambda db: rows.first(db, Change, "WHERE call = ?", call_id))
         id = (found or await self._hand_in(call_id, summary, tuple(fixes))).id
-        await desk.store.write(lambda tx: update(tx, "session", session.id, state=SessionState.WAITING))
+        await desk.store.write(lambda tx: rows.update(tx, "session", session.id, state=SessionState.WAITING))
         heard = desk.gate.moved.heard
-        while not (change := await desk.store.read(lambda db: changes.get(db, id))).state.terminal:
+        while not (change := await desk.store.read(lambda db: rows.get(db, Change, id))).state.terminal:
             heard = await desk.gate.moved.wait(heard)
-        await desk.store.write(lambda tx: update(tx, "session", session.id, state=SessionState.ACTIVE))
+        await desk.store.write(lambda tx: rows.update(tx, "session", session.id, state=SessionState.ACTIVE))
         return await self._verdict(change)
 
     async def _hand_in(self, call_id: str, summary: str, fixes: tuple[str, ...]) -> Change:
@@ -225,7 +221,7 @@ class Verbs:
         if unknown := [case for case in fixes if case not in desk.shown_cases and case not in task.cases]:
             raise Refused(f"fixes names no known case: {', '.join(unknown[:3])}; give case ids as `tasks` prints them")
         async with desk.submitting:
-            number = await desk.store.write(changes.next_number)
+            number = await desk.store.write(lambda tx: rows.next_number(tx, "change"))
             received = await self._received(f"refs/changes/{number}")
             merged = await desk.repository.merge(await desk.repository.main(), received.commit)
             change = Change(

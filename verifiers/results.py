@@ -74,8 +74,11 @@ def libtest(output: str) -> Mapping[str, Outcome]:
 
 
 def reported(case: str, result: Result, *, alone: bool = True) -> Verdict:
-    """What a runner of the project said of a case: its exit status and its last `ERROR ` and `VALUE ` lines. One that is
-    not `alone`, but runs what the candidate wrote, cannot say that the judge broke: that would void any judgement."""
+    """What a runner of the project said of a case: its exit status and its last `ERROR ` and `VALUE ` lines.
+
+    One that is not `alone`, but runs what the candidate wrote, cannot say that the judge broke: that would void any
+    judgement of it.
+    """
     lines = result.stdout.decode("utf-8", "replace").split("\n")[::-1]
     said = one_line(next((line.removeprefix("ERROR ") for line in lines if line.startswith("ERROR ")), ""))
     measured = next(filter(None, map(_VALUE.match, lines)), None)

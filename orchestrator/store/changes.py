@@ -5,32 +5,25 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
+from typing import Final
 
-from orchestrator.records import Change, ChangeState, Landing
+from orchestrator.records import Change, ChangeState
 from orchestrator.store import rows
 from orchestrator.store.store import Tx, read_payload
-from orchestrator.store.tasks import LIVE, promises
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
-live = promises
-
-
-def next_number(tx: Tx) -> int:
-    return rows.next_number(tx, "change")
+LIVE: Final = "state NOT IN ('landed', 'bounced', 'withdrawn')"
 
 
 def add(tx: Tx, change: Change) -> None:
-    rows.insert(tx, "change", change, number=int(change.id[1:]))
+    rows.insert(tx, change, number=int(change.id[1:]))
     facts = {"fixes": list(change.fixes), "added": change.added, "removed": change.removed}
     tx.journal("submitted", change.seat, change=change.id, session=change.session, task=change.task, **facts)
 
 
-def get(db: sqlite3.Connection, change: str) -> Change:
-    return rows.get(db, Change, change)
-
-
-def by_call(db: sqlite3.Connection, call: str) -> Change | None:
-    return rows.first(db, Change, "WHERE call = ?", call)
+def live(db: sqlite3.Connection) -> list[Change]:
+    """Changes that are not yet landed, bounced or withdrawn, oldest first: what they promise to fix is theirs."""
+    return rows.find(db, Change, f"WHERE {LIVE} ORDER BY number")
 
 
 def move(tx: Tx, change: str, state: ChangeState) -> None:
@@ -92,14 +85,8 @@ def scorecard_of(db: sqlite3.Connection, commit: str, tier: str = "full") -> Sco
 def newest_without_heldout(db: sqlite3.Connection) -> str:
     """The newest landed commit that has no verdict on the held-out cases, or ""."""
     unjudged = "NOT EXISTS (SELECT 1 FROM scorecard WHERE commit_id = new AND tier = 'heldout' AND void = '')"
-    landing = rows.first(db, Landing, f"WHERE done AND {unjudged} ORDER BY number DESC")
-    return landing.new if landing else ""
-
-
-def scorecard_before(db: sqlite3.Connection, commit: str) -> Scorecard | None:
-    """The scorecard of the main that a landed commit replaced."""
-    landing = rows.first(db, Landing, "WHERE new = ?", commit)
-    return scorecard_of(db, landing.old) if landing else None
+    row = db.execute(f"SELECT new FROM landing WHERE done AND {unjudged} ORDER BY number DESC LIMIT 1").fetchone()
+    return row["new"] if row else ""
 
 
 def intend(tx: Tx, change: str, old: str, new: str, scorecard: int) -> None:
@@ -107,11 +94,3 @@ def intend(tx: Tx, change: str, old: str, new: str, scorecard: int) -> None:
     facts = {"change": change, "old": old, "new": new, "scorecard": scorecard}
     rows.put(tx, "landing", at=tx.now, **facts)
     tx.journal("landing", **facts)
-
-
-def forget_intent(tx: Tx, change: str) -> None:
-    tx.run("DELETE FROM landing WHERE change = ? AND NOT done", change)
-
-
-def open_landing(db: sqlite3.Connection) -> Landing | None:
-    return rows.first(db, Landing, "WHERE NOT done")

@@ -18,7 +18,7 @@ from orchestrator.store.store import Tx
 
 R = TypeVar("R")
 
-COLUMNS: Final = {"order": "priority", "commit": "commit_id", "index": "number"}  # SQL's own words, renamed
+COLUMNS: Final = {"order": "priority", "commit": "commit_id"}  # SQL's own words, renamed
 
 _FIELDS: Final[dict[Any, dict[str, Any]]] = {
     kind: typing.get_type_hints(kind) for kind in vars(records).values() if dataclasses.is_dataclass(kind)
@@ -45,9 +45,9 @@ def get(db: sqlite3.Connection, kind: type[R], id: str | int) -> R:
     return found
 
 
-def insert(tx: Tx, table: str, item: Any, **extra: Any) -> int:
+def insert(tx: Tx, item: Any, **extra: Any) -> int:
     """Inserts a record, with columns beside it that only the table has."""
-    return put(tx, table, **{name: getattr(item, name) for name in _FIELDS[type(item)]}, **extra)
+    return put(tx, type(item).__name__.lower(), **{name: getattr(item, name) for name in _FIELDS[type(item)]}, **extra)
 
 
 def put(tx: Tx, table: str, **columns: Any) -> int:

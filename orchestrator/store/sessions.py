@@ -1,35 +1,35 @@
-"""Sessions, turns, calls and messages in the state: the transcript, complete enough to continue it."""
+"""Sessions, turns, calls and messages in the state: the transcript, complete enough to continue it.
+
+`StoredLog` is what the turn loop of `agents/session.py` writes; `stored` is what a resume reads back.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
+import anyio
+
+from agents.context import Transcript, Turn
 from agents.models.base import Block, Opaque, Reply, Stop, Text, ToolCall, ToolResult, Usage
+from agents.session import Pending
 from agents.tools import Answer, End
-from orchestrator.records import Call, CallState, Session, SessionState
+from orchestrator.records import CallState, Session, SessionState
 from orchestrator.store import rows
-from orchestrator.store.store import Tx, read_payload
+from orchestrator.store.store import Store, Tx, read_payload
 
 BRIEF: Final = 100  # characters of a call that the journal quotes
 BLOCKS: Final[dict[str, type[Block]]] = {"text": Text, "opaque": Opaque, "call": ToolCall, "result": ToolResult}
 """Old transcripts always load: tags and fields are only ever added."""
 
 
-def start(tx: Tx, session: Session, token: str = "") -> None:
-    rows.insert(tx, "session", session, token=token)
+def start(tx: Tx, session: Session) -> None:
+    rows.insert(tx, session)
     facts = {"role": session.role, "model": session.model, "base": session.base}
     tx.journal("session-started", session.seat, session=session.id, **facts)
-
-
-def next_number(tx: Tx, seat: str) -> int:
-    return rows.next_number(tx, "session", "WHERE seat = ?", seat)
-
-
-def get(db: sqlite3.Connection, session: str) -> Session:
-    return rows.get(db, Session, session)
 
 
 def live(db: sqlite3.Connection) -> list[Session]:
@@ -46,15 +46,18 @@ def end(tx: Tx, session: str, reason: End, note: str = "") -> None:
 
 
 def store_reply(tx: Tx, session: str, turn: int, reply: Reply) -> None:
-    """Stores a complete response and its calls before anything acts on it (P1). Storing it again changes nothing."""
+    """Stores a complete response and its calls before anything acts on it (P1). Storing it again changes nothing.
+
+    A call's id is unique in the run and the same after a resume: the idempotency key of a verb.
+    """
     if tx.one("SELECT 1 FROM turn WHERE session = ? AND number = ?", session, turn) is not None:
         return
     rows.put(tx, "turn", session=session, number=turn, at=tx.now, reply=tx.keep(encode_reply(reply)))
     rows.update(tx, "session", session, turns=turn)
     for index, call in enumerate(reply.calls):
-        arguments = json.dumps(dict(call.arguments), sort_keys=True)
-        item = Call(call_id(session, turn, index), session, turn, index, call.name, arguments, CallState.PENDING)
-        rows.insert(tx, "call", item, vendor_id=call.id)
+        asked = {"name": call.name, "arguments": json.dumps(dict(call.arguments), sort_keys=True)}
+        place = {"id": f"{session}.{turn}.{index}", "session": session, "turn": turn, "number": index}
+        rows.put(tx, "call", vendor_id=call.id, state=CallState.PENDING, **asked, **place)
 
 
 def encode_reply(reply: Reply) -> str:
@@ -69,47 +72,29 @@ def decode_reply(text: str | bytes) -> Reply:
     return Reply(blocks, Stop(body["stop"]), Usage(**body["usage"]), body["model"], body["raw_usage"])
 
 
-def call_id(session: str, turn: int, index: int) -> str:
-    """Unique in the run, the same after a resume: the idempotency key of a verb."""
-    return f"{session}.{turn}.{index}"
-
-
-def get_call(db: sqlite3.Connection, call: str) -> Call | None:
-    found = rows.first(db, Call, "WHERE id = ?", call)
-    return found and _whole(db, found)
-
-
-def begin_call(tx: Tx, call: str) -> None:
-    rows.update(tx, "call", call, state=CallState.RUNNING, started=tx.now)
-
-
 def finish_call(tx: Tx, call: str, answer: Answer, seconds: float = 0.0) -> None:
     """Stores a call's result, once: a second result for the same call changes nothing."""
-    found = rows.get(tx.db, Call, call)
-    if found.state is CallState.DONE:
+    (found,) = tx.db.execute(
+        "SELECT call.*, seat FROM call JOIN session ON session.id = session WHERE call.id = ?", (call,)
+    )
+    if found["state"] == CallState.DONE:
         return
     kept = {"result": tx.keep(answer.text), "failed": answer.refused, "end": answer.end or ""}
     rows.update(tx, "call", call, state=CallState.DONE, seconds=seconds, **kept)
-    given = [str(value).strip().partition("\n")[0][:BRIEF] for value in json.loads(found.arguments).values()]
+    given = [str(value).strip().partition("\n")[0][:BRIEF] for value in json.loads(found["arguments"]).values()]
     facts = {"brief": given[0] if given else "", "seconds": round(seconds, 2), "failed": answer.refused}
-    seat = get(tx.db, found.session).seat
-    tx.journal("call", seat, session=found.session, turn=found.turn, name=found.name, **facts)
+    asked = {"session": found["session"], "turn": found["turn"], "name": found["name"]}
+    tx.journal("call", found["seat"], **asked, **facts)
 
 
-def calls_of(db: sqlite3.Connection, session: str, turn: int) -> list[Call]:
-    found = rows.find(db, Call, "WHERE session = ? AND turn = ? ORDER BY number", session, turn)
-    return [_whole(db, call) for call in found]
-
-
-def _whole(db: sqlite3.Connection, call: Call) -> Call:
-    """The call with its result's text, which its row names by hash."""
-    return dataclasses.replace(call, result=read_payload(db, call.result).decode()) if call.result else call
-
-
-def turns_of(db: sqlite3.Connection, session: str, after: int = 0) -> list[tuple[int, Reply]]:
-    sql = "SELECT number, reply FROM turn WHERE session = ? AND number > ? ORDER BY number"
-    turns = db.execute(sql, (session, after)).fetchall()
-    return [(row["number"], decode_reply(read_payload(db, row["reply"]))) for row in turns]
+def answer_to(db: sqlite3.Connection, call: str) -> Answer | None:
+    """The stored answer to a call that is done."""
+    row = db.execute("SELECT result, failed, end FROM call WHERE id = ? AND state = 'done'", (call,)).fetchone()
+    if row is None:
+        return None
+    return Answer(
+        read_payload(db, row["result"]).decode(), bool(row["failed"]), End(row["end"]) if row["end"] else None
+    )
 
 
 def store_summary(tx: Tx, session: str, turns: int, text: str, reply: Reply) -> None:
@@ -118,30 +103,96 @@ def store_summary(tx: Tx, session: str, turns: int, text: str, reply: Reply) -> 
     tx.run("INSERT OR REPLACE INTO summary VALUES (?, ?, ?, ?)", session, turns, text, body)
 
 
-def summary(db: sqlite3.Connection, session: str) -> tuple[int, str]:
-    """The newest summary: how many turns it stands for, and its text."""
-    sql = "SELECT turns, text FROM summary WHERE session = ? ORDER BY turns DESC LIMIT 1"
-    turns, text = db.execute(sql, (session,)).fetchone() or (0, "")
-    return turns, text
-
-
 def say(tx: Tx, session: str, sender: str, text: str) -> None:
     """Leaves a message, `[sender] text`, that the session reads before its next request."""
     line = f"[{sender}] {text.removeprefix(f'[{sender}] ')}"
     rows.put(tx, "message", session=session, at=tx.now, sender=sender, text=line)
 
 
-def deliver(tx: Tx, session: str, turn: int) -> list[str]:
-    """Pins what waits to be read behind the turn after which it is read, and returns it."""
-    waiting = tx.all("SELECT text FROM message WHERE session = ? AND turn IS NULL ORDER BY id", session)
+def deliver(tx: Tx, session: str, turn: int) -> None:
+    """Pins what waits to be read behind the turn after which it is read; 0 is before the first reply."""
     tx.run("UPDATE message SET turn = ? WHERE session = ? AND turn IS NULL", turn, session)
-    return [row["text"] for row in waiting]
 
 
-def messages(db: sqlite3.Connection, session: str) -> dict[int, list[str]]:
-    """Delivered messages by the turn after which they were read; 0 is before the first reply."""
-    read: dict[int, list[str]] = {}
-    sql = "SELECT turn, text FROM message WHERE session = ? AND turn IS NOT NULL ORDER BY id"
-    for row in db.execute(sql, (session,)):
-        read.setdefault(row["turn"], []).append(row["text"])
-    return read
+def stored(db: sqlite3.Connection, session: Session, known: Sequence[Turn] = ()) -> tuple[Transcript, list[Pending]]:
+    """A session's transcript, and the calls of its last turn that have no result yet. `known` are its first turns,
+    where they have been read before: only the last one ever changes."""
+    id, turns, pending = session.id, list(known), list[Pending]()
+    before = sum(len(turn.reply.calls) for turn in known)
+    sql = "SELECT number, reply FROM turn WHERE session = ? AND number > ? ORDER BY number"
+    for number, body in db.execute(sql, (id, len(known))):
+        reply = decode_reply(read_payload(db, body))
+        results, pending, end = list[ToolResult](), [], None
+        calls = db.execute("SELECT id, state FROM call WHERE session = ? AND turn = ? ORDER BY number", (id, number))
+        for place, (asked, (key, state)) in enumerate(zip(reply.calls, calls, strict=True), before):
+            if answer := answer_to(db, key):
+                results.append(ToolResult(asked.id, answer.text, answer.refused))
+                end = end or answer.end
+            else:
+                pending.append(Pending(key, place, asked, state == CallState.RUNNING))
+        before += len(reply.calls)
+        turns.append(Turn(reply, tuple(results), _said(db, id, number), end))
+    newest = "SELECT turns, text FROM summary WHERE session = ? ORDER BY turns DESC LIMIT 1"
+    summed, summary = db.execute(newest, (id,)).fetchone() or (0, "")
+    opening = read_payload(db, session.opening).decode() if session.opening else ""
+    return Transcript(opening, tuple(turns), _said(db, id, 0), summed, summary), pending
+
+
+def _said(db: sqlite3.Connection, session: str, turn: int) -> tuple[str, ...]:
+    sql = "SELECT text FROM message WHERE session = ? AND turn = ? ORDER BY id"
+    return tuple(row["text"] for row in db.execute(sql, (session, turn)))
+
+
+@dataclass
+class StoredLog:
+    """`agents.session.SessionLog`: each write is durable before the copy in memory, which is read back, changes."""
+
+    _store: Store
+    _session: Session
+    _transcript: Transcript = field(default_factory=lambda: Transcript(""))
+    _pending: Sequence[Pending] = ()
+    _began: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    async def load(cls, store: Store, session: Session) -> StoredLog:
+        """The session as it is stored, whoever wrote it."""
+        log = cls(store, session)
+        await log._write(lambda _: None)
+        return log
+
+    async def _write(self, change: Callable[[Tx], object]) -> None:
+        def write(tx: Tx) -> tuple[Transcript, list[Pending]]:
+            change(tx)
+            return stored(tx.db, self._session, self._transcript.turns[:-1])
+
+        self._transcript, self._pending = await self._store.write(write)
+
+    @property
+    def turn(self) -> int:
+        return len(self._transcript.turns)
+
+    @property
+    def transcript(self) -> Transcript:
+        return self._transcript
+
+    @property
+    def pending(self) -> Sequence[Pending]:
+        return self._pending
+
+    async def store_reply(self, reply: Reply) -> None:
+        turn = self.turn + 1
+        await self._write(lambda tx: store_reply(tx, self._session.id, turn, reply))
+
+    async def store_summary(self, reply: Reply, text: str) -> None:
+        await self._write(lambda tx: store_summary(tx, self._session.id, self.turn, text, reply))
+
+    async def begin(self, pending: Pending) -> None:
+        self._began[pending.key] = anyio.current_time()
+        await self._write(lambda tx: rows.update(tx, "call", pending.key, state=CallState.RUNNING, started=tx.now))
+
+    async def finish(self, pending: Pending, answer: Answer) -> None:
+        seconds = anyio.current_time() - self._began.pop(pending.key, anyio.current_time())
+        await self._write(lambda tx: finish_call(tx, pending.key, answer, seconds))
+
+    async def hear(self) -> None:
+        await self._write(lambda tx: deliver(tx, self._session.id, self.turn))

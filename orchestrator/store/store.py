@@ -81,15 +81,9 @@ class Tx:
         self.db.execute("INSERT OR IGNORE INTO payload (hash, size, body) VALUES (?, ?, ?)", row)
         return digest
 
-    def payload(self, digest: str) -> bytes:
-        return read_payload(self.db, digest)
-
     def one(self, sql: str, *parameters: Any) -> sqlite3.Row | None:
         row: sqlite3.Row | None = self.db.execute(sql, parameters).fetchone()
         return row
-
-    def all(self, sql: str, *parameters: Any) -> list[sqlite3.Row]:
-        return self.db.execute(sql, parameters).fetchall()
 
     def run(self, sql: str, *parameters: Any) -> int:
         """Executes one statement and returns how many rows it changed."""

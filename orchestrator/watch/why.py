@@ -12,7 +12,8 @@ from functools import partial
 from typing import Final
 
 from orchestrator.control import Refusal
-from orchestrator.store import changes
+from orchestrator.records import Change
+from orchestrator.store import changes, rows
 from orchestrator.store.store import read_payload
 from orchestrator.watch.journal import entries, spoken
 from orchestrator.watch.queries import SQL
@@ -66,7 +67,7 @@ def why(db: sqlite3.Connection, id: str) -> Answer:
 
 def _verdict(db: sqlite3.Connection, id: str) -> Answer:
     """What the judgement that decided a change says against the main it was made from."""
-    change = changes.get(db, id)
+    change = rows.get(db, Change, id)
     row = db.execute(SQL["judged"], (id, change.landed_as)).fetchone()
     card, before = changes.read_scorecard(db, row) if row else None, changes.scorecard_of(db, change.base)
     lost = []

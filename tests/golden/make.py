@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -17,9 +18,8 @@ from typing import Final
 from agents.models.base import Message, Reply, Request, Role, Stop, Text, ToolCall, Usage
 from agents.models.scripted import Price
 from agents.tools import Answer, End
-from orchestrator import board, clusters
-from orchestrator.clusters import Failure
-from orchestrator.ledger import Budget, Ledger, size
+from orchestrator import board
+from orchestrator.ledger import Ledger, size
 from orchestrator.prices import Prices
 from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource
 from orchestrator.store import Tx, changes, rows, sessions
@@ -40,24 +40,25 @@ def fill(tx: Tx) -> None:
     for seat in ("agent-01", "agent-02"):
         opening = tx.keep("You are a builder.")
         made = Session(f"{seat}/1", seat, 1, "builder", MODEL, SessionState.ACTIVE, NOW, "base", opening=opening)
-        sessions.start(tx, made, token=f"token of {seat}")
+        sessions.start(tx, replace(made, token=f"token of {seat}"))
     first = board.add_task(
         tx, "lexer", TaskSource.PROJECT, by="project", why="first", cases=["torture/a"], touches=["src"]
     )
     rows.update(tx, "task", first.id, order=1.5)
     board.add_task(tx, "parser", TaskSource.PLANNER, by="agent-02/1", cases=["torture/b*"], after=[first.id])
-    clusters.sync_failures(tx, {"torture/c": Failure("torture|exit 134", "exit 134")}, set())
+    group = {"cases": ("torture/c",), "signature": "torture|exit 134"}
+    board.put(tx, "torture/c: exit 134", TaskSource.CASES, by="run", **group)
     board.claim(tx, first.id, "agent-01/1", "read, then write")
     board.leave_note(tx, "agent-01/1", first.id, "look at the table")
-    books = Ledger(Prices({MODEL: Price(input=Decimal(3), output=Decimal(15))}), Budget(10_000_000))
+    books = Ledger(Prices({MODEL: Price(input=Decimal(3), output=Decimal(15))}), 10_000_000)
     request = size(Request("system", (), (Message(Role.USER, (Text("go"),)),)))
     attempt = books.reserve(tx, "agent-01/1", 1, MODEL, request, 100)
     usage = Usage(input=1000, output=100)
-    books.settle(tx, attempt.id, usage, MODEL)
-    books.doubt(tx, books.reserve(tx, "agent-01/1", 2, MODEL, request, 100).id, "stream cut")
+    books.settle(tx, attempt, usage, MODEL)
+    books.doubt(tx, books.reserve(tx, "agent-01/1", 2, MODEL, request, 100), "stream cut")
     call = ToolCall("call_1", "shell", {"command": "make"})
     sessions.store_reply(tx, "agent-01/1", 1, Reply((Text("I will."), call), Stop.TOOLS, usage, MODEL))
-    sessions.begin_call(tx, "agent-01/1.1.0")
+    rows.update(tx, "call", "agent-01/1.1.0", started=tx.now)
     sessions.finish_call(tx, "agent-01/1.1.0", Answer("exit 0"), 1.5)
     sessions.say(tx, "agent-01/1", "person", "Prefer small steps.")
     sessions.deliver(tx, "agent-01/1", 1)

@@ -17,7 +17,7 @@ from orchestrator.cli.process import serve
 from orchestrator.gate import Gate
 from orchestrator.ledger import SessionMeter
 from orchestrator.repository import Repository
-from orchestrator.transcript import StoredLog
+from orchestrator.store.sessions import StoredLog
 
 # name: (owner, attribute, whether it dies before the call instead of after it)
 POINTS: Final[dict[str, tuple[Any, str, bool]]] = {

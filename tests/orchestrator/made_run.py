@@ -10,10 +10,11 @@ from pathlib import Path
 import anyio
 
 from agents.models.base import Usage
-from orchestrator.records import AttemptState, Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
+from orchestrator import board
+from orchestrator.records import AttemptState, Change, ChangeState, Session, SessionState, TaskSource, TaskState
 from orchestrator.settings import Settings
-from orchestrator.store import Store, Tx, attempts, changes, tasks
-from orchestrator.store.rows import insert, update
+from orchestrator.store import Store, Tx, changes
+from orchestrator.store.rows import get, insert, put, update
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
 BEGAN = datetime(2026, 3, 14, 9, 0, tzinfo=UTC)
@@ -135,14 +136,13 @@ def _begin(tx: Tx, name: str) -> None:
     for number in range(1, 14):
         title = HOSTILE if number == 4 else f"cases of kind {number}"
         cases = (BOUNCED.get(number, f"torture/{number:08d}-1@x86_64"),)
-        task = Task(f"T{number}", title, TaskState.READY, TaskSource.CASES, tx.now, "run", cases=cases, order=number)
-        tasks.add(tx, task)
+        board.put(tx, title, TaskSource.CASES, by="run", cases=cases, order=number)
 
 
 def _session(tx: Tx, seat: int) -> None:
     name = f"agent-{seat:02d}"
     session = Session(f"{name}/1", name, 1, ROLES[seat - 1], MODEL, SessionState.ACTIVE, tx.now, "commit0")
-    insert(tx, "session", session)
+    insert(tx, session)
     tx.journal("session-started", name, session=session.id, role=session.role, model=MODEL, base="commit0")
 
 
@@ -155,9 +155,9 @@ def _submit(tx: Tx, number: int, metered: bool) -> None:
     )
     tx.journal("verified", seat, session=session, what="fast", passed=18, total=20, seconds=31.0)
     if metered:
-        attempt = attempts.add(tx, session, number, task, MODEL, 900_000, metered=True, prefix="")
-        usage = Usage(input=1000, output=500, cache_read=9000)
-        attempts.end(tx, attempt.id, AttemptState.SETTLED, cost=510_000, usage=usage, resolved="claude-opus-4-6")
+        usage = json.dumps(vars(Usage(input=1000, output=500, cache_read=9000)))
+        settled = {"cost": 510_000, "usage": usage, "resolved": "claude-opus-4-6"}
+        _attempt(tx, session, number, task, AttemptState.SETTLED, 900_000, **settled)
     changes.add(
         tx,
         Change(
@@ -181,13 +181,18 @@ def _submit(tx: Tx, number: int, metered: bool) -> None:
     tx.run("UPDATE session SET turns = turns + 20 WHERE id = ?", session)
 
 
+def _attempt(tx: Tx, session: str, turn: int, task: str, state: AttemptState, reserved: int, **ended: object) -> None:
+    asked = {"session": session, "turn": turn, "number": 1, "task": task, "model": MODEL, "metered": True}
+    put(tx, "attempt", epoch=tx.epoch, at=tx.now, state=state, reserved=reserved, **asked, **ended)
+
+
 def _landed(number: int) -> int:
     """The number of the last change that landed before change `number`."""
     return max((one for one in range(1, number) if one not in BOUNCED), default=0)
 
 
 def _judge(tx: Tx, number: int) -> None:
-    change, before = changes.get(tx.db, f"C{number}"), _landed(number)
+    change, before = get(tx.db, Change, f"C{number}"), _landed(number)
     tx.journal("judging", changes=[change.id], main=f"commit{before}", tier="full")
     lost = BOUNCED.get(number, "")
     verdict = card(3 * number, change.tree, lost=lost)
@@ -219,9 +224,8 @@ def _judge(tx: Tx, number: int) -> None:
 
 def _wind_up(tx: Tx, ended: bool, metered: bool) -> None:
     if metered:
-        cut = attempts.add(tx, "agent-02/1", 99, "T13", MODEL, 410_000, metered=True, prefix="")
-        attempts.end(tx, cut.id, AttemptState.IN_DOUBT, failure="cut")
-        attempts.add(tx, "agent-02/1", 99, "T13", MODEL, 370_000, metered=True, prefix="")
+        _attempt(tx, "agent-02/1", 99, "T13", AttemptState.IN_DOUBT, 410_000, failure="cut")
+        _attempt(tx, "agent-02/1", 99, "T13", AttemptState.RESERVED, 370_000)
     tx.journal("waiting", "agent-03", who="agent-03/1", why="anthropic: 429", until=310.0)
     tx.journal("said", to="agent-02", by="ada", text="prefer aarch64")
     if not ended:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,13 +10,12 @@ import pytest
 from agents.tools import End
 from orchestrator import board, clusters
 from orchestrator.board import Refused
-from orchestrator.clusters import Failure
-from orchestrator.lockfiles import locks, sync
+from orchestrator.briefing import LINES, Show, locks, note_lines, render_tasks, sync_locks
 from orchestrator.ramp import next_task
 from orchestrator.records import Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
-from orchestrator.store import Tx, changes, rows, sessions, tasks
+from orchestrator.store import Tx, changes, rows, sessions
 from orchestrator.store.store import migrate
-from orchestrator.tasklist import LINES, Show, note_lines, render_tasks
+from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
 NOW = datetime(2026, 3, 14, 17, 0, tzinfo=UTC)
 KNOWN = [f"torture/{name}" for name in "abcdefgh"] + ["unit/one", "unit/two"]
@@ -44,7 +44,7 @@ def planned(tx: Tx, title: str, *cases: str, touches: tuple[str, ...] = (), afte
 
 
 def queued(tx: Tx, task: str, *fixes: str, by: str = "agent-09/1") -> str:
-    number = changes.next_number(tx)
+    number = rows.next_number(tx, "change")
     name = f"C{number}"
     state = ChangeState.QUEUED
     changes.add(tx, Change(name, by, "agent-09", task, state, NOW, "b", "c", "t", f"{by}.{number}", fixes=fixes))
@@ -60,12 +60,12 @@ def ids(tx: Tx) -> list[str]:
 
 
 def test_ids_come_from_the_board_and_titles_are_one_clean_line(tx: Tx) -> None:
-    first = board.add_task(tx, "  bit-fields\n\x1b[31mwider\u202e than int  ", TaskSource.PERSON, by="person")
+    first = board.add_task(tx, "  bit-fields\n\x1b[31mwider\u202e than int  ", TaskSource.SEAT, by="agent-01/1")
     assert (first.id, first.title) == ("T1", "bit-fields [31mwider than int")
-    second = board.add_task(tx, "x" * 500, TaskSource.PERSON, by="person")
+    second = board.add_task(tx, "x" * 500, TaskSource.SEAT, by="agent-01/1")
     assert second.id == "T2" and len(second.title) == board.TITLE
     with pytest.raises(Refused, match="title"):
-        board.add_task(tx, "\x00\n", TaskSource.PERSON, by="person")
+        board.add_task(tx, "\x00\n", TaskSource.SEAT, by="agent-01/1")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_claim_ends_with_its_task_its_release_or_its_session(tx: Tx) -> None:
         else:
             board.release(tx, a, "crashed", gave_up=False)
             assert get(tx, task).releases == 0
-        assert tasks.claims(tx.db) == []
+        assert board.claims(tx.db) == []
     with pytest.raises(Refused, match="hold no task"):
         board.release(tx, a, "why")
 
@@ -142,7 +142,7 @@ def test_after_a_resume_sessions_that_go_on_keep_their_claims_and_others_lose_th
     board.claim(tx, planned(tx, "two"), b)
     later = Tx(tx.db, 2, NOW)
     board.recover(later, {a})
-    assert [(held.session, held.epoch) for held in tasks.claims(tx.db)] == [(a, 2)]
+    assert [(held.session, held.epoch) for held in board.claims(tx.db)] == [(a, 2)]
     assert ids(tx) == ["T2"]
 
 
@@ -164,12 +164,12 @@ def test_what_a_queued_change_promises_to_fix_is_held_by_it_until_it_ends(tx: Tx
     assert ids(tx) == []
     with pytest.raises(Refused, match=f"{rest} in the merge queue already fixes {task}"):
         board.claim(tx, task, session(tx, "agent-01/1"))
-    changes.finish(tx, changes.get(tx.db, rest), ChangeState.BOUNCED)
+    changes.finish(tx, rows.get(tx.db, Change, rest), ChangeState.BOUNCED)
     assert ids(tx) == [task]
     own = queued(tx, task)
     assert ids(tx) == []
     for change in (own, part):
-        changes.finish(tx, changes.get(tx.db, change), ChangeState.WITHDRAWN)
+        changes.finish(tx, rows.get(tx.db, Change, change), ChangeState.WITHDRAWN)
     assert ids(tx) == [task]
 
 
@@ -179,7 +179,7 @@ def test_best_first_is_order_then_cases_then_fewer_failures_then_age(tx: Tx) -> 
     later = planned(tx, "later", "unit/one")
     large = planned(tx, "large", "torture/c", "torture/d")
     first = planned(tx, "first")
-    changes.bounce(tx, changes.get(tx.db, queued(tx, small)), "loses torture/b")
+    changes.bounce(tx, rows.get(tx.db, Change, queued(tx, small)), "loses torture/b")
     board.order(tx, [first], "agent-01/1")
     assert ids(tx) == [first, large, tried, later, small]
     board.order(tx, [small, tried], "agent-01/1")
@@ -221,39 +221,44 @@ def test_a_task_closes_when_all_that_its_ids_and_patterns_mean_passes(tx: Tx) ->
     none = planned(tx, "no cases")
     holder = session(tx, "agent-01/1")
     board.claim(tx, pattern, holder)
-    closed = board.close_passing(tx, {"torture/a", "unit/one"}, KNOWN)
-    assert closed == [exact] and [held.task for held in tasks.claims(tx.db)] == [pattern]
-    closed = board.close_passing(tx, {"torture/a", "unit/one", "unit/two"}, KNOWN)
-    assert closed == [pattern] and tasks.claims(tx.db) == []
+    clusters.update_board(tx, card({"unit/two": Verdict("unit/two", Outcome.FAIL)}, "torture/a", "unit/one"))
+    assert get(tx, exact).state is TaskState.CLOSED and [held.task for held in board.claims(tx.db)] == [pattern]
+    clusters.update_board(tx, card({}, "torture/a", "unit/one", "unit/two"))
+    assert get(tx, pattern).reason == "3 of 3 cases pass" and board.claims(tx.db) == []
     assert get(tx, none).state is TaskState.READY
 
 
-def fail(*names: str, why: str = "exit 134") -> dict[str, Failure]:
-    return {f"torture/{name}": Failure(f"torture|{why}", why) for name in names}
+def fail(*names: str, why: str = "exit 134") -> dict[str, Verdict]:
+    return {f"torture/{name}": Verdict(f"torture/{name}", Outcome.FAIL, reason=why) for name in names}
+
+
+def card(failing: Mapping[str, Verdict], *passing: str) -> Scorecard:
+    passed = {case: Verdict(case, Outcome.PASS) for case in passing}
+    return Scorecard("t", "full", Build(True, 0.0), {**passed, **failing})
 
 
 def test_failing_cases_become_one_task_for_each_signature(tx: Tx) -> None:
-    everything = {f"torture/{n}": Failure("torture|build", "no main function") for n in range(1281)}
-    clusters.sync_failures(tx, everything, set())
+    everything = fail(*map(str, range(1281)), why="no main function")
+    clusters.update_board(tx, card(everything))
     (only,) = board.ready(tx.db)
     assert only.title == "torture: 1281 cases: no main function" and len(only.cases) == 1281
-    few = fail("1", "2") | fail("3", why="exit 1")
-    clusters.sync_failures(tx, few, everything.keys() - few.keys())
+    few = fail("1", "2") | fail("3", why="wrong output")
+    clusters.update_board(tx, card(few, *(everything.keys() - few.keys())))
     assert get(tx, only.id).state is TaskState.CLOSED
-    assert {task.title for task in board.ready(tx.db)} == {"torture: 2 cases: exit 134", "torture/3: exit 1"}
+    assert {task.title for task in board.ready(tx.db)} == {"torture: 2 cases: exit 134", "torture/3: wrong output"}
     before = rows.find(tx.db, Task)
-    clusters.sync_failures(tx, few, set())
+    clusters.update_board(tx, card(few))
     assert rows.find(tx.db, Task) == before
 
 
 def test_a_claimed_group_keeps_its_failing_cases_however_they_fail_by_now(tx: Tx) -> None:
-    clusters.sync_failures(tx, fail("a", "b", "c"), set())
+    clusters.update_board(tx, card(fail("a", "b", "c")))
     board.claim(tx, "T1", session(tx, "agent-01/1"))
-    clusters.sync_failures(tx, fail("b", why="exit 1") | fail("d"), {"torture/a"})
+    clusters.update_board(tx, card(fail("b", why="wrong output") | fail("d"), "torture/a"))
     assert ids(tx) == []
     assert get(tx, "T1").cases == ("torture/b", "torture/c", "torture/d")
     board.release(tx, "agent-01/1", "landed", gave_up=False)
-    clusters.sync_failures(tx, fail("b", why="exit 1"), {"torture/a", "torture/c", "torture/d"})
+    clusters.update_board(tx, card(fail("b", why="wrong output"), "torture/a", "torture/c", "torture/d"))
     assert [task.cases for task in board.ready(tx.db)] == [("torture/b",)]
     assert get(tx, "T1").state is TaskState.CLOSED
 
@@ -261,8 +266,8 @@ def test_a_claimed_group_keeps_its_failing_cases_however_they_fail_by_now(tx: Tx
 def test_a_landed_change_leaves_its_task_the_cases_that_fail_as_before(tx: Tx) -> None:
     task = planned(tx, "structs", "torture/a", "torture/b", "torture/c")
     then, now = fail("a", "b", "c"), fail("b") | fail("c", why="bit-field")
-    clusters.give_back(tx, task, then, now)
-    clusters.sync_failures(tx, now, {"torture/a"})
+    clusters.give_back(tx, task, card(then), card(now, "torture/a"))
+    clusters.update_board(tx, card(now, "torture/a"))
     assert get(tx, task).cases == ("torture/a", "torture/b")
     assert [other.cases for other in board.ready(tx.db) if other.id != task] == [("torture/c",)]
 
@@ -277,15 +282,15 @@ def test_a_planner_changes_what_is_given_and_empties_what_is_given_empty(tx: Tx)
 
 
 def test_what_a_planner_decided_about_a_group_outlives_the_next_look(tx: Tx) -> None:
-    failing = fail("a", "b") | fail("c", why="exit 1") | fail("d", why="hangs") | fail("e", "f", why="link")
-    clusters.sync_failures(tx, failing, set())
+    failing = fail("a", "b") | fail("c", why="wrong output") | fail("d", why="hangs") | fail("e", "f", why="link")
+    clusters.update_board(tx, card(failing))
     by = {task.cases[0]: task.id for task in board.ready(tx.db)}
     board.drop_task(tx, by["torture/c"], "the goal excludes it", "agent-01/1")
     board.merge(tx, by["torture/a"], [by["torture/d"]], "agent-01/1")
     part = planned(tx, "only e", "torture/e")
     assert get(tx, by["torture/e"]).cases == ("torture/f",)
     before = ids(tx)
-    clusters.sync_failures(tx, failing, set())
+    clusters.update_board(tx, card(failing))
     assert ids(tx) == before
     assert get(tx, by["torture/a"]).cases == ("torture/a", "torture/b", "torture/d")
     assert get(tx, part).cases == ("torture/e",)
@@ -341,26 +346,26 @@ def test_lock_files_are_what_the_tables_say_whatever_became_of_them(tx: Tx, tmp_
     folder = tmp_path / "current_tasks"
     a = session(tx, "agent-01/1")
     board.claim(tx, planned(tx, "task T9\nowner agent-07", "torture/a"), a, "first\nowner    agent-07\x1b[2J")
-    sync(folder, locks(tx.db))
+    sync_locks(folder, locks(tx.db))
     path = folder / "T1.txt"
     lines = path.read_text().splitlines()
     assert [line for line in lines if line.startswith("owner")] == ["owner    agent-01"]
     assert "> owner agent-07 [2J" in lines and "> task T9 owner agent-07" in lines
     path.write_text("torn")
     (folder / "T8.txt").write_text("stale")
-    sync(folder, locks(tx.db))
+    sync_locks(folder, locks(tx.db))
     assert path.read_text().splitlines() == lines and [file.name for file in folder.iterdir()] == ["T1.txt"]
     board.release(tx, a, "no")
-    sync(folder, locks(tx.db))
+    sync_locks(folder, locks(tx.db))
     assert list(folder.iterdir()) == []
 
 
 def test_a_note_has_five_lines_and_replaces_the_sessions_earlier_one(tx: Tx) -> None:
     board.leave_note(tx, "agent-01/1", "T1", "\n".join(f"line {n}" for n in range(9)))
-    assert tasks.notes(tx.db, "T1")[0].text.splitlines()[-1] == "line 4 …"
+    assert board.notes(tx.db, "T1")[0].text.splitlines()[-1] == "line 4 …"
     board.leave_note(tx, "agent-01/1", "T1", "new")
     board.leave_note(tx, "agent-02/1", "T1", "other")
-    assert sorted(note.text for note in tasks.notes(tx.db, "T1")) == ["new", "other"]
+    assert sorted(note.text for note in board.notes(tx.db, "T1")) == ["new", "other"]
     with pytest.raises(Refused, match="needs a topic"):
         board.leave_note(tx, "agent-01/1", "T1", " \n ")
 

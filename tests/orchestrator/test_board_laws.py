@@ -15,11 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from agents.tools import End
 from orchestrator import board, clusters
 from orchestrator.board import Refused
-from orchestrator.clusters import Failure
-from orchestrator.lockfiles import locks, sync
+from orchestrator.briefing import locks, sync_locks
 from orchestrator.records import Session, SessionState, Task, TaskSource, TaskState
-from orchestrator.store import Tx, rows, sessions, tasks
+from orchestrator.store import Tx, rows, sessions
 from orchestrator.store.store import migrate
+from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
 NOW = datetime(2026, 3, 14, tzinfo=UTC)
 CASES = [f"torture/{n}" for n in range(6)]
@@ -56,7 +56,7 @@ class BoardLaws(RuleBasedStateMachine):
             if known.seat == f"agent-0{seat}":
                 return known.id
         name = f"agent-0{seat}"
-        number = sessions.next_number(self.tx, name)
+        number = rows.next_number(self.tx, "session", "WHERE seat = ?", name)
         made = Session(f"{name}/{number}", name, number, "builder", "open", SessionState.ACTIVE, NOW, "b")
         sessions.start(self.tx, made)
         return made.id
@@ -74,9 +74,9 @@ class BoardLaws(RuleBasedStateMachine):
 
     @rule(failing=st.dictionaries(st.sampled_from(CASES), st.sampled_from("xyz")))
     def landed(self, failing: dict[str, str]) -> None:
-        passing = set(CASES) - failing.keys()
-        board.close_passing(self.tx, passing, CASES)
-        clusters.sync_failures(self.tx, {case: Failure(why, why) for case, why in failing.items()}, passing)
+        passed = {case: Verdict(case, Outcome.PASS) for case in CASES}
+        failed = {case: Verdict(case, Outcome.FAIL, reason=why) for case, why in failing.items()}
+        clusters.update_board(self.tx, Scorecard("t", "full", Build(True, 0.0), passed | failed))
 
     @rule(seat=SEATS, pick=PICK)
     def claim(self, seat: int, pick: int) -> None:
@@ -110,7 +110,7 @@ class BoardLaws(RuleBasedStateMachine):
     @rule(seat=SEATS)
     def session_ends(self, seat: int) -> None:
         name = self.live(seat)
-        if tasks.claim_of(self.tx.db, name):
+        if board.claim_of(self.tx.db, name):
             board.release(self.tx, name, "over", gave_up=False)
         sessions.end(self.tx, name, End.FINISHED)
 
@@ -128,7 +128,7 @@ class BoardLaws(RuleBasedStateMachine):
         if not hasattr(self, "tx"):
             return
         db = self.tx.db
-        held = tasks.claims(db)
+        held = board.claims(db)
         live = {known.id for known in sessions.live(db)}
         assert len({claim.task for claim in held}) == len({claim.session for claim in held}) == len(held)
         assert {claim.session for claim in held} <= live
@@ -136,9 +136,9 @@ class BoardLaws(RuleBasedStateMachine):
         claimed = {task.id for task in rows.find(db, Task) if task.state is TaskState.CLAIMED}
         assert claimed == {claim.task for claim in held}
         assert not {task.id for task in board.ready(db)} & claimed
-        groups = [task.signature for task in tasks.open_tasks(db) if task.signature]
+        groups = [task.signature for task in board.open_tasks(db) if task.signature]
         assert len(groups) == len(set(groups))
-        sync(self.folder, locks(db))
+        sync_locks(self.folder, locks(db))
         shown = {path.stem: path.read_text() for path in self.folder.iterdir()}
         assert shown.keys() == claimed
         assert all(f"session  {claim.session}\n" in shown[claim.task] for claim in held)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -29,11 +30,11 @@ from agents.models.base import (
     Usage,
 )
 from agents.models.scripted import Price
-from orchestrator.ledger import Budget, Ledger, SessionMeter, size
+from orchestrator.ledger import Ledger, SessionMeter, account, size
 from orchestrator.prices import Prices, Unpriced, load
 from orchestrator.project.reading import ConfigError
-from orchestrator.records import Attempt, AttemptState, Session, SessionState
-from orchestrator.store import Store, Tx, attempts, rows, sessions
+from orchestrator.records import AttemptState, Session, SessionState
+from orchestrator.store import Store, Tx, sessions
 from orchestrator.store.store import migrate
 from orchestrator.watch import queries
 
@@ -54,7 +55,11 @@ def memory() -> Tx:
 
 
 def ledger(prices: Prices, run: int | None = None, session: int | None = None) -> Ledger:
-    return Ledger(prices, Budget(run, session))
+    return Ledger(prices, run, session)
+
+
+def stored(db: sqlite3.Connection, attempt: int) -> Any:
+    return db.execute("SELECT * FROM attempt WHERE id = ?", (attempt,)).fetchone()
 
 
 def asked(*texts: str, tools: int = 0) -> Request:
@@ -100,8 +105,9 @@ def test_an_unknown_price_is_none_and_refuses_a_money_budget_in_words() -> None:
         Prices().check([TEAM], NOW)
     with pytest.raises(Unpriced):
         ledger(Prices(), run=10**9).reserve(memory(), "agent-01/1", 1, unknown, size(asked("x")), 100)
-    without = ledger(Prices()).reserve(memory(), "agent-01/1", 1, unknown, size(asked("x")), 100)
-    assert without.reserved is None
+    tx = memory()
+    without = ledger(Prices()).reserve(tx, "agent-01/1", 1, unknown, size(asked("x")), 100)
+    assert stored(tx.db, without)["reserved"] is None
 
 
 def test_declared_prices_go_before_the_table(tmp_path: Path) -> None:
@@ -156,16 +162,18 @@ def test_a_request_is_measured_in_bytes_of_everything_that_is_sent() -> None:
 def test_what_the_last_request_held_word_for_word_counts_as_the_vendor_counted_it() -> None:
     tx, books = memory(), ledger(Prices())
     long = "word " * 20_000
+
+    def worst(session: str, *texts: str) -> int:
+        return int(stored(tx.db, books.reserve(tx, session, 2, OPUS, size(asked(*texts)), 100))["reserved"])
+
     first = books.reserve(tx, "agent-01/1", 1, OPUS, size(asked(long)), 100)
-    books.settle(tx, first.id, Usage(input=10, cache_write_5m=21_000), "claude-opus-4-6")
-    grown = books.reserve(tx, "agent-01/1", 2, OPUS, size(asked(long, "more")), 100)
-    other = books.reserve(tx, "agent-01/1", 2, OPUS, size(asked("changed " + long, "more")), 100)
-    assert first.reserved and grown.reserved and other.reserved
-    assert grown.reserved < first.reserved / 3 and other.reserved > first.reserved
+    whole = stored(tx.db, first)["reserved"]
+    books.settle(tx, first, Usage(input=10, cache_write_5m=21_000), "claude-opus-4-6")
+    grown = worst("agent-01/1", long, "more")
+    assert whole and grown < whole / 3 and worst("agent-01/1", "changed " + long, "more") > whole
     least = Prices().cost(OPUS, Usage(cache_write_1h=21_010 + len("more"), output=100), NOW)
-    assert least is not None and grown.reserved >= least
-    stranger = books.reserve(tx, "agent-02/1", 1, OPUS, size(asked(long, "more")), 100)
-    assert stranger.reserved and stranger.reserved > first.reserved
+    assert least is not None and grown >= least
+    assert worst("agent-02/1", long, "more") > whole
 
 
 # The books
@@ -173,7 +181,7 @@ def test_what_the_last_request_held_word_for_word_counts_as_the_vendor_counted_i
 
 def spend(books: Ledger, tx: Tx, session: str = "agent-01/1") -> None:
     attempt = books.reserve(tx, session, 1, TEAM, size(asked("x")), 100)
-    books.settle(tx, attempt.id, Usage(input=60_000, output=40_000), TEAM)
+    books.settle(tx, attempt, Usage(input=60_000, output=40_000), TEAM)
 
 
 def test_a_budget_of_a_dollar_is_never_passed_and_keeps_a_reserve_for_draining() -> None:
@@ -186,8 +194,8 @@ def test_a_budget_of_a_dollar_is_never_passed_and_keeps_a_reserve_for_draining()
     spend(books, tx)
     with pytest.raises(OutOfMoney):
         spend(books, tx)
-    assert attempts.account(tx.db).total == 100 * CENTS
-    books.budget, books.draining = Budget(200 * CENTS), False
+    assert account(tx.db).total() == 100 * CENTS
+    books.budget, books.draining = 200 * CENTS, False
     spend(books, tx)
 
 
@@ -205,13 +213,13 @@ def test_what_ended_without_usage_stays_at_its_worst_case_and_what_was_refused_c
     tx, books = memory(), ledger(SCRIPTED, run=100 * CENTS)
     cut = books.reserve(tx, "agent-01/1", 1, TEAM, size(asked("x")), 100)
     refused = books.reserve(tx, "agent-01/1", 1, TEAM, size(asked("x")), 100)
-    assert (cut.number, refused.number) == (1, 2)
-    books.doubt(tx, cut.id, "stream cut")
-    assert books.free(tx, refused.id, "429").cost == 0
-    used = attempts.account(tx.db)
-    assert (used.settled, used.reserved, used.in_doubt) == (0, 0, 10 * CENTS)
+    assert [stored(tx.db, attempt)["number"] for attempt in (cut, refused)] == [1, 2]
+    books.doubt(tx, cut, "stream cut")
+    books.free(tx, refused, "429")
+    assert stored(tx.db, refused)["cost"] == 0
+    assert account(tx.db) == {AttemptState.IN_DOUBT: 10 * CENTS, AttemptState.FREE: 0}
     with pytest.raises(KeyError, match="already ended"):
-        books.settle(tx, cut.id, Usage(), TEAM)
+        books.settle(tx, cut, Usage(), TEAM)
 
 
 def test_what_a_dead_process_had_in_flight_is_in_doubt() -> None:
@@ -219,13 +227,13 @@ def test_what_a_dead_process_had_in_flight_is_in_doubt() -> None:
     lost = books.reserve(tx, "agent-01/1", 1, TEAM, size(asked("x")), 100)
     assert books.recover(tx) == []
     later = Tx(tx.db, 2, NOW)
-    assert books.recover(later) == [lost.id] and books.recover(later) == []
-    assert attempts.get(tx.db, lost.id).state is AttemptState.IN_DOUBT
-    assert attempts.account(tx.db).in_doubt == 10 * CENTS
+    assert books.recover(later) == [lost] and books.recover(later) == []
+    assert stored(tx.db, lost)["state"] == AttemptState.IN_DOUBT
+    assert account(tx.db) == {AttemptState.IN_DOUBT: 10 * CENTS}
 
 
 def warnings(tx: Tx) -> int:
-    return len(tx.all("SELECT 1 FROM journal WHERE kind = 'spent'"))
+    return len(tx.db.execute("SELECT 1 FROM journal WHERE kind = 'spent'").fetchall())
 
 
 def test_the_run_is_warned_once_for_each_budget() -> None:
@@ -235,7 +243,7 @@ def test_the_run_is_warned_once_for_each_budget() -> None:
         spend(books, tx)
         counts.append(warnings(tx))
     assert counts == [0] * 7 + [1, 1]
-    books.budget = Budget(125 * CENTS)
+    books.budget = 125 * CENTS
     spend(books, tx)
     assert warnings(tx) == 2
 
@@ -244,13 +252,14 @@ def test_open_and_recorded_seats_are_outside_the_budget_and_shown_as_unmetered()
     tx, books = memory(), ledger(Prices(), run=1)
     for model in ("open", "recorded"):
         attempt = books.reserve(tx, "agent-01/1", 1, model, size(asked("x")), 100)
-        assert books.settle(tx, attempt.id, Usage(input=5), model).cost is None
+        books.settle(tx, attempt, Usage(input=5), model)
+        assert stored(tx.db, attempt)["cost"] is None
     found = queries.cost(tx.db, "model")
     assert [(row["model"], row["spent_usd"], row["requests"]) for row in found["rows"]] == [
         ("open", None, 1),
         ("recorded", None, 1),
     ]
-    assert (found["unpriced"], attempts.account(tx.db).total) == (0, 0)
+    assert (found["unpriced"], account(tx.db).total()) == (0, 0)
 
 
 def test_costs_add_up_by_every_key_and_unknown_prices_are_counted_not_priced() -> None:
@@ -261,7 +270,7 @@ def test_costs_add_up_by_every_key_and_unknown_prices_are_counted_not_priced() -
     spend(books, tx)
     spend(books, tx, "agent-02/1")
     unknown = books.reserve(tx, "agent-02/1", 2, "openai/unheard-of", size(asked("x")), 100)
-    books.settle(tx, unknown.id, Usage(input=7), "unheard-of-2")
+    books.settle(tx, unknown, Usage(input=7), "unheard-of-2")
     roles = {row["role"]: row["spent_usd"] for row in queries.cost(tx.db, "role")["rows"]}
     assert roles == {"builder": 20 * CENTS, "planner": 10 * CENTS}
     for by in get_args(queries.By):
@@ -281,13 +290,13 @@ class LedgerLaws(RuleBasedStateMachine):
 
     @rule(seat=st.integers(1, 3))
     def reserve(self, seat: int) -> None:
-        before = attempts.account(self.tx.db)
+        before = account(self.tx.db)
         try:
             made = self.books.reserve(self.tx, f"agent-0{seat}/1", 1, TEAM, size(asked("x")), 10)
         except OutOfMoney:
-            assert attempts.account(self.tx.db) == before
+            assert account(self.tx.db) == before
         else:
-            self.flying.append(made.id)
+            self.flying.append(made)
 
     @precondition(lambda self: self.flying)
     @rule(pick=st.integers(0, 99), share=st.integers(0, 100), how=st.sampled_from(["settle", "doubt", "free"]))
@@ -316,25 +325,24 @@ class LedgerLaws(RuleBasedStateMachine):
     def laws(self) -> None:
         if not hasattr(self, "tx"):
             return
-        used = attempts.account(self.tx.db)
-        assert self.books.budget.run is not None and used.total <= self.books.budget.run
-        assert min(used.settled, used.reserved, used.in_doubt) >= 0
-        made = rows.find(self.tx.db, Attempt)
+        used = account(self.tx.db)
+        assert self.books.budget is not None and used.total() <= self.books.budget
+        assert all(amount >= 0 for amount in used.values())
+        made = self.tx.db.execute("SELECT * FROM attempt").fetchall()
         assert used == added_up(made)
-        for session in {attempt.session for attempt in made}:
-            mine = attempts.account(self.tx.db, session)
-            assert mine == added_up([attempt for attempt in made if attempt.session == session])
-            assert self.books.budget.session is None or mine.total <= self.books.budget.session
+        for session in {attempt["session"] for attempt in made}:
+            mine = account(self.tx.db, session)
+            assert mine == added_up([attempt for attempt in made if attempt["session"] == session])
+            assert self.books.session_budget is None or mine.total() <= self.books.session_budget
 
 
-def added_up(made: list[Attempt]) -> attempts.Account:
+def added_up(made: list[sqlite3.Row]) -> Counter[str]:
     """Every attempt by its state, one by one."""
-    settled = sum(attempt.cost or 0 for attempt in made if attempt.state is AttemptState.SETTLED)
-    held = [
-        sum(attempt.reserved or 0 for attempt in made if attempt.state is state)
-        for state in (AttemptState.RESERVED, AttemptState.IN_DOUBT)
-    ]
-    return attempts.Account(settled, *held)
+    sums = Counter[str]()
+    for attempt in made:
+        settled = attempt["state"] == AttemptState.SETTLED
+        sums[attempt["state"]] += attempt["cost" if settled else "reserved"] or 0
+    return Counter({state: amount for state, amount in sums.items() if state != AttemptState.FREE})
 
 
 LedgerLaws.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True)
@@ -350,26 +358,24 @@ def test_what_a_meter_was_told_is_stored_when_it_answers(tmp_path: Path, backend
         store = Store(tmp_path / "state.db", lambda: NOW)
         await store.create("run", "{}")
         await store.begin_epoch()
-        stored: list[str] = []
-        books = Ledger(SCRIPTED, Budget(100 * CENTS))
-        meter: Meter = SessionMeter(
-            books, store, "agent-01/1", TEAM, lambda: 3, lambda tx, reply: stored.append(reply.model)
-        )
+        replies: list[str] = []
+        books = Ledger(SCRIPTED, 100 * CENTS)
+        meter: Meter = SessionMeter(books, store, "agent-01/1", TEAM, 3, lambda tx, reply: replies.append(reply.model))
 
         async def state(attempt: int) -> Any:
-            return await store.read(lambda db: attempts.get(db, attempt))
+            return await store.read(lambda db: stored(db, attempt))
 
         attempt = await meter.reserve(asked("x"))
-        assert ((await state(attempt)).state, (await state(attempt)).turn) == (AttemptState.RESERVED, 3)
+        assert ((await state(attempt))["state"], (await state(attempt))["turn"]) == (AttemptState.RESERVED, 3)
         await meter.settle(attempt, Reply((), Stop.END, Usage(input=1_000), TEAM))
-        assert (await state(attempt)).cost == 1_000 and stored == [TEAM]
+        assert (await state(attempt))["cost"] == 1_000 and replies == [TEAM]
         cut, refused = await meter.reserve(asked("x")), await meter.reserve(asked("x"))
         failure = ModelFailure(Fault.CUT, "in its third line", partial="fn main() {")
         await meter.fail(cut, failure)
         await meter.fail(refused, ModelFailure(Fault.OVERLOADED, "try again later"))
-        assert (await state(cut)).state is AttemptState.IN_DOUBT and (await state(refused)).state is AttemptState.FREE
-        kept = await store.read(lambda db: db.execute("SELECT failure FROM attempt WHERE id = ?", (cut,)).fetchone())
-        assert "fn main() {" in kept["failure"]
+        assert (await state(cut))["state"] == AttemptState.IN_DOUBT
+        assert (await state(refused))["state"] == AttemptState.FREE
+        assert "fn main() {" in (await state(cut))["failure"]
         await store.close()
 
     anyio.run(scenario, backend=backend)
@@ -381,11 +387,11 @@ def test_a_reply_that_cannot_be_stored_is_not_settled_either(tmp_path: Path) -> 
 
     async def scenario() -> None:
         store = Store(tmp_path / "state.db", lambda: NOW)
-        meter = SessionMeter(Ledger(SCRIPTED, Budget()), store, "agent-01/1", TEAM, lambda: 1, broken)
+        meter = SessionMeter(Ledger(SCRIPTED), store, "agent-01/1", TEAM, 1, broken)
         attempt = await meter.reserve(asked("x"))
         with pytest.raises(RuntimeError):
             await meter.settle(attempt, Reply((), Stop.END, Usage(), TEAM))
-        assert (await store.read(lambda db: attempts.get(db, attempt))).state is AttemptState.RESERVED
+        assert (await store.read(lambda db: stored(db, attempt)))["state"] == AttemptState.RESERVED
         await store.close()
 
     anyio.run(scenario)

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator import board, ramp
-from orchestrator.briefing import landed_since
-from orchestrator.store import Tx, changes, reading, sessions
-from orchestrator.tasklist import Show, render_tasks
-from orchestrator.transcript import stored
+from orchestrator.briefing import Show, landed_since, render_tasks
+from orchestrator.records import Session
+from orchestrator.store import Tx, changes, reading, rows
+from orchestrator.store.sessions import stored
+from orchestrator.store.store import read_payload
 from tests.orchestrator.running import PARTS, SUBMIT, Run, made, shell, small_project, small_team, yard
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
@@ -69,7 +70,7 @@ def heldout(run: Run) -> list[str]:
     """Stems of the held-out case files."""
     (row,) = run.rows("SELECT cases FROM scorecard WHERE tier = 'heldout' ORDER BY id LIMIT 1")
     with reading(run.db) as db:
-        names = Tx(db, 0, datetime.now(UTC)).payload(row["cases"]).decode()
+        names = read_payload(db, row["cases"]).decode()
     return [name.split("/", 1)[1] for name in json.loads(names)]
 
 
@@ -99,7 +100,7 @@ def test_no_held_out_name_or_text_is_in_anything_a_seat_was_told(finished: Run) 
         tx = Tx(db, 0, datetime.now(UTC))
         told = [row[0] for row in db.execute("SELECT system FROM session UNION SELECT opening FROM session")]
         told += [row[0] for row in db.execute("SELECT result FROM call UNION SELECT reply FROM turn")]
-        words = "\n".join(tx.payload(digest).decode() for digest in told if digest)
+        words = "\n".join(read_payload(tx.db, digest).decode() for digest in told if digest)
         words += "\n".join(row[0] for row in db.execute("SELECT title || why || cases FROM task"))
         words += "\n".join(row[0] for row in db.execute("SELECT text FROM message"))
     for name in hidden:
@@ -130,12 +131,10 @@ def next_task(db: sqlite3.Connection, seat: str, passing: bool) -> str:
 def seen_by_seats(db: sqlite3.Connection) -> list[object]:
     """Everything that decides what a seat reads next or does next."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    tx = Tx(db, 0, now)
     boards = [render_tasks(db, show, now) for show in Show]
     ramps = [next_task(db, seat, passing) for seat in ("agent-01", "agent-02") for passing in (True, False)]
-    ids = [row["id"] for row in db.execute("SELECT id FROM session ORDER BY id")]
-    logs = [stored(tx, sessions.get(db, name)) for name in ids]
-    return [boards, ramps, logs, [landed_since(tx, seat) for seat in ("agent-01", "agent-02")]]
+    logs = [stored(db, session) for session in rows.find(db, Session, "ORDER BY id")]
+    return [boards, ramps, logs, [landed_since(db, seat) for seat in ("agent-01", "agent-02")]]
 
 
 @pytest.mark.parametrize("outcome", [Outcome.PASS, Outcome.FAIL, Outcome.ERROR])

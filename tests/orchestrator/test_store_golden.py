@@ -11,9 +11,11 @@ import anyio
 import pytest
 
 from agents.models.base import Text
-from orchestrator.lockfiles import locks
+from orchestrator import board
+from orchestrator.briefing import locks
+from orchestrator.ledger import account
 from orchestrator.records import AttemptState, Task, TaskState
-from orchestrator.store import Store, attempts, changes, rows, sessions, tasks
+from orchestrator.store import Store, changes, rows, sessions
 from orchestrator.store.store import KINDS, MIGRATIONS, migrate
 from orchestrator.watch import queries
 from verifiers.scorecard import Outcome
@@ -55,21 +57,22 @@ def test_todays_code_reads_and_continues_a_state_of_a_past_version(file: Path, t
     def look(db: sqlite3.Connection) -> None:
         assert next((task.id, task.state) for task in rows.find(db, Task)) == ("T1", TaskState.CLAIMED)
         assert rows.get(db, Task, "T1").order == 1.5 and rows.get(db, Task, "T3").signature == "torture|exit 134"
-        assert [note.text for note in tasks.notes(db, "T1")] == ["look at the table"]
+        assert [note.text for note in board.notes(db, "T1")] == ["look at the table"]
         assert "owner    agent-01" in locks(db)["T1.txt"]
-        assert [session.id for session in sessions.live(db)] == ["agent-01/1"]
-        ((turn, reply),) = sessions.turns_of(db, "agent-01/1")
-        assert turn == 1 and reply.blocks[0] == Text("I will.")
-        assert sessions.calls_of(db, "agent-01/1", 1)[0].result == "exit 0"
-        assert sessions.messages(db, "agent-01/1") == {1: ["[person] Prefer small steps."]}
+        (session,) = sessions.live(db)
+        transcript, pending = sessions.stored(db, session)
+        (turn,) = transcript.turns
+        assert session.id == "agent-01/1" and transcript.opening == "You are a builder." and not pending
+        assert turn.reply.blocks[0] == Text("I will.") and turn.said == ("[person] Prefer small steps.",)
+        assert [result.text for result in turn.results] == ["exit 0"]
         assert [change.id for change in changes.live(db)] == ["C1"]
         card = changes.scorecard_of(db, "m1")
         assert card is not None and card.verdicts["torture/c"].outcome is Outcome.FAIL
-        landing = changes.open_landing(db)
-        assert landing is not None and not landing.done
-        assert attempts.get(db, 1).cost == 4_500 and attempts.get(db, 2).state is AttemptState.IN_DOUBT
-        used = attempts.account(db)
-        assert (used.settled, used.in_doubt) == (4_500, attempts.get(db, 2).reserved)
+        (landing,) = db.execute("SELECT * FROM landing")
+        assert (landing["change"], landing["old"], landing["new"], landing["done"]) == ("C1", "b0", "m1", 0)
+        settled, doubted = db.execute("SELECT * FROM attempt ORDER BY id")
+        assert settled["cost"] == 4_500 and doubted["state"] == AttemptState.IN_DOUBT
+        assert account(db) == {AttemptState.SETTLED: 4_500, AttemptState.IN_DOUBT: doubted["reserved"]}
         assert queries.cost(db, "seat")["rows"][0]["seat"] == "agent-01"
         events = db.execute("SELECT kind, data FROM journal").fetchall()
         assert len(events) >= 10 and all(json.loads(event["data"]).keys() <= KINDS[event["kind"]] for event in events)
