@@ -2,6 +2,9 @@
 # checkpoint's commit, as that checkpoint was, its pack read from standard input. Prints the commit.
 # Main is set last: HEAD names a commit only when the whole workspace is there.
 set -eu
+# What an earlier call left that was killed on the way: a lock would stop git, and a file of another main stay here.
+chmod -R u+rwX . 2>/dev/null || true
+find . -mindepth 1 -maxdepth 1 -exec rm -rf {} +
 git init -q -b main .
 git config user.name "$1"
 git config user.email "$1@$2"
