@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import anyio
@@ -51,12 +50,10 @@ class Desk:
     models: Mapping[str, Model]  # by model id; open seats have none
     seats: Sequence[Seat]
     shown_cases: frozenset[str]
-    utc_now: Callable[[], datetime]
-    board_changed: Bell
+    changed: Bell  # the gate's
     verifying: anyio.Lock = field(default_factory=anyio.Lock)
     submitting: anyio.Lock = field(default_factory=anyio.Lock)
     accounts: dict[str, anyio.CapacityLimiter] = field(default_factory=dict)
-    state_changed: Bell = field(default_factory=Bell)
     draining: str = ""
     """Why no new session starts; "" while the run works."""
     broke: str = ""

@@ -1,17 +1,15 @@
 """The merge queue's policy: which change is judged, what becomes of it, and nothing else.
 
-No git, no process, no SQL: it asks for a merged tree and a `Judge` and gives back a `Ruling`, so that a simulator can
+No git, no process, no SQL: it takes a merged tree and a `Judge` and gives back a `Ruling`, so that a simulator can
 drive the same code. One change at a time; the staged ratchet comes into this module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from orchestrator.records import Change
 from verifiers.judging import Judge, Selection, Tier, Tree
 from verifiers.scorecard import Outcome, Ratchet, Scorecard
 
@@ -19,11 +17,16 @@ SHOWN: Final = 5  # files or cases named in a reason
 
 
 @dataclass(frozen=True)
-class Clash:
-    """A change that does not merge with main: the files, and both sides as the submitter may read them."""
+class Conflict:
+    """A change that does not merge with main. `hunks` is what git says, and main's difference to the files with both
+    sides in them, clipped, for the submitter."""
 
     files: tuple[str, ...]
     hunks: str
+
+    @property
+    def reason(self) -> str:
+        return f"conflicts with main in {_some(self.files)}"
 
 
 class Fate(StrEnum):
@@ -44,17 +47,14 @@ class Ruling:
     card: Scorecard | None = None  # of the merged tree
 
 
-async def rule(
-    change: Change, ratchet: Ratchet, merged: Callable[[Change], Awaitable[Tree | Clash]], judge: Judge
-) -> Ruling:
-    """Judges one change on the tree `merged` with main. It lands only if that builds and passes all that main passed.
+async def rule(tree: Tree | Conflict, ratchet: Ratchet, judge: Judge) -> Ruling:
+    """Judges one change on the tree merged with main. It lands only if that builds and passes all that main passed.
 
     A case is lost only if it fails twice, the second time alone and cold; one that passes the second time after a
     failure that was not a timeout became unsteady with the change and is lost as well.
     """
-    tree = await merged(change)
-    if isinstance(tree, Clash):
-        return Ruling(Fate.BOUNCE, f"conflicts with main in {_some(tree.files)}", tree.hunks)
+    if isinstance(tree, Conflict):
+        return Ruling(Fate.BOUNCE, tree.reason, tree.hunks)
     card = await judge.judge(tree, Selection(Tier.FULL))
     if card.void:
         return Ruling(Fate.VOID, card.void)

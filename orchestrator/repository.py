@@ -26,6 +26,7 @@ import psutil
 from orchestrator.git import CONFINED, Git, GitError, create_bare
 from orchestrator.history import message
 from orchestrator.quarantine import CHECKPOINT, SUBMISSION, Refused, StreamLimits, check_policy, quarantined
+from orchestrator.queue import Conflict
 from orchestrator.trees import GitTree, difference
 from orchestrator.workspace import MAIL_DOMAIN, Kind
 
@@ -52,14 +53,6 @@ class Received:
     files: tuple[str, ...]
     added: int
     removed: int
-
-
-@dataclass(frozen=True)
-class Conflict:
-    """`hunks` is what git says, and main's difference to the files with both sides in them, clipped, for the agent."""
-
-    files: tuple[str, ...]
-    hunks: str
 
 
 class Repository:
@@ -103,16 +96,9 @@ class Repository:
     async def main(self) -> str:
         return await self.git.text("rev-parse", "--verify", MAIN)
 
-    async def seed(self) -> str:
-        """The first commit of main."""
-        return await self.git.text("rev-list", "--max-parents=0", MAIN)
-
-    async def tree_of(self, commit: str) -> str:
-        return await self.git.text("rev-parse", "--verify", f"{commit}^{{tree}}")
-
-    def tree(self, tree: str) -> GitTree:
-        """The bytes of a tree (or of a commit's), for a judge."""
-        return GitTree(self._confined, tree)
+    async def tree(self, commit: str) -> GitTree:
+        """A commit's tree, for a judge."""
+        return GitTree(self._confined, await self.git.text("rev-parse", "--verify", f"{commit}^{{tree}}"))
 
     # From a room
 
@@ -145,13 +131,13 @@ class Repository:
             await self._keep(git, commit, base, ref)
         return commit
 
-    async def checkpoint(self, name: str) -> str | None:
-        """The newest checkpoint's commit."""
+    async def checkpoint(self, name: str) -> str:
+        """The newest checkpoint's commit, or ""."""
         ref = _checked(f"refs/checkpoints/{name}")
-        return await self.git.text("rev-parse", "--verify", "--quiet", ref, accept=(0, 1)) or None
+        return await self.git.text("rev-parse", "--verify", "--quiet", ref, accept=(0, 1))
 
     def checkpoint_pack(self, commit: str) -> AsyncGenerator[bytes, None]:
-        """A checkpoint for `workspace.restore`: a thin pack over main."""
+        """A checkpoint for `workspace.lay`: a thin pack over main."""
         return _packed(self.git, commit, MAIN, "--thin", "--delta-base-offset")
 
     async def _keep(self, source: Git, commit: str, base: str, ref: str) -> None:
@@ -160,14 +146,14 @@ class Repository:
 
     # To main
 
-    async def merge(self, onto: str, change: str) -> str | Conflict:
+    async def merge(self, onto: str, change: str) -> GitTree | Conflict:
         """Merges a change onto a commit and returns the tree. Without a work tree: no attribute or driver of theirs has
         a say."""
         merge = ("merge-tree", "--write-tree", "--messages", "--name-only", "-z", onto, change)
         code, said = await self._confined.run(*merge, accept=(0, 1))
         tree, *rest = said.split(b"\0")
         if code == 0:
-            return tree.decode()
+            return GitTree(self._confined, tree.decode())
         end = rest.index(b"")
         paths = list(dict.fromkeys(rest[:end]))
         # Behind the paths: a count, so many paths, a kind, and a message, again and again.

@@ -16,6 +16,7 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 import structlog
+from pydantic import validate_call
 
 from agents.models.base import Model, Usage
 from agents.models.choose import OPEN, make
@@ -23,7 +24,7 @@ from agents.models.scripted import Scripted
 from orchestrator import VERSION, board, control, lockfiles
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk, Seat
-from orchestrator.gate import Gate, HeldoutLane
+from orchestrator.gate import Gate
 from orchestrator.ledger import Budget, Ledger
 from orchestrator.open_seats import OpenSeats
 from orchestrator.preparing import SECRET, thawed_models
@@ -36,7 +37,7 @@ from orchestrator.roles import share_out
 from orchestrator.seat import again, room_name, work
 from orchestrator.settings import Settings
 from orchestrator.store import Store, Tx, changes, sessions
-from orchestrator.watch.queries import settings_of
+from orchestrator.watch.queries import SQL, settings_of
 from orchestrator.watch.scribe import Scribe
 from sandbox.engines import choose
 from sandbox.home import state_home
@@ -46,7 +47,6 @@ from verifiers.judge import RoomJudge
 log = structlog.get_logger()
 
 TICK_S: Final = 0.5
-NOTE_WORK_S: Final = 30.0
 FIRST_USER: Final = 10  # of the seats; judges come before
 JUDGE_USER, HELDOUT_USER, VERIFY_USER = 1, 2, 3
 HELDOUT_WAIT_S: Final = 900.0  # how long the end of a run waits for the last main's held-out verdict
@@ -74,7 +74,6 @@ class Run:
     """One run in this process."""
 
     desk: Desk
-    heldout: HeldoutLane
     open_seats: OpenSeats = field(init=False)
     _end: tuple[RunState, str] = (RunState.STOPPED, "")
     _began: float = field(default_factory=anyio.current_time)
@@ -110,8 +109,13 @@ class Run:
 
         await judge_engine.sweep(label, store.epoch, kept(await store.read(sessions.live)))
         models = {id: make(path, os.environ) for id, path in thawed_models(folder, settings).items() if id != OPEN}
-        gate = Gate(store, repository, judge("gate", JUDGE_USER, settings.judge_cores), settings.name, utc_now)
-        heldout = HeldoutLane(gate, judge("heldout", HELDOUT_USER, 1))
+        gate = Gate(
+            store=store,
+            repository=repository,
+            judge=judge("gate", JUDGE_USER, settings.judge_cores),
+            heldout=judge("heldout", HELDOUT_USER, 1) if any(case.heldout for case in frozen.cases) else None,
+            run=settings.name,
+        )
         desk = Desk(
             folder=folder,
             frozen=frozen,
@@ -129,10 +133,9 @@ class Run:
             models=models,
             seats=seats_of(project.roles, settings),
             shown_cases=frozenset(case.id for case in frozen.cases if not case.heldout),
-            utc_now=utc_now,
-            board_changed=gate.board_changed,
+            changed=gate.changed,
         )
-        return cls(desk, heldout)
+        return cls(desk)
 
     async def recover(self) -> None:
         """Everything an earlier process left between two steps is finished, given back, or put where it goes on."""
@@ -142,6 +145,7 @@ class Run:
         await desk.gate.recover()
 
         def take_over(tx: Tx) -> float:
+            (worked_s,) = tx.db.execute(SQL["worked"], {"alive": False, "at": ""}).fetchone()
             desk.ledger.recover(tx)
             board.recover(tx, {session.id for session in live})
             tx.run("UPDATE run SET state = ?, reason = ''", RunState.RUNNING)
@@ -151,8 +155,7 @@ class Run:
                 self._plan(tx)
             if swept:
                 tx.journal("swept", count=swept)
-            row = tx.one("SELECT worked_s FROM run")
-            return float(row["worked_s"]) if row else 0.0
+            return float(worked_s)
 
         self._worked_before = await desk.store.write(take_over)
 
@@ -176,12 +179,8 @@ class Run:
             self.open_seats = OpenSeats(desk, [seat for seat in desk.seats if seat.model == OPEN], tasks_of_run)
             async with control.listening(desk.folder, self.answer):
                 await desk.gate.judge_main()
-                for keep in (desk.gate.keep, scribe.keep, self._keep_lock_files, self._note_work):
+                for keep in (desk.gate.keep, desk.gate.keep_heldout, scribe.keep, self._keep_lock_files):
                     tasks_of_run.start_soon(keep)
-                if any(case.heldout for case in self.desk.frozen.cases):
-                    tasks_of_run.start_soon(self.heldout.keep)
-                else:
-                    self.heldout.idle.set()
                 await self.open_seats.recover()
                 for seat in desk.seats:
                     if seat.model != OPEN:
@@ -201,34 +200,22 @@ class Run:
             await again(seat, self.desk, partial(work, seat, self.desk))
         finally:
             self._seats_working -= 1
-            self.desk.board_changed.ring()
+            self.desk.changed.ring()
 
     async def _keep_lock_files(self) -> None:
-        async for _ in self.desk.board_changed.rings():
+        async for _ in self.desk.changed.rings():
             locks = await self.desk.store.read(lockfiles.locks)
             await anyio.to_thread.run_sync(lockfiles.sync, self.desk.folder / "current_tasks", locks)
 
-    async def _note_work(self) -> None:
-        """Writes down how long the run has worked, so that a crash costs its limit in hours next to nothing."""
-        while True:
-            await anyio.sleep(NOTE_WORK_S)
-            await self.desk.store.write(lambda tx: tx.run("UPDATE run SET worked_s = worked_s + ?", NOTE_WORK_S))
-
-    @property
-    def worked_s(self) -> float:
-        return self._worked_before + anyio.current_time() - self._began
-
     async def _turn(self, state: RunState, kind: str, **facts: object) -> None:
         """Puts the run into a state, and journals why; whoever waits for it looks again."""
-        row = (state, facts.get("reason", ""), self.worked_s)
 
         def write(tx: Tx) -> None:
-            tx.run("UPDATE run SET state = ?, reason = ?, worked_s = ?", *row)
+            tx.run("UPDATE run SET state = ?, reason = ?", state, facts.get("reason", ""))
             tx.journal(kind, **facts)
 
         await self.desk.store.write(write)
-        self.desk.state_changed.ring()
-        self.desk.board_changed.ring()
+        self.desk.changed.ring()
 
     # -- how a run ends
 
@@ -242,17 +229,16 @@ class Run:
     async def _own_end(self) -> str:
         """Why the run should end by its own rules, or ""."""
         desk, settings = self.desk, self.desk.settings
-        card = await desk.gate.judge_main()
+        card, here_s = await desk.gate.judge_main(), anyio.current_time() - self._began
         if card.verdicts and card.passed() == card.verdicts.keys():
             return "goal: every shown case passes"
-        if settings.hours is not None and self.worked_s >= settings.hours * 3600:
+        if settings.hours is not None and self._worked_before + here_s >= settings.hours * 3600:
             return f"hours: {settings.hours:g} h of work"
         if desk.broke:
             return f"budget: {desk.broke}"
         if settings.idle_s is not None:
             gained = await desk.store.read(last_gain)
-            idle = (utc_now() - gained).total_seconds() if gained else self.worked_s
-            if min(idle, anyio.current_time() - self._began) >= settings.idle_s:
+            if min(here_s, (utc_now() - gained).total_seconds() if gained else here_s) >= settings.idle_s:
                 return f"idle: {settings.idle_s / 3600:g} h without a newly passing case"
         if not desk.paused and not any(seat.model == OPEN for seat in desk.seats):
             names = {seat.name for seat in desk.seats}
@@ -265,8 +251,7 @@ class Run:
         on there at a resume. Asking a draining run again only changes whether it ends at once."""
         desk = self.desk
         desk.stopping = desk.stopping or at_once
-        desk.state_changed.ring()
-        desk.board_changed.ring()
+        desk.changed.ring()
         if desk.draining:
             return
         self._end = (state, reason)
@@ -281,42 +266,28 @@ class Run:
         cases, each within its time. A run that is stopped at once waits for its seats' stored turns alone."""
         desk = self.desk
         with anyio.move_on_after(desk.settings.drain_s):
-            async for _ in desk.board_changed.rings():
-                if desk.stopping or not self._working():
-                    break
-        if self._working():
+            await desk.changed.until(lambda: desk.stopping or not (self._seats_working or self.open_seats.working))
+        if self._seats_working or self.open_seats.working:
             await self.drain(*self._end, "run", at_once=True)
         with anyio.move_on_after(SUSPEND_S):
-            async for _ in desk.board_changed.rings():
-                if not self._seats_working:
-                    break
+            await desk.changed.until(lambda: not self._seats_working)
         with anyio.move_on_after(HELDOUT_WAIT_S):
             while not (desk.stopping and self._end[0] is RunState.STOPPED):
-                if self.heldout.idle.is_set() and not await desk.store.read(changes.live):
+                if await desk.store.read(desk.gate.done):
                     return
                 await anyio.sleep(TICK_S)
-
-    def _working(self) -> bool:
-        return self._seats_working > 0 or self.open_seats.working
 
     # -- what people ask of a live run
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """One request over the run's socket. Raises `Refusal` in words."""
-        desk, seats = self.desk, self.open_seats
+        desk = self.desk
         match request:
             case {"do": "ping"}:
                 pass
-            case {"do": "seat", "verb": "take", "role": str(role), "seat": str(name), "token": str(token)}:
-                return await seats.take(role, name, token)
-            case {"do": "seat", "verb": "call", "tool": str(tool), "arguments": dict(arguments), "token": str(token)}:
-                return await seats.call(token, tool, arguments)
-            case {"do": "seat", "verb": "last", "token": str(token)}:
-                return await seats.last(token)
-            case {"do": "seat", "verb": "board", "wait_s": float() | int() as wait_s, "token": str(token)}:
-                return await seats.board(token, wait_s)
-            case {"do": "seat", "verb": "leave", "token": str(token)}:
-                return await seats.leave(token)
+            case {"do": "seat", "by": _, "verb": "take" | "call" | "last" | "board" | "leave" as verb, **given}:
+                answer: dict[str, Any] = await validate_call(getattr(self.open_seats, verb))(**given)
+                return answer
             case {"do": "pause", "now": bool(now), "by": str(by)}:
                 desk.paused, desk.held = True, desk.held or now
                 await self._turn(RunState.PAUSED, "run-paused", by=by, now=now)

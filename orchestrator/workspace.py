@@ -38,21 +38,17 @@ class Unpacked(Exception):
 
 
 def is_there() -> Command:
-    """Succeeds when the folder is a whole workspace, as `fresh` or `restore` made it."""
+    """Succeeds when the folder is a whole workspace, as `lay` made it."""
     return _command("git rev-parse -q --verify HEAD", time_s=60.0)
 
 
-def fresh(seat: str, origin: str = ORIGIN) -> Command:
-    """Makes the current folder a work tree at `origin`'s main, with the seat as its author; prints the commit.
+def lay(seat: str, origin: str = ORIGIN, checkpoint: str = "", pack: bytes | AsyncIterable[bytes] = b"") -> Command:
+    """Makes the current folder a work tree at `origin`'s main, or at a checkpoint's commit (commits, work tree, index;
+    `pack` is `Repository.checkpoint_pack`), with the seat as its author; prints the commit.
 
     `git pull --rebase` then works, also over uncommitted edits.
     """
-    return _command(_LAY, seat, MAIL_DOMAIN, origin, time_s=300.0)
-
-
-def restore(seat: str, commit: str, pack: bytes | AsyncIterable[bytes], origin: str = ORIGIN) -> Command:
-    """As `fresh`, but at a checkpoint: commits, work tree, index. `pack` is `Repository.checkpoint_pack`."""
-    return replace(_command(_LAY, seat, MAIL_DOMAIN, origin, commit, time_s=300.0), stdin=pack)
+    return replace(_command(_LAY, seat, MAIL_DOMAIN, origin, checkpoint, time_s=300.0), stdin=pack)
 
 
 def pack(kind: Kind, limit: int, time_s: float = 120.0) -> Command:

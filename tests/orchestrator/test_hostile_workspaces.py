@@ -159,7 +159,7 @@ async def test_filters_hooks_fsmonitor_and_drivers_do_not_run_on_the_host(
     received = await landing_room.submit()
     assert received.files == (".gitattributes", "src/main.txt")
     main = await land(landing, received)
-    b"".join([piece async for piece in landing.tree(main).tar()])
+    b"".join([piece async for piece in (await landing.tree(main)).tar()])
     other = await Workspace.make(tmp_path / "late", landing, "agent-04")
     await other.sh("git reset -q --hard HEAD~1; sed -i 's/line 3$/theirs/' src/main.txt")
     assert "src/main.txt" in (await conflict(landing, await other.submit(4))).files
@@ -183,7 +183,7 @@ async def test_replace_refs_change_nothing(landing: Repository, landing_room: Wo
 async def test_exported_files_arrive_whatever_attributes_say(landing: Repository, landing_room: Workspace) -> None:
     await landing_room.sh("echo '* export-ignore export-subst' >.gitattributes; echo '$Format:%H$' >id")
     main = await land(landing, await landing_room.submit())
-    tar = b"".join([piece async for piece in landing.tree(main).tar()])
+    tar = b"".join([piece async for piece in (await landing.tree(main)).tar()])
     assert b"$Format:%H$\n" in tar and b"# A thing\n" in tar
 
 

