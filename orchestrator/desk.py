@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import anyio
 
@@ -16,8 +17,11 @@ from orchestrator.repository import Repository
 from orchestrator.settings import Settings
 from orchestrator.signals import Bell
 from orchestrator.store import Store
+from orchestrator.tasklist import Show, render_tasks
 from sandbox.room import Engine, RootFs
 from verifiers.judging import Judge
+
+FIRST_USER: Final = 10  # of the seats; judges come before
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,30 @@ class Seat:
     role: str
     model: str
     user: int
+
+
+def seats_of(roles: Mapping[str, int], settings: Settings) -> Sequence[Seat]:
+    """The team: planners first, then the project's order."""
+    shares = share_out(roles, settings.agents)
+    order = sorted(shares, key=lambda role: role != "planner")
+    names = [role for role in order for _ in range(shares[role])]
+    return [
+        Seat(f"agent-{number:02d}", role, settings.model_of(role), FIRST_USER + number)
+        for number, role in enumerate(names, start=1)
+    ]
+
+
+def share_out(weights: Mapping[str, int], agents: int) -> dict[str, int]:
+    """Seats for each role by largest remainder, ties to the role named first, and at least one builder."""
+    whole = sum(weights.values())
+    seats = {role: agents * weight // whole for role, weight in weights.items()}
+    by_remainder = sorted(weights, key=lambda role: -(agents * weights[role] % whole))  # stable: ties keep their order
+    for role in by_remainder[: agents - sum(seats.values())]:
+        seats[role] += 1
+    if weights.get("builder") and not seats["builder"]:
+        seats[max(seats, key=lambda role: seats[role])] -= 1
+        seats["builder"] = 1
+    return {role: count for role, count in seats.items() if count}
 
 
 @dataclass
@@ -67,3 +95,8 @@ class Desk:
 
     async def journal(self, kind: str, seat: str = "", /, **data: object) -> None:
         await self.store.write(lambda tx: tx.journal(kind, seat, **data))
+
+    async def board(self, show: Show = Show.READY, *, session: str = "", limit: int = 10) -> str:
+        """The board as seats read it, with main above it."""
+        now, main = self.store.utc_now(), await self.gate.headline()
+        return f"{main}\n{await self.store.read(lambda db: render_tasks(db, show, now, session=session, limit=limit))}"

@@ -30,7 +30,7 @@ from orchestrator.seat import again, begin, end, live
 from orchestrator.signals import Bell
 from orchestrator.store import Tx, sessions, tasks
 from orchestrator.store.store import read_payload
-from orchestrator.tasklist import Show, describe, render_tasks
+from orchestrator.tasklist import describe
 from orchestrator.transcript import StoredLog
 from orchestrator.verbs import Verbs
 
@@ -107,7 +107,7 @@ class OpenSeats:
             "token": token,
             "prompt": desk.frozen.prompts[chair.seat.role],
             "opening": await desk.store.read(told),
-            "board": await self._board(),
+            "board": await desk.board(),
             "tools": tools.names(chair.seat.role),
         }
 
@@ -143,7 +143,7 @@ class OpenSeats:
         heard = bell.heard
         news = "changed" if await bell.wait(heard, wait_s) > heard else "nothing changed"
         taken = sum(chair.over is None for chair in self._taken.values())
-        return {"text": f"{news}, {taken} of {len(self._seats)} seats are at work\n{await self._board()}"}
+        return {"text": f"{news}, {taken} of {len(self._seats)} seats are at work\n{await self._desk.board()}"}
 
     async def leave(self, token: str) -> dict[str, Any]:
         """Gives the seat back; the session's task is released and its work kept."""
@@ -168,10 +168,6 @@ class OpenSeats:
                 return seat
         wanted = name or role or "open"
         raise Refusal(f"no {wanted} seat is free; {len(busy)} of {len(self._seats)} open seats are taken", "not_found")
-
-    async def _board(self) -> str:
-        now, main = self._desk.store.utc_now(), await self._desk.gate.headline()
-        return f"{main}\n{await self._desk.store.read(lambda db: render_tasks(db, Show.READY, now))}"
 
     # -- a session's task
 

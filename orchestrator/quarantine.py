@@ -9,12 +9,11 @@ connection to main and sizes unpacked, then, for what may come to main, policy o
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import anyio
@@ -57,17 +56,14 @@ async def quarantined(
     Raises `Refused`, or `GitError` for trouble of this machine (its disk is full).
     """
     await anyio.Path(within).mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = Path(await anyio.to_thread.run_sync(tempfile.mkdtemp, "", "q-", within))
-    try:
-        yield await _take(stream, kind, public, folder, limits)
-    except GitError as error:  # what makes git fail in a quarantine is in the agent's bytes, unless the disk is full
-        if not error.folder.is_relative_to(folder) or error.full:
-            raise
-        said = error.stderr.strip().splitlines() or [f"it ended with {error.code}"]
-        raise Refused(f"git does not accept what your workspace packed: {said[0][:300]}") from error
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(shutil.rmtree, folder, True)
+    with TemporaryDirectory(prefix="q-", dir=within) as folder:  # a few packs: gone at once
+        try:
+            yield await _take(stream, kind, public, Path(folder), limits)
+        except GitError as error:  # that git fails in here is in the agent's bytes, unless the disk is full
+            if not error.folder.is_relative_to(folder) or error.full:
+                raise
+            said = error.stderr.strip().splitlines() or [f"it ended with {error.code}"]
+            raise Refused(f"git does not accept what your workspace packed: {said[0][:300]}") from error
 
 
 async def _take(stream: bytes, kind: Kind, public: Git, folder: Path, limits: StreamLimits) -> tuple[Git, str, str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+from agents.visible import visible
 from verifiers.judging import Judge, Selection, Tier, Tree
 from verifiers.scorecard import Outcome, Ratchet, Scorecard
 
@@ -69,7 +70,8 @@ async def rule(tree: Tree | Conflict, ratchet: Ratchet, judge: Judge) -> Ruling:
         card = replace(card, verdicts={**card.verdicts, **{case: again.verdicts[case] for case in slow}})
         lost = tuple(case for case in lost if case not in slow)
     if lost:
-        return Ruling(Fate.BOUNCE, f"loses {_some(lost)}", _reasons(lost, card), lost, card=card)
+        detail = "\n".join(error_line(case, card) for case in lost[: 2 * SHOWN])
+        return Ruling(Fate.BOUNCE, f"loses {_some(lost)}", detail, lost, card=card)
     return Ruling(Fate.LAND, gained=ratchet.gained(card), card=card)
 
 
@@ -78,9 +80,7 @@ def _some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _reasons(lost: tuple[str, ...], card: Scorecard) -> str:
-    found = {case: card.verdicts.get(case) for case in lost[: 2 * SHOWN]}
-    return "\n".join(
-        f"ERROR {case}: {verdict.reason or verdict.outcome.name.lower() if verdict else 'gone'}"
-        for case, verdict in found.items()
-    )
+def error_line(case: str, card: Scorecard) -> str:
+    """Why a case does not pass, as agents read it."""
+    verdict = card.verdicts.get(case)
+    return f"ERROR {case}: {visible(verdict.reason) or verdict.outcome.name.lower() if verdict else 'gone'}"

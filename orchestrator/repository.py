@@ -23,8 +23,7 @@ from typing import Final
 import anyio
 import psutil
 
-from orchestrator.git import CONFINED, Git, GitError, create_bare
-from orchestrator.history import message
+from orchestrator.git import CONFINED, Git, create_bare
 from orchestrator.quarantine import CHECKPOINT, SUBMISSION, Refused, StreamLimits, check_policy, quarantined
 from orchestrator.queue import Conflict
 from orchestrator.trees import GitTree, difference
@@ -36,6 +35,11 @@ UNTOUCHED: Final = "* -text -ident -filter !working-tree-encoding\n"  # goes bef
 SEED_TIME: Final = 946684800  # 2000-01-01: the same seed gives the same first commit in every run
 LOOSE_LIMIT: Final = 30  # objects: fewer become loose ones, synced one by one; packs by the thousand would be slow
 CONFLICT_FILES, CONFLICT_TEXT = 20, 6000  # files, and characters, shown of a conflict
+SUMMARY_LIMIT: Final = 4000  # characters of an agent's words that reach main
+_VALUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@:+-]{0,119}")
+# What git, or a person with grep, could take for a trailer, a divider before a patch, a comment or a scissors line.
+_TRAILER_LIKE: Final = re.compile(r"[A-Za-z0-9_-]+[ \t]*[:=]|\(cherry picked from|---|#|diff |Index:")
+_OWN: Final = re.compile(r"(run|seat|session|task|change)[ \t]*[:=]", re.IGNORECASE)
 _KEPT: Final = re.compile(r"refs/(changes|drafts|checkpoints)(/[A-Za-z0-9][A-Za-z0-9_-]*)+")
 
 
@@ -181,11 +185,8 @@ class Repository:
         """
         if await self.git.text("merge-base", old, new, accept=(0, 1)) != old:
             raise ValueError(f"{new} is not built on {old}: landing it would drop commits of main")
-        try:
+        if not await self.landed(old, new):
             await self.git.run("update-ref", MAIN, new, old)
-        except GitError:
-            if not await self.landed(old, new):
-                raise
         await self._publish()
 
     async def landed(self, old: str, new: str) -> bool:
@@ -215,6 +216,27 @@ async def _commit(git: Git, tree: str, parent: str, text: str, at: int, author: 
         env |= {f"GIT_{role}_NAME": name, f"GIT_{role}_EMAIL": f"{name}@{MAIL_DOMAIN}"}
     parents = ("-p", parent) if parent else ()
     return await replace(git, env=env).text("commit-tree", tree, *parents, stdin=text.encode(errors="replace"))
+
+
+def message(summary: str, trailers: Mapping[str, str]) -> str:
+    """What a commit of main says: the agent's words above, the run's trailers below, never the one for the other (P9).
+
+    The summary's words stay as they are, except that no line of it reads as a trailer.
+
+    Raises `ValueError` for a trailer's value that is not an id. An empty one (no task) is left out.
+    """
+    for name, value in trailers.items():
+        if value and not _VALUE.fullmatch(value):
+            raise ValueError(f"trailer {name}: {value!r} is not an id (letters, digits and ._/@:+- only, at most 120)")
+    printable = "".join(
+        c for c in summary[:SUMMARY_LIMIT] if c.isprintable() or c == "\t" or len(c.splitlines()[0]) == 0
+    )
+    subject, *body = [line.rstrip() for line in printable.strip().splitlines()] or [""]
+    if _OWN.match(subject) or subject.startswith(("#", "---")):
+        subject = f'"{subject}"'
+    body = [f" {line}" if _TRAILER_LIKE.match(line) else line for line in body]
+    text = "\n".join([subject or "A change without a word", "", *body]).strip()
+    return f"{text}\n\n" + "".join(f"{name}: {value}\n" for name, value in trailers.items() if value)
 
 
 def _packed(git: Git, commit: str, without: str, *options: str) -> AsyncGenerator[bytes, None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from agents.models.choose import OPEN, make
 from agents.models.scripted import Scripted
 from orchestrator import VERSION, board, control, lockfiles
 from orchestrator.control import Refusal
-from orchestrator.desk import Desk, Seat
+from orchestrator.desk import Desk, Seat, seats_of
 from orchestrator.gate import Gate
 from orchestrator.ledger import Budget, Ledger
 from orchestrator.open_seats import OpenSeats
@@ -33,7 +33,6 @@ from orchestrator.project.freezing import load_frozen
 from orchestrator.project.furnishing import furnish, judge_plan
 from orchestrator.records import RunState, Session, TaskSource
 from orchestrator.repository import Repository
-from orchestrator.roles import share_out
 from orchestrator.seat import again, room_name, work
 from orchestrator.settings import Settings
 from orchestrator.store import Store, Tx, changes, sessions
@@ -47,7 +46,6 @@ from verifiers.judge import RoomJudge
 log = structlog.get_logger()
 
 TICK_S: Final = 0.5
-FIRST_USER: Final = 10  # of the seats; judges come before
 JUDGE_USER, HELDOUT_USER, VERIFY_USER = 1, 2, 3
 HELDOUT_WAIT_S: Final = 900.0  # how long the end of a run waits for the last main's held-out verdict
 SUSPEND_S: Final = 60.0  # how long a stop waits for sessions to reach a stored turn
@@ -350,17 +348,6 @@ def last_gain(db: sqlite3.Connection) -> datetime | None:
     gains = "SELECT at FROM journal WHERE kind = 'landed' AND json_extract(data, '$.gained') > 0"
     row = db.execute(f"{gains} ORDER BY seq DESC LIMIT 1").fetchone()
     return None if row is None else datetime.fromisoformat(row["at"])
-
-
-def seats_of(roles: Mapping[str, int], settings: Settings) -> Sequence[Seat]:
-    """The team: planners first, then the project's order."""
-    shares = share_out(roles, settings.agents)
-    order = sorted(shares, key=lambda role: role != "planner")
-    names = [role for role in order for _ in range(shares[role])]
-    return [
-        Seat(f"agent-{number:02d}", role, settings.model_of(role), FIRST_USER + number)
-        for number, role in enumerate(names, start=1)
-    ]
 
 
 def prices_of(models: Mapping[str, Model], settings: Settings) -> Prices:

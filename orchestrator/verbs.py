@@ -11,16 +11,15 @@ import anyio
 
 from agents.team import Answer, End
 from agents.tools import Plan
-from agents.visible import visible
 from orchestrator import board, quarantine, ramp, workspace
 from orchestrator.board import Refused
 from orchestrator.desk import Desk
-from orchestrator.queue import Conflict
+from orchestrator.queue import Conflict, error_line
 from orchestrator.records import CallState, Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
 from orchestrator.repository import Received
 from orchestrator.store import Tx, changes, sessions, tasks
 from orchestrator.store.rows import update
-from orchestrator.tasklist import Show, describe, render_tasks
+from orchestrator.tasklist import Show, describe
 from orchestrator.trees import GitTree
 from orchestrator.workspace import Kind
 from sandbox.room import Room
@@ -78,15 +77,10 @@ class Verbs:
         return await self._store(call_id, lambda tx: board.leave_note(tx, self._session.id, topic, text))
 
     async def _tasks(self, call_id: str, show: str, limit: int) -> Answer:
-        me, now = self._session.id, self._desk.store.utc_now()
-        main = await self._desk.gate.headline()
-
-        def look(db: sqlite3.Connection) -> str:
-            if show.startswith("T"):
-                return describe(db, board.get(db, show), me, shown=board.NAMED)
-            return f"{main}\n{render_tasks(db, Show(show), now, session=me, limit=limit)}"
-
-        return Answer(await self._desk.store.read(look))
+        desk, me = self._desk, self._session.id
+        if show.startswith("T"):
+            return Answer(await desk.store.read(lambda db: describe(db, board.get(db, show), me, shown=board.NAMED)))
+        return Answer(await desk.board(Show(show), session=me, limit=limit))
 
     async def _claim(self, call_id: str, task: str, title: str, touches: Sequence[str], plan: str) -> Answer:
         passing, me = (await self._desk.gate.judge_main()).passed(), self._session.id
@@ -266,9 +260,7 @@ class Verbs:
 
 def error_lines(card: Scorecard, floor: Set[str]) -> list[str]:
     """Failing cases, those that main passes first."""
-    failing = [verdict for verdict in card.verdicts.values() if verdict.outcome not in (Outcome.PASS, Outcome.SKIP)]
-    return [
-        f"ERROR {verdict.case}: {visible(verdict.reason) or verdict.outcome.name.lower()}"
-        + (" (passes on main)" if verdict.case in floor else "")
-        for verdict in sorted(failing, key=lambda verdict: verdict.case not in floor)
-    ]
+    good = (Outcome.PASS, Outcome.SKIP)
+    failing = [case for case, verdict in card.verdicts.items() if verdict.outcome not in good]
+    failing.sort(key=lambda case: case not in floor)
+    return [error_line(case, card) + " (passes on main)" * (case in floor) for case in failing]

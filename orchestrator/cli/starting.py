@@ -21,13 +21,13 @@ from agents.models.choose import FORMS, KEYS, OPEN, make, parse
 from orchestrator.cli.launch import follow, spawn
 from orchestrator.cli.screen import STATE, Dir, Sandbox, Screen, asked, utc_now
 from orchestrator.control import Refusal
+from orchestrator.desk import share_out
 from orchestrator.preparing import prepare
 from orchestrator.prices import Prices
 from orchestrator.prices import load as declared_prices
 from orchestrator.project import load
 from orchestrator.project.freezing import load_frozen
 from orchestrator.project.project import Project
-from orchestrator.roles import share_out
 from orchestrator.run import prices_of
 from orchestrator.settings import Settings
 from orchestrator.store import Store

@@ -18,8 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.git import Bounds, Git, GitError, create_bare
-from orchestrator.history import message
-from orchestrator.repository import ForeignMain, Repository
+from orchestrator.repository import ForeignMain, Repository, message
 from orchestrator.trees import GitTree
 from orchestrator.workspace import Kind, is_there, lay
 from tests.orchestrator.workshop import NOON, TRAILERS, Workspace, conflict, git, land, make_repository, object_id
