@@ -142,17 +142,15 @@ class Gate:
 
     async def _mark_landed(self, change: Change, new: str) -> None:
         def work(tx: Tx) -> None:
-            card = changes.scorecard_of(tx.db, new)
-            before = changes.scorecard_before(tx.db, new)
-            assert card is not None
+            before, card = changes.scorecard_before(tx.db, new), changes.scorecard_of(tx.db, new)
+            assert before and card  # main has one, and the intent stored the other
             tx.run("UPDATE landing SET done = 1 WHERE change = ?", change.id)
             changes.finish(tx, change, ChangeState.LANDED, landed_as=new)
-            gained = card.passed() - (before.passed() if before else frozenset())
-            facts = {"task": change.task, "commit": new, "gained": len(gained), **_totals(card)}
+            gained = len(card.passed() - before.passed())
+            facts = {"task": change.task, "commit": new, "gained": gained, **_totals(card)}
             tx.journal("landed", change.seat, change=change.id, **facts)
-            if before:
-                then, now = (clusters.failures(one, signature) for one in (before, card))
-                clusters.give_back(tx, change.task, then, now)
+            then, now = (clusters.failures(one, signature) for one in (before, card))
+            clusters.give_back(tx, change.task, then, now)
             update_board(tx, card)
             if not board.get(tx.db, change.task).cases:
                 board.close(tx, change.task, f"{change.id} landed")

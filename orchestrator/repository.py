@@ -24,10 +24,10 @@ import anyio
 import psutil
 
 from orchestrator.git import CONFINED, Git, create_bare
-from orchestrator.quarantine import CHECKPOINT, SUBMISSION, Refused, StreamLimits, check_policy, quarantined
+from orchestrator.quarantine import Refused, check_policy, quarantined
 from orchestrator.queue import Conflict
 from orchestrator.trees import GitTree, difference
-from orchestrator.workspace import MAIL_DOMAIN, Kind
+from orchestrator.workspace import CHECKPOINT, MAIL_DOMAIN, SUBMISSION, Stream
 
 MAIN: Final = "refs/heads/main"
 ITSELF: Final = "orchestrator"
@@ -106,14 +106,14 @@ class Repository:
 
     # From a room
 
-    async def receive(self, stream: bytes, ref: str, limits: StreamLimits = SUBMISSION) -> Received:
+    async def receive(self, stream: bytes, ref: str, limits: Stream = SUBMISSION) -> Received:
         """Takes a submission in, as one commit of ours kept at `refs/changes/<number>` or `refs/drafts/<session>`.
 
         A second call for the same ref replaces the first: a change's ref is taken once a row names its commit.
         Raises `Refused`.
         """
         _checked(ref)
-        async with quarantined(stream, Kind.SUBMISSION, self.public, self._quarantine, limits) as (git, found, base):
+        async with quarantined(stream, limits, self.public, self._quarantine) as (git, found, base):
             entries, files, added, removed = await difference(git, base, found)
             if not files:
                 raise Refused(f"nothing to submit: your workspace is the same as main at {base[:10]}")
@@ -124,14 +124,14 @@ class Repository:
             await self._keep(git, commit, base, ref)
         return Received(commit, base, tree, files, added, removed)
 
-    async def receive_checkpoint(self, stream: bytes, name: str, limits: StreamLimits = CHECKPOINT) -> str:
+    async def receive_checkpoint(self, stream: bytes, name: str) -> str:
         """Keeps a workspace at `refs/checkpoints/<name>` (a session or a task) and returns its commit.
 
         It only ever goes back into a room, so what may not be on main may be in it. Older checkpoints stay readable by
         their commit, for a row that names one. Raises `Refused`.
         """
         ref = _checked(f"refs/checkpoints/{name}")
-        async with quarantined(stream, Kind.CHECKPOINT, self.public, self._quarantine, limits) as (git, commit, base):
+        async with quarantined(stream, CHECKPOINT, self.public, self._quarantine) as (git, commit, base):
             await self._keep(git, commit, base, ref)
         return commit
 

@@ -34,9 +34,9 @@ from orchestrator.project.furnishing import furnish, judge_plan
 from orchestrator.records import RunState, Session, TaskSource
 from orchestrator.repository import Repository
 from orchestrator.seat import again, room_name, work
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, set_budget, settings_of
 from orchestrator.store import Store, Tx, changes, sessions
-from orchestrator.watch.queries import SQL, settings_of
+from orchestrator.watch.queries import SQL
 from orchestrator.watch.scribe import Scribe
 from sandbox.engines import choose
 from sandbox.home import state_home
@@ -73,7 +73,7 @@ class Run:
 
     desk: Desk
     open_seats: OpenSeats = field(init=False)
-    _end: tuple[RunState, str] = (RunState.STOPPED, "")
+    _end: tuple[RunState, str] = (RunState.STOPPED, "")  # and why; once it is written down that the run drains
     _began: float = field(default_factory=anyio.current_time)
     _worked_before: float = 0.0
     _seats_working: int = 0
@@ -219,9 +219,9 @@ class Run:
 
     async def _watch(self) -> None:
         """Returns once the run drains, by its own rules or because somebody stops it."""
-        while not self.desk.draining:
+        while not self._end[1]:  # not before: who asked for it must get an answer from this process
             await anyio.sleep(TICK_S)
-            if reason := await self._own_end():
+            if not self.desk.draining and (reason := await self._own_end()):
                 await self.drain(RunState.ENDED, reason, "run", at_once=reason.startswith("goal"))
 
     async def _own_end(self) -> str:
@@ -252,12 +252,12 @@ class Run:
         desk.changed.ring()
         if desk.draining:
             return
-        self._end = (state, reason)
         desk.draining = reason
         desk.ledger.draining = True
         word = f"The run drains ({reason}): submit what is whole, or note and release."
         await desk.store.write(lambda tx: say(tx, "all", word))
         await self._turn(RunState.DRAINING, "run-draining", by=by, reason=reason)
+        self._end = (state, reason)
 
     async def _settle(self) -> None:
         """Returns once a draining run may end: nobody works, nothing is queued, and main is judged on the held-out
@@ -294,7 +294,8 @@ class Run:
             case {"do": "stop", "now": bool(now), "by": str(by)}:
                 await self.drain(RunState.STOPPED, "stopped by hand", by, at_once=now)
             case {"do": "set", "key": "budget", "value": int(budget), "by": str(by)}:
-                await self._set_budget(budget, by)
+                desk.settings = await desk.store.write(lambda tx: set_budget(tx, budget, by))
+                desk.ledger.budget = Budget(budget, desk.settings.session_budget)
             case {"do": "say", "to": str(to), "text": str(text), "by": str(by)}:
                 await desk.store.write(lambda tx: say(tx, to, text, by))
             case {"do": "reveal", "by": str(by)}:
@@ -309,18 +310,6 @@ class Run:
         if self.desk.paused:
             self.desk.paused = self.desk.held = False
             await self._turn(RunState.RUNNING, "run-resumed", version=VERSION, by=by, sessions=0)
-
-    async def _set_budget(self, budget: int, by: str) -> None:
-        old = self.desk.settings
-        new = old.model_copy(update={"budget": budget})
-
-        def write(tx: Tx) -> None:
-            tx.run("UPDATE run SET settings = ?", new.model_dump_json())
-            tx.journal("condition-changed", what="budget", old=old.budget, new=budget, by=by)
-
-        await self.desk.store.write(write)
-        self.desk.settings = new
-        self.desk.ledger.budget = Budget(budget, new.session_budget)
 
 
 def say(tx: Tx, to: str, text: str, by: str = "") -> None:

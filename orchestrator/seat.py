@@ -24,13 +24,12 @@ from orchestrator import board, ramp, workspace
 from orchestrator.briefing import opening
 from orchestrator.desk import Desk, Seat
 from orchestrator.ledger import SPENT, SessionMeter
-from orchestrator.quarantine import CHECKPOINT, Refused
+from orchestrator.quarantine import Refused
 from orchestrator.records import Session, SessionState
 from orchestrator.signals import unwrapped
 from orchestrator.store import Tx, sessions, tasks
 from orchestrator.transcript import StoredLog
 from orchestrator.verbs import Verbs
-from orchestrator.workspace import Kind
 from sandbox.room import Labels, Mount, Room, RoomDied, RoomError, RoomSpec
 
 CHECKPOINT_EVERY_S: Final = 180.0
@@ -284,7 +283,7 @@ async def lay_workspace(desk: Desk, session: Session, room: Room) -> None:
 async def checkpoint(desk: Desk, session: Session, room: Room) -> None:
     """Saves the workspace at refs/checkpoints; what cannot be packed is told in the journal and tried again later."""
     try:
-        stream = workspace.packed(await room.run(workspace.pack(Kind.CHECKPOINT, CHECKPOINT.packed)))
+        stream = workspace.packed(await room.run(workspace.pack(workspace.CHECKPOINT)))
         await desk.repository.receive_checkpoint(stream, room_name(session))
     except (workspace.Unpacked, Refused) as refusal:
         failure = {"session": session.id, "turn": 0, "failure": f"checkpoint: {refusal}", "wait_s": 0}

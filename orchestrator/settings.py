@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from agents.models.scripted import Price
+from orchestrator.store import Tx
 
 
 class Settings(BaseModel):
@@ -35,3 +38,16 @@ class Settings(BaseModel):
 
     def model_of(self, role: str) -> str:
         return self.models.get(role, self.models[""])
+
+
+def settings_of(db: sqlite3.Connection) -> Settings:
+    return Settings.model_validate_json(db.execute("SELECT settings FROM run").fetchone()["settings"])
+
+
+def set_budget(tx: Tx, budget: int, by: str) -> Settings:
+    """Another budget for the run, in micro-dollars."""
+    old = settings_of(tx.db)
+    new = old.model_copy(update={"budget": budget})
+    tx.run("UPDATE run SET settings = ?", new.model_dump_json())
+    tx.journal("condition-changed", what="budget", old=old.budget, new=budget, by=by)
+    return new

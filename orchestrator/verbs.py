@@ -15,13 +15,12 @@ from orchestrator import board, quarantine, ramp, workspace
 from orchestrator.board import Refused
 from orchestrator.desk import Desk
 from orchestrator.queue import Conflict, error_line
-from orchestrator.records import CallState, Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
+from orchestrator.records import Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
 from orchestrator.repository import Received
 from orchestrator.store import Tx, changes, sessions, tasks
 from orchestrator.store.rows import update
 from orchestrator.tasklist import Show, describe
 from orchestrator.trees import GitTree
-from orchestrator.workspace import Kind
 from sandbox.room import Room
 from verifiers.judging import Selection, Tier
 from verifiers.scorecard import Outcome, Scorecard, Verdict
@@ -40,9 +39,6 @@ class Verbs:
         self._room = room
 
     async def do(self, verb: str, call_id: str, arguments: Mapping[str, Any]) -> Answer:
-        done = await self._desk.store.read(lambda db: sessions.get_call(db, call_id))
-        if done is not None and done.state is CallState.DONE:
-            return Answer(done.result, done.failed, End(done.end) if done.end else None)
         try:
             answer: Answer = await getattr(self, f"_{verb}")(call_id, **arguments)
             return answer
@@ -140,7 +136,7 @@ class Verbs:
     async def _received(self, ref: str) -> tuple[Received, GitTree | Conflict]:
         """The workspace, out of the room and through the quarantine, and its merge with main. Raises `Unpacked` and
         `quarantine.Refused`."""
-        given = await self._room.run(workspace.pack(Kind.SUBMISSION, quarantine.SUBMISSION.packed))
+        given = await self._room.run(workspace.pack(workspace.SUBMISSION))
         repository = self._desk.repository
         received = await repository.receive(workspace.packed(given), ref)
         return received, await repository.merge(await repository.main(), received.commit)

@@ -99,7 +99,7 @@ def tell(folder: Path, do: str, **fields: Any) -> dict[str, Any]:
     return control.ask(folder, {"do": do, "by": control.who(), **fields}, reassure)
 
 
-def change(folder: Path, offline: Callable[[Tx], None], do: str, **fields: Any) -> None:
+def change(folder: Path, offline: Callable[[Tx], object], do: str, **fields: Any) -> None:
     """Has the run's process change something; where none lives, `offline` does it in an epoch of its own."""
 
     async def write() -> None:

@@ -15,10 +15,10 @@ import typer
 from orchestrator.cli.launch import change, follow, spawn, tell
 from orchestrator.cli.screen import DryRun, Run, Screen, find, live_pid, utc_now
 from orchestrator.control import Refusal, who
-from orchestrator.store import Tx
+from orchestrator.settings import set_budget
 from orchestrator.store.store import iso
 from orchestrator.watch.journal import PARTS, entries, spoken
-from orchestrator.watch.queries import Answer, settings_of
+from orchestrator.watch.queries import Answer
 from orchestrator.watch.text import clock
 
 AtOnce = Annotated[bool, typer.Option("--now", help="At each seat's next request or stored turn, not in its own time.")]
@@ -89,12 +89,7 @@ def set_(screen: Screen, words: Budget, dry_run: DryRun = False) -> None:
     if given is None or not float(given[1]) or len(run) > 1:
         raise Refusal(f"{' '.join(words)}: set takes [RUN] budget=USD", "usage", "the budget is a number above 0")
     folder, budget = find(screen.logs, *run), round(float(given[1]) * 1_000_000)
-
-    def offline(tx: Tx) -> None:
-        old = settings_of(tx.db)
-        tx.run("UPDATE run SET settings = ?", old.model_copy(update={"budget": budget}).model_dump_json())
-        tx.journal("condition-changed", what="budget", old=old.budget, new=budget, by=who())
-
+    offline = partial(set_budget, budget=budget, by=who())
     do = partial(change, folder, offline, "set", key="budget", value=budget)
     _act(screen, folder, f"set {setting}", None if dry_run else do)
 

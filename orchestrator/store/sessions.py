@@ -74,11 +74,6 @@ def call_id(session: str, turn: int, index: int) -> str:
     return f"{session}.{turn}.{index}"
 
 
-def get_call(db: sqlite3.Connection, call: str) -> Call | None:
-    found = rows.first(db, Call, "WHERE id = ?", call)
-    return found and _whole(db, found)
-
-
 def begin_call(tx: Tx, call: str) -> None:
     rows.update(tx, "call", call, state=CallState.RUNNING, started=tx.now)
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from orchestrator.settings import Settings
+from orchestrator.settings import settings_of
 from orchestrator.store.store import iso
 from orchestrator.watch.text import visible
 
@@ -45,10 +45,6 @@ def frame(db: sqlite3.Connection, alive: bool, now: datetime) -> Answer:
     name, state, last = db.execute(f"SELECT name, state, ({SQL['as_of']}) FROM run").fetchone()
     dead = state in LIVE and not alive
     return {"run": name, "state": "dead" if dead else state, "as_of": last if last and not alive else iso(now)}
-
-
-def settings_of(db: sqlite3.Connection) -> Settings:
-    return Settings.model_validate_json(db.execute("SELECT settings FROM run").fetchone()["settings"])
 
 
 def status(db: sqlite3.Connection, begin: Answer, *, reveal: bool = False) -> Answer:

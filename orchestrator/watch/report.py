@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
+from orchestrator.settings import settings_of
 from orchestrator.watch import queries, render
 from orchestrator.watch.curves import COLOURS, Curve, figure
 from orchestrator.watch.journal import entries, spoken
@@ -60,7 +61,7 @@ def _page(db: sqlite3.Connection, folder: Path, status: Answer, picture: str) ->
         for name, one in status["suites"].items()
     ]
     lock = json.loads((folder / "lock.json").read_text())
-    asked = {"asked": queries.settings_of(db).model_dump(exclude_none=True), "lock": lock}
+    asked = {"asked": settings_of(db).model_dump(exclude_none=True), "lock": lock}
     boxes = {
         "At the end": f"<pre>{escape(render.status(status))}</pre>",
         "Over time": picture,

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from orchestrator.git import Bounds, Git, GitError, create_bare
 from orchestrator.repository import ForeignMain, Repository, message
 from orchestrator.trees import GitTree
-from orchestrator.workspace import Kind, is_there, lay
+from orchestrator.workspace import CHECKPOINT, is_there, lay
 from tests.orchestrator.workshop import NOON, TRAILERS, Workspace, conflict, git, land, make_repository, object_id
 
 pytestmark = pytest.mark.anyio
@@ -100,7 +100,7 @@ async def test_public_git_holds_main_and_nothing_else(repository: Repository, tm
     room = await Workspace.make(tmp_path / "ws", repository)
     await room.sh("echo secret >unlanded.txt")
     received = await room.submit()
-    await repository.receive_checkpoint(await room.packed(Kind.CHECKPOINT), "agent-01/1")
+    await repository.receive_checkpoint(await room.packed(CHECKPOINT), "agent-01/1")
     assert git(repository.public.folder, "for-each-ref", "--format=%(refname)").split() == [b"refs/heads/main"]
     objects = git(repository.public.folder, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)").decode()
     reachable = git(repository.public.folder, "rev-list", "--objects", "--no-object-names", "main").decode()
@@ -184,8 +184,8 @@ async def test_a_lost_workspace_comes_back_with_commits_index_and_untracked_file
         "echo a >a; git add a; git commit -qm one; echo b >b; git add b; echo bb >>b; echo c >c; rm README.md"
     )
     before = await room.sh("git status --porcelain; git log --format=%H%s; git diff; git diff --cached")
-    stream = await room.packed(Kind.CHECKPOINT)
-    assert stream == await room.packed(Kind.CHECKPOINT), "an unchanged workspace adds nothing"
+    stream = await room.packed(CHECKPOINT)
+    assert stream == await room.packed(CHECKPOINT), "an unchanged workspace adds nothing"
     commit = await repository.receive_checkpoint(stream, "agent-01/1")
     assert await repository.checkpoint("agent-01/1") == commit and await repository.checkpoint("agent-02/1") == ""
 

