@@ -36,7 +36,7 @@ async def quarantined(stream: bytes, limits: Stream, public: Git, within: Path) 
     Raises `Refused`, or `GitError` for trouble of this machine (its disk is full).
     """
     await anyio.Path(within).mkdir(mode=0o700, parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="q-", dir=within) as folder:  # a few packs: gone at once
+    with TemporaryDirectory(prefix="q-", dir=within, ignore_cleanup_errors=True) as folder:
         try:
             yield await _take(stream, limits, public, Path(folder))
         except GitError as error:  # that git fails in here is in the agent's bytes, unless the disk is full

@@ -39,9 +39,9 @@ class Bell:
 
     async def until(self, true: Callable[[], bool]) -> None:
         """Returns once it is true: looks at once, then after each ring."""
-        async for _ in self.rings():
-            if true():
-                return
+        heard = self.heard
+        while not true():
+            heard = await self.wait(heard)
 
 
 @contextmanager
