@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import anyio
 
 from agents.models.base import Model
+from orchestrator.briefing import Show, render_tasks
 from orchestrator.freezing import Frozen
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
@@ -20,6 +21,8 @@ from orchestrator.store import Store
 from sandbox.room import Engine, RootFs
 from verifiers.scorecard import Judge
 
+FIRST_USER: Final = 10  # of the seats; judges come before
+
 
 @dataclass(frozen=True)
 class Seat:
@@ -29,6 +32,17 @@ class Seat:
     role: str
     model: str
     user: int
+
+
+def seats_of(roles: Mapping[str, int], settings: Settings) -> Sequence[Seat]:
+    """The team: planners first, then the project's order."""
+    shares = settings.seats(roles)
+    order = sorted(shares, key=lambda role: role != "planner")
+    names = [role for role in order for _ in range(shares[role])]
+    return [
+        Seat(f"agent-{number:02d}", role, settings.model_of(role), FIRST_USER + number)
+        for number, role in enumerate(names, start=1)
+    ]
 
 
 @dataclass
@@ -51,12 +65,10 @@ class Desk:
     models: Mapping[str, Model]  # by model id; open seats have none
     seats: Sequence[Seat]
     shown_cases: frozenset[str]
-    utc_now: Callable[[], datetime]
-    board_changed: Bell
+    changed: Bell  # the gate's
     verifying: anyio.Lock = field(default_factory=anyio.Lock)
     submitting: anyio.Lock = field(default_factory=anyio.Lock)
     accounts: dict[str, anyio.CapacityLimiter] = field(default_factory=dict)
-    state_changed: Bell = field(default_factory=Bell)
     draining: str = ""
     """Why no new session starts; "" while the run works."""
     broke: str = ""
@@ -70,3 +82,8 @@ class Desk:
 
     async def journal(self, kind: str, seat: str = "", /, **data: object) -> None:
         await self.store.write(lambda tx: tx.journal(kind, seat, **data))
+
+    async def board(self, show: Show = Show.READY, *, session: str = "", limit: int = 10) -> str:
+        """The board as seats read it, with main above it."""
+        now, main = self.store.utc_now(), await self.gate.headline()
+        return f"{main}\n{await self.store.read(lambda db: render_tasks(db, show, now, session=session, limit=limit))}"

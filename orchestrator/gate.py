@@ -6,20 +6,19 @@ main → marked landed. `recover` finishes what a crash left between any two of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sqlite3
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final
 
 import anyio
 
 from orchestrator import board, clusters
-from orchestrator.queue import Clash, Fate, Ruling, rule
+from orchestrator.queue import Fate, Ruling, rule
 from orchestrator.records import Change, ChangeState
-from orchestrator.repository import Conflict, Repository
+from orchestrator.repository import Repository
 from orchestrator.signals import Bell
 from orchestrator.store import Store, Tx, changes, rows
-from verifiers.scorecard import Judge, Scorecard, Selection, Tier, Tree
+from verifiers.scorecard import Judge, Scorecard, Selection, Tier
 
 VOIDS: Final = 2  # in a row pause the gate
 VOID_WAIT_S: Final = 60.0
@@ -31,17 +30,16 @@ class SeedNotJudged(Exception):
 
 @dataclass
 class Gate:
-    """The one lane that lands changes. `queued` rings when a change was submitted, `moved` when one came to its end,
-    and with it `board_changed`, because a verdict may close tasks and open others."""
+    """The one lane that lands changes, and beside it a lane for held-out cases, whose judge is None where there are
+    none. `changed` rings whenever something has changed that somebody waits for: the queue, the board, the run's state.
+    """
 
     store: Store
     repository: Repository
     judge: Judge
+    heldout: Judge | None
     run: str
-    utc_now: Callable[[], datetime]
-    queued: Bell = field(default_factory=Bell)
-    moved: Bell = field(default_factory=Bell)
-    board_changed: Bell = field(default_factory=Bell)
+    changed: Bell = field(default_factory=Bell)
     _newest: dict[str, Scorecard] = field(default_factory=dict)  # main's, by commit: asked for more than it moves
     _voids: int = 0  # in a row
 
@@ -76,7 +74,7 @@ class Gate:
         return f"main {(await self.repository.main())[:7]}, {suites}"
 
     async def _judge_seed(self, main: str) -> Scorecard:
-        card = await self.judge.judge(self.repository.tree(await self.repository.tree_of(main)), Selection(Tier.FULL))
+        card = await self.judge.judge(await self.repository.tree(main), Selection(Tier.FULL))
         if card.void or not card.build.ok:
             wrong = f"could not be judged: {card.void}" if card.void else f"does not build: {card.build.reason}"
             raise SeedNotJudged(f"main at {main[:10]} {wrong}")
@@ -90,34 +88,29 @@ class Gate:
 
     async def keep(self) -> None:
         """Judges and lands until cancelled. Every change it takes comes to an end, or the gate says why it waits."""
-        async for _ in self.queued.rings():
+        async for _ in self.changed.rings():
             while waiting := await self.store.read(changes.live):
                 await self.settle(waiting[0])
 
     async def settle(self, change: Change) -> None:
         """Judges one change and does what the ruling says."""
-        main = await self.repository.main()
-        floor = await self.judge_main()
+        main, floor = await self.repository.main(), await self.judge_main()
 
         def begin(tx: Tx) -> None:
             changes.move(tx, change.id, ChangeState.JUDGING)
             tx.journal("judging", changes=[change.id], main=main, tier="full")
 
-        async def merged(change: Change) -> Tree | Clash:
-            found = await self.repository.merge(main, change.commit)
-            return Clash(found.files, found.hunks) if isinstance(found, Conflict) else self.repository.tree(found)
-
         await self.store.write(begin)
         began = anyio.current_time()
-        ruling = await rule(change, floor.passed(), merged, self.judge)
+        merged = await self.repository.merge(main, change.commit)
+        ruling = await rule(merged, floor.passed(), self.judge)
         seconds = anyio.current_time() - began
         self._voids = self._voids + 1 if ruling.fate is Fate.VOID else 0
         if ruling.fate is Fate.LAND:
             await self._land(change, main, ruling, seconds)
         else:
             await self.store.write(lambda tx: self._refuse(tx, change, ruling, seconds))
-        self.moved.ring()
-        self.board_changed.ring()
+        self.changed.ring()
         if self._voids >= VOIDS:
             await anyio.sleep(VOID_WAIT_S)
 
@@ -137,10 +130,8 @@ class Gate:
         card = ruling.card
         assert card is not None
         names = {"Run": self.run, "Seat": change.seat, "Session": change.session, "Task": change.task}
-        trailers = {**names, "Change": change.id}
-        new = await self.repository.commit(
-            card.tree, main, change.summary, trailers, author=change.seat, at=self.utc_now()
-        )
+        trailers, now = {**names, "Change": change.id}, self.store.utc_now()
+        new = await self.repository.commit(card.tree, main, change.summary, trailers, author=change.seat, at=now)
 
         def intend(tx: Tx) -> None:
             changes.intend(tx, change.id, main, new, _add_scorecard(tx, change, ruling, card, seconds, commit=new))
@@ -165,6 +156,29 @@ class Gate:
 
         await self.store.write(work)
 
+    # -- the held-out cases, in a lane of their own: nothing waits for it but the end of the run (P8)
+
+    async def keep_heldout(self) -> None:
+        """Judges main's commits on the held-out cases, newest first, until cancelled."""
+        async for _ in self.changed.rings():
+            while self.heldout and (commit := await self.store.read(changes.newest_without_heldout)):
+                await self._judge_heldout(self.heldout, commit)
+
+    async def _judge_heldout(self, judge: Judge, commit: str) -> None:
+        card = await judge.judge(await self.repository.tree(commit), Selection(Tier.HELDOUT))
+        if card.void:
+            await anyio.sleep(VOID_WAIT_S)
+            return
+
+        def write(tx: Tx) -> None:
+            tx.journal("heldout-judged", commit=commit, scorecard=changes.add_scorecard(tx, card, commit=commit))
+
+        await self.store.write(write)
+
+    def done(self, db: sqlite3.Connection) -> bool:
+        """Whether nothing is queued and all of main is judged."""
+        return not (changes.live(db) or (self.heldout and changes.newest_without_heldout(db)))
+
 
 def _add_scorecard(tx: Tx, change: Change, ruling: Ruling, card: Scorecard, seconds: float, commit: str = "") -> int:
     facts = {"tier": card.tier, "lost": list(ruling.lost), "gained": len(ruling.gained), "built": card.build.ok}
@@ -174,37 +188,3 @@ def _add_scorecard(tx: Tx, change: Change, ruling: Ruling, card: Scorecard, seco
 
 def _totals(card: Scorecard) -> dict[str, int]:
     return {"passed": len(card.passed()), "total": len(card.verdicts)}
-
-
-@dataclass
-class HeldoutLane:
-    """Judges landed commits on the held-out cases, newest first. Nothing waits for it but the end of the run (P8)."""
-
-    gate: Gate
-    judge: Judge
-    idle: anyio.Event = field(default_factory=anyio.Event)
-
-    async def keep(self) -> None:
-        async for _ in self.gate.moved.rings():
-            self.idle = anyio.Event()
-            while commit := await self.gate.store.read(changes.newest_without_heldout) or await self._seed():
-                await self._judge(commit)
-            self.idle.set()
-
-    async def _seed(self) -> str:
-        """The first main, which no landing names, while it is not judged."""
-        first = await self.gate.repository.seed()
-        judged = await self.gate.store.read(lambda db: changes.scorecard_of(db, first, Tier.HELDOUT))
-        return "" if judged else first
-
-    async def _judge(self, commit: str) -> None:
-        repository = self.gate.repository
-        card = await self.judge.judge(repository.tree(await repository.tree_of(commit)), Selection(Tier.HELDOUT))
-        if card.void:
-            await anyio.sleep(VOID_WAIT_S)
-            return
-
-        def write(tx: Tx) -> None:
-            tx.journal("heldout-judged", commit=commit, scorecard=changes.add_scorecard(tx, card, commit=commit))
-
-        await self.gate.store.write(write)

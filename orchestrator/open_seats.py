@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -23,11 +23,12 @@ from agents.models.choose import OPEN
 from agents.session import Outcome, act
 from agents.tools import End
 from orchestrator import board
-from orchestrator.briefing import Show, describe, render_tasks
+from orchestrator.briefing import describe
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk, Seat
 from orchestrator.records import Session
 from orchestrator.seat import again, begin, end, live
+from orchestrator.signals import Bell
 from orchestrator.store import sessions
 from orchestrator.store.sessions import StoredLog
 from orchestrator.store.store import read_payload
@@ -35,27 +36,21 @@ from orchestrator.verbs import Verbs
 
 
 @dataclass
-class _Asked:
-    """A command on its way to its session's task, and its answer on the way back."""
-
-    tool: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    done: anyio.Event = field(default_factory=anyio.Event)
-    answer: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
 class _Chair:
-    """A taken seat: its session, the command that runs, the one that ran last."""
+    """A taken seat: its session, and the command that runs. The log has those that have run, with their answers; it is
+    there once the room is, and a command that a crash cut has come to its end. `changed` rings for all of this."""
 
     seat: Seat
     session: Session
-    ready: anyio.Event = field(default_factory=anyio.Event)
-    wanted: anyio.Event = field(default_factory=anyio.Event)
-    ended: anyio.Event = field(default_factory=anyio.Event)  # its workspace is gone: the seat may begin another
-    asked: _Asked | None = None
-    last: _Asked | None = None
+    log: StoredLog | None = None
+    asked: ToolCall | None = None
     over: Outcome | None = None
+    left: bool = False  # its workspace is gone: the seat may begin another
+    changed: Bell = field(default_factory=Bell)
+
+    async def ready(self) -> None:
+        """Waits until it takes commands, or never will."""
+        await self.changed.until(lambda: self.left or self.log is not None)
 
 
 class OpenSeats:
@@ -81,21 +76,19 @@ class OpenSeats:
 
     # -- what is asked of them
 
-    async def take(self, role: str, name: str, token: str) -> dict[str, Any]:
+    async def take(self, role: str, seat: str, token: str) -> dict[str, Any]:
         """Takes a free seat, or begins the next session of the seat that `token` holds."""
         desk = self._desk
         if desk.draining:
             raise Refusal(f"the run takes no new sessions: {desk.draining}")
-        if token and self._chair(token).over is not None:
-            await self._chair(token).ended.wait()
+        if token and (old := self._chair(token)).over is not None:
+            await old.changed.until(lambda: old.left)
         async with self._taking:  # nobody else may be given the seat meanwhile
             chair = self._chair(token) if token else None
             if chair is None or chair.over is not None:
-                seat, token = (chair.seat, token) if chair else (self._free(role, name), secrets.token_hex(8))
-                session = await begin(seat, desk, open_token=token)
-                assert isinstance(session, Session)  # only the ramp leaves a seat idle, and it does not ask open seats
-                chair = self._host(seat, session)
-        await chair.ready.wait()
+                free = chair.seat if chair else self._free(role, seat)
+                chair = self._host(free, await begin(free, desk, open_token=token or secrets.token_hex(8)))
+        await chair.ready()
         session = chair.session
 
         def told(db: sqlite3.Connection) -> str:
@@ -110,48 +103,51 @@ class OpenSeats:
             "token": token,
             "prompt": desk.frozen.prompts[chair.seat.role],
             "opening": await desk.store.read(told),
-            "board": await self._board(),
-            "tools": [spec.name for spec in tools.specs(chair.seat.role)],
+            "board": await desk.board(),
+            "tools": tools.names(chair.seat.role),
         }
 
     async def call(self, token: str, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """One tool call. Refused while an earlier one of this seat runs, and once its session is over."""
         chair = self._chair(token)
-        await chair.ready.wait()
+        await chair.ready()
         if chair.asked is not None:
-            raise Refusal(f"your earlier `{chair.asked.tool}` still runs: `last` waits for its answer")
+            raise Refusal(f"your earlier `{chair.asked.name}` still runs: `last` waits for its answer")
         if chair.over is not None:
             raise Refusal(f"this session is over ({chair.over.end}): `take` with your token begins the next one")
-        chair.asked = _Asked(tool, arguments)
-        chair.wanted.set()
+        chair.asked = ToolCall("", tool, arguments)
+        chair.changed.ring()
         return await self.last(token)
 
     async def last(self, token: str) -> dict[str, Any]:
         """The answer of the newest command, waiting for it if it still runs."""
         chair = self._chair(token)
-        await chair.ready.wait()  # after a crash: until the command that it cut has come to its end
-        asked = chair.asked or chair.last
-        if asked is None:
-            raise Refusal("you have not asked for anything in this session", "not_found")
-        await asked.done.wait()
-        return asked.answer | {"session_over": chair.over.end.value if chair.over else None}
+        await chair.ready()
+        await chair.changed.until(lambda: chair.left or chair.asked is None)
+        over = {"session_over": chair.over.end.value if chair.over else None}
+        if chair.over and chair.asked:  # its room died for the last time under this command
+            return {"text": chair.over.reason, "failed": True, "messages": [], **over}
+        for turn in chair.log.transcript.turns[-1:] if chair.log else ():
+            done = turn.results[-1]
+            return {"text": done.text, "failed": done.failed, "messages": turn.said, **over}
+        raise Refusal("you have not asked for anything in this session", "not_found")
 
     async def board(self, token: str, wait_s: float) -> dict[str, Any]:
         """The board, after waiting up to `wait_s` seconds for it to change."""
         self._chair(token)
-        bell = self._desk.board_changed
+        bell = self._desk.changed
         heard = bell.heard
         news = "changed" if await bell.wait(heard, wait_s) > heard else "nothing changed"
         taken = sum(chair.over is None for chair in self._taken.values())
-        return {"text": f"{news}, {taken} of {len(self._seats)} seats are at work\n{await self._board()}"}
+        return {"text": f"{news}, {taken} of {len(self._seats)} seats are at work\n{await self._desk.board()}"}
 
     async def leave(self, token: str) -> dict[str, Any]:
         """Gives the seat back; the session's task is released and its work kept."""
         chair = self._chair(token)
         if chair.over is None:
             chair.over = Outcome(End.LEFT, "left the seat")
-            chair.wanted.set()
-        await chair.ended.wait()
+            chair.changed.ring()
+        await chair.changed.until(lambda: chair.left)
         self._taken.pop(token, None)
         return {"left": chair.seat.name}
 
@@ -169,10 +165,6 @@ class OpenSeats:
         wanted = name or role or "open"
         raise Refusal(f"no {wanted} seat is free; {len(busy)} of {len(self._seats)} open seats are taken", "not_found")
 
-    async def _board(self) -> str:
-        now, main = self._desk.utc_now(), await self._desk.gate.headline()
-        return f"{main}\n{await self._desk.store.read(lambda db: render_tasks(db, Show.READY, now))}"
-
     # -- a session's task
 
     def _host(self, seat: Seat, session: Session) -> _Chair:
@@ -184,41 +176,27 @@ class OpenSeats:
         """The session's whole life; the seat's next one has a task of its own."""
         chair.over = await live(chair.seat, self._desk, chair.session, partial(self._drive, chair))
         await end(self._desk, chair.session, chair.over)
-        if chair.asked:  # its room died for the last time under this command
-            self._answer(chair, chair.over.reason, failed=True)
-        chair.ready.set()
-        chair.ended.set()
+        chair.left = True
+        chair.changed.ring()
         return False
 
     async def _drive(self, chair: _Chair, log: StoredLog, hands: Hands, verbs: Verbs) -> Outcome:
         """Carries out one command after another. The lease is full again after each, and after a resume."""
         while True:
-            waiting = log.pending
-            if waiting:  # after a crash as well: verbs go on, commands are told as interrupted
+            if waiting := log.pending:  # after a crash as well: verbs go on, commands are told as interrupted
                 await act(waiting[0], log, chair.seat.role, hands, verbs)
                 await log.hear()
+                chair.asked = None
             for turn in log.transcript.turns[-1:]:
-                text, failed = turn.results[-1].text, turn.results[-1].failed
                 if turn.end is not None:
-                    chair.over = Outcome(turn.end, text.partition("\n")[0])
-                if waiting or chair.last is None:
-                    chair.asked = chair.asked or _Asked(turn.reply.calls[-1].name)
-                    self._answer(chair, text, failed, turn.said)
-            chair.ready.set()
-            if chair.asked is None and chair.over is None:
-                with anyio.move_on_after(self._desk.settings.lease_s):
-                    await chair.wanted.wait()
-                chair.wanted = anyio.Event()
+                    chair.over = Outcome(turn.end, turn.results[-1].text.partition("\n")[0])
+            chair.log = log
+            chair.changed.ring()
+            with anyio.move_on_after(self._desk.settings.lease_s):
+                await chair.changed.until(lambda: bool(chair.asked or chair.over))
             if chair.over is not None:
                 return chair.over
             if chair.asked is None:
                 return Outcome(End.LEFT, "nothing was heard of it for its whole lease")
-            call = ToolCall(f"open-{log.turn + 1}", chair.asked.tool, chair.asked.arguments)
+            call = replace(chair.asked, id=f"open-{log.turn + 1}")
             await log.store_reply(Reply((call,), Stop.TOOLS, Usage(), OPEN))
-
-    def _answer(self, chair: _Chair, text: str, failed: bool, messages: Sequence[str] = ()) -> None:
-        asked = chair.asked
-        assert asked is not None
-        asked.answer = {"text": text, "failed": failed, "messages": list(messages)}
-        chair.last, chair.asked = asked, None
-        asked.done.set()

@@ -9,19 +9,17 @@ connection to main and sizes unpacked, then, for what may come to main, policy o
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import anyio
 
 from orchestrator.git import CONFINED, EMPTY_TREE, MIB, Git, GitError, create_bare
 from orchestrator.trees import FOLDER, GITLINK, SYMLINK, Entry, GitTree, blobs
-from orchestrator.workspace import Kind
+from orchestrator.workspace import Stream
 
 _HEADER: Final = re.compile(rb"(submission|checkpoint) ([0-9a-f]{40})\nPACK.{4}(.{4})", re.DOTALL)
 
@@ -30,53 +28,33 @@ class Refused(Exception):
     """The stream does not come in. The message is for the agent: what was found, where, and what to do."""
 
 
-@dataclass(frozen=True)
-class StreamLimits:
-    """What one stream out of a room may hold."""
-
-    packed: int = 50 * MIB
-    objects: int = 200_000
-    entries: int = 100_000  # files and folders in the whole tree
-    path: int = 1000  # bytes
-    commits: int = 2000
-    blob: int = 32 * MIB
-    unpacked: int = 512 * MIB  # all new objects together
-
-
-SUBMISSION: Final = StreamLimits()
-CHECKPOINT: Final = StreamLimits(packed=256 * MIB, blob=256 * MIB, unpacked=2048 * MIB)
-
-
 @asynccontextmanager
-async def quarantined(
-    stream: bytes, kind: Kind, public: Git, within: Path, limits: StreamLimits
-) -> AsyncIterator[tuple[Git, str, str]]:
+async def quarantined(stream: bytes, limits: Stream, public: Git, within: Path) -> AsyncIterator[tuple[Git, str, str]]:
     """Takes a stream in and yields where it is, its commit, and the newest commit of main that this stands on; on
     leaving, the quarantine is gone.
 
     Raises `Refused`, or `GitError` for trouble of this machine (its disk is full).
     """
     await anyio.Path(within).mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = Path(await anyio.to_thread.run_sync(tempfile.mkdtemp, "", "q-", within))
-    try:
-        yield await _take(stream, kind, public, folder, limits)
-    except GitError as error:  # what makes git fail in a quarantine is in the agent's bytes, unless the disk is full
-        if not error.folder.is_relative_to(folder) or error.full:
-            raise
-        said = error.stderr.strip().splitlines() or [f"it ended with {error.code}"]
-        raise Refused(f"git does not accept what your workspace packed: {said[0][:300]}") from error
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(shutil.rmtree, folder, True)
+    with TemporaryDirectory(prefix="q-", dir=within, ignore_cleanup_errors=True) as folder:
+        try:
+            yield await _take(stream, limits, public, Path(folder))
+        except GitError as error:  # that git fails in here is in the agent's bytes, unless the disk is full
+            if not error.folder.is_relative_to(folder) or error.full:
+                raise
+            said = error.stderr.strip().splitlines() or [f"it ended with {error.code}"]
+            raise Refused(f"git does not accept what your workspace packed: {said[0][:300]}") from error
 
 
-async def _take(stream: bytes, kind: Kind, public: Git, folder: Path, limits: StreamLimits) -> tuple[Git, str, str]:
+async def _take(stream: bytes, limits: Stream, public: Git, folder: Path) -> tuple[Git, str, str]:
     if len(stream) > limits.packed:
         packed = f"packs to more than {limits.packed // MIB} MiB"
         raise Refused(f"your workspace {packed}: keep built and downloaded files out of it (.gitignore)")
     header = _HEADER.match(stream)
-    if header is None or header[1].decode() != kind:
-        raise Refused(f"what came out of the room is not a {kind} header and a pack: git did not pack your workspace")
+    if header is None or header[1].decode() != limits.kind:
+        raise Refused(
+            f"what came out of the room is not a {limits.kind} header and a pack: git did not pack your workspace"
+        )
     if (objects := int.from_bytes(header[3], "big")) > limits.objects:
         raise Refused(f"the pack holds {objects} objects, at most {limits.objects} are taken")
     commit = header[2].decode()
@@ -92,7 +70,7 @@ async def _take(stream: bytes, kind: Kind, public: Git, folder: Path, limits: St
     return git, commit, await _connect(git, commit, await public.text("rev-parse", "refs/heads/main"), limits)
 
 
-async def _count(tree: GitTree, limits: StreamLimits) -> None:
+async def _count(tree: GitTree, limits: Stream) -> None:
     """Stops at the first entry too many: the tree may claim any number of them."""
     count = 0
     async with aclosing(tree.entries()) as entries:
@@ -106,7 +84,7 @@ async def _count(tree: GitTree, limits: StreamLimits) -> None:
                 raise Refused(f"{_shown(entry.path)} is an empty folder, which git cannot check out")
 
 
-async def _connect(git: Git, commit: str, main: str, limits: StreamLimits) -> str:
+async def _connect(git: Git, commit: str, main: str, limits: Stream) -> str:
     """The newest commit of main that `commit` stands on, once everything between the two is known to be here."""
     _, listed = await git.run("rev-list", "--objects", "--no-object-names", commit, f"^{main}")
     checked = await git.text("cat-file", "--batch-check=%(objectsize) %(objecttype)", stdin=listed)

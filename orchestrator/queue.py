@@ -1,28 +1,32 @@
 """The merge queue's policy: which change is judged, what becomes of it, and nothing else.
 
-No git, no process, no SQL: it asks for a merged tree and a `Judge` and gives back a `Ruling`, so that a simulator can
+No git, no process, no SQL: it takes a merged tree and a `Judge` and gives back a `Ruling`, so that a simulator can
 drive the same code. One change at a time; the staged ratchet comes into this module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from orchestrator.records import Change
+from orchestrator.quoting import visible
 from verifiers.scorecard import Judge, Outcome, Scorecard, Selection, Tier, Tree
 
 SHOWN: Final = 5  # files or cases named in a reason
 
 
 @dataclass(frozen=True)
-class Clash:
-    """A change that does not merge with main: the files, and both sides as the submitter may read them."""
+class Conflict:
+    """A change that does not merge with main. `hunks` is what git says, and main's difference to the files with both
+    sides in them, clipped, for the submitter."""
 
     files: tuple[str, ...]
     hunks: str
+
+    @property
+    def reason(self) -> str:
+        return f"conflicts with main in {_some(self.files)}"
 
 
 class Fate(StrEnum):
@@ -43,17 +47,14 @@ class Ruling:
     card: Scorecard | None = None  # of the merged tree
 
 
-async def rule(
-    change: Change, floor: frozenset[str], merged: Callable[[Change], Awaitable[Tree | Clash]], judge: Judge
-) -> Ruling:
-    """Judges one change on the tree `merged` with main. It lands only if that builds and passes all that main passed.
+async def rule(tree: Tree | Conflict, floor: frozenset[str], judge: Judge) -> Ruling:
+    """Judges one change on the tree merged with main. It lands only if that builds and passes all that main passed.
 
     A case is lost only if it fails twice, the second time alone and cold; one that passes the second time after a
     failure that was not a timeout became unsteady with the change and is lost as well.
     """
-    tree = await merged(change)
-    if isinstance(tree, Clash):
-        return Ruling(Fate.BOUNCE, f"conflicts with main in {_some(tree.files)}", tree.hunks)
+    if isinstance(tree, Conflict):
+        return Ruling(Fate.BOUNCE, tree.reason, tree.hunks)
     card = await judge.judge(tree, Selection(Tier.FULL))
     if card.void:
         return Ruling(Fate.VOID, card.void)
@@ -68,7 +69,8 @@ async def rule(
         card = replace(card, verdicts={**card.verdicts, **{case: again.verdicts[case] for case in slow}})
         lost = tuple(case for case in lost if case not in slow)
     if lost:
-        return Ruling(Fate.BOUNCE, f"loses {_some(lost)}", _reasons(lost, card), lost, card=card)
+        detail = "\n".join(error_line(case, card) for case in lost[: 2 * SHOWN])
+        return Ruling(Fate.BOUNCE, f"loses {_some(lost)}", detail, lost, card=card)
     return Ruling(Fate.LAND, gained=tuple(sorted(card.passed() - floor)), card=card)
 
 
@@ -77,9 +79,7 @@ def _some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _reasons(lost: tuple[str, ...], card: Scorecard) -> str:
-    found = {case: card.verdicts.get(case) for case in lost[: 2 * SHOWN]}
-    return "\n".join(
-        f"ERROR {case}: {verdict.reason or verdict.outcome.name.lower() if verdict else 'gone'}"
-        for case, verdict in found.items()
-    )
+def error_line(case: str, card: Scorecard) -> str:
+    """Why a case does not pass, as agents read it."""
+    verdict = card.verdicts.get(case)
+    return f"ERROR {case}: {visible(verdict.reason) or verdict.outcome.name.lower() if verdict else 'gone'}"

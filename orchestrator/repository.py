@@ -23,10 +23,11 @@ from typing import Final
 import anyio
 import psutil
 
-from orchestrator.git import CONFINED, Git, GitError, create_bare
-from orchestrator.quarantine import CHECKPOINT, SUBMISSION, Refused, StreamLimits, check_policy, quarantined
+from orchestrator.git import CONFINED, Git, create_bare
+from orchestrator.quarantine import Refused, check_policy, quarantined
+from orchestrator.queue import Conflict
 from orchestrator.trees import GitTree, difference
-from orchestrator.workspace import MAIL_DOMAIN, Kind
+from orchestrator.workspace import CHECKPOINT, MAIL_DOMAIN, SUBMISSION, Stream
 
 MAIN: Final = "refs/heads/main"
 ITSELF: Final = "orchestrator"
@@ -34,12 +35,12 @@ UNTOUCHED: Final = "* -text -ident -filter !working-tree-encoding\n"  # goes bef
 SEED_TIME: Final = 946684800  # 2000-01-01: the same seed gives the same first commit in every run
 LOOSE_LIMIT: Final = 30  # objects: fewer become loose ones, synced one by one; packs by the thousand would be slow
 CONFLICT_FILES, CONFLICT_TEXT = 20, 6000  # files, and characters, shown of a conflict
-_KEPT: Final = re.compile(r"refs/(changes|drafts|checkpoints)(/[A-Za-z0-9][A-Za-z0-9_-]*)+")
 SUMMARY_LIMIT: Final = 4000  # characters of an agent's words that reach main
 _VALUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@:+-]{0,119}")
 # What git, or a person with grep, could take for a trailer, a divider before a patch, a comment or a scissors line.
 _TRAILER_LIKE: Final = re.compile(r"[A-Za-z0-9_-]+[ \t]*[:=]|\(cherry picked from|---|#|diff |Index:")
 _OWN: Final = re.compile(r"(run|seat|session|task|change)[ \t]*[:=]", re.IGNORECASE)
+_KEPT: Final = re.compile(r"refs/(changes|drafts|checkpoints)(/[A-Za-z0-9][A-Za-z0-9_-]*)+")
 
 
 class ForeignMain(Exception):
@@ -56,14 +57,6 @@ class Received:
     files: tuple[str, ...]
     added: int
     removed: int
-
-
-@dataclass(frozen=True)
-class Conflict:
-    """`hunks` is what git says, and main's difference to the files with both sides in them, clipped, for the agent."""
-
-    files: tuple[str, ...]
-    hunks: str
 
 
 class Repository:
@@ -107,27 +100,20 @@ class Repository:
     async def main(self) -> str:
         return await self.git.text("rev-parse", "--verify", MAIN)
 
-    async def seed(self) -> str:
-        """The first commit of main."""
-        return await self.git.text("rev-list", "--max-parents=0", MAIN)
-
-    async def tree_of(self, commit: str) -> str:
-        return await self.git.text("rev-parse", "--verify", f"{commit}^{{tree}}")
-
-    def tree(self, tree: str) -> GitTree:
-        """The bytes of a tree (or of a commit's), for a judge."""
-        return GitTree(self._confined, tree)
+    async def tree(self, commit: str) -> GitTree:
+        """A commit's tree, for a judge."""
+        return GitTree(self._confined, await self.git.text("rev-parse", "--verify", f"{commit}^{{tree}}"))
 
     # From a room
 
-    async def receive(self, stream: bytes, ref: str, limits: StreamLimits = SUBMISSION) -> Received:
+    async def receive(self, stream: bytes, ref: str, limits: Stream = SUBMISSION) -> Received:
         """Takes a submission in, as one commit of ours kept at `refs/changes/<number>` or `refs/drafts/<session>`.
 
         A second call for the same ref replaces the first: a change's ref is taken once a row names its commit.
         Raises `Refused`.
         """
         _checked(ref)
-        async with quarantined(stream, Kind.SUBMISSION, self.public, self._quarantine, limits) as (git, found, base):
+        async with quarantined(stream, limits, self.public, self._quarantine) as (git, found, base):
             entries, files, added, removed = await difference(git, base, found)
             if not files:
                 raise Refused(f"nothing to submit: your workspace is the same as main at {base[:10]}")
@@ -138,24 +124,24 @@ class Repository:
             await self._keep(git, commit, base, ref)
         return Received(commit, base, tree, files, added, removed)
 
-    async def receive_checkpoint(self, stream: bytes, name: str, limits: StreamLimits = CHECKPOINT) -> str:
+    async def receive_checkpoint(self, stream: bytes, name: str) -> str:
         """Keeps a workspace at `refs/checkpoints/<name>` (a session or a task) and returns its commit.
 
         It only ever goes back into a room, so what may not be on main may be in it. Older checkpoints stay readable by
         their commit, for a row that names one. Raises `Refused`.
         """
         ref = _checked(f"refs/checkpoints/{name}")
-        async with quarantined(stream, Kind.CHECKPOINT, self.public, self._quarantine, limits) as (git, commit, base):
+        async with quarantined(stream, CHECKPOINT, self.public, self._quarantine) as (git, commit, base):
             await self._keep(git, commit, base, ref)
         return commit
 
-    async def checkpoint(self, name: str) -> str | None:
-        """The newest checkpoint's commit."""
+    async def checkpoint(self, name: str) -> str:
+        """The newest checkpoint's commit, or ""."""
         ref = _checked(f"refs/checkpoints/{name}")
-        return await self.git.text("rev-parse", "--verify", "--quiet", ref, accept=(0, 1)) or None
+        return await self.git.text("rev-parse", "--verify", "--quiet", ref, accept=(0, 1))
 
     def checkpoint_pack(self, commit: str) -> AsyncGenerator[bytes, None]:
-        """A checkpoint for `workspace.restore`: a thin pack over main."""
+        """A checkpoint for `workspace.lay`: a thin pack over main."""
         return _packed(self.git, commit, MAIN, "--thin", "--delta-base-offset")
 
     async def _keep(self, source: Git, commit: str, base: str, ref: str) -> None:
@@ -164,14 +150,14 @@ class Repository:
 
     # To main
 
-    async def merge(self, onto: str, change: str) -> str | Conflict:
+    async def merge(self, onto: str, change: str) -> GitTree | Conflict:
         """Merges a change onto a commit and returns the tree. Without a work tree: no attribute or driver of theirs has
         a say."""
         merge = ("merge-tree", "--write-tree", "--messages", "--name-only", "-z", onto, change)
         code, said = await self._confined.run(*merge, accept=(0, 1))
         tree, *rest = said.split(b"\0")
         if code == 0:
-            return tree.decode()
+            return GitTree(self._confined, tree.decode())
         end = rest.index(b"")
         paths = list(dict.fromkeys(rest[:end]))
         # Behind the paths: a count, so many paths, a kind, and a message, again and again.
@@ -199,11 +185,8 @@ class Repository:
         """
         if await self.git.text("merge-base", old, new, accept=(0, 1)) != old:
             raise ValueError(f"{new} is not built on {old}: landing it would drop commits of main")
-        try:
+        if not await self.landed(old, new):
             await self.git.run("update-ref", MAIN, new, old)
-        except GitError:
-            if not await self.landed(old, new):
-                raise
         await self._publish()
 
     async def landed(self, old: str, new: str) -> bool:
@@ -233,6 +216,27 @@ async def _commit(git: Git, tree: str, parent: str, text: str, at: int, author: 
         env |= {f"GIT_{role}_NAME": name, f"GIT_{role}_EMAIL": f"{name}@{MAIL_DOMAIN}"}
     parents = ("-p", parent) if parent else ()
     return await replace(git, env=env).text("commit-tree", tree, *parents, stdin=text.encode(errors="replace"))
+
+
+def message(summary: str, trailers: Mapping[str, str]) -> str:
+    """What a commit of main says: the agent's words above, the run's trailers below, never the one for the other (P9).
+
+    The summary's words stay as they are, except that no line of it reads as a trailer.
+
+    Raises `ValueError` for a trailer's value that is not an id. An empty one (no task) is left out.
+    """
+    for name, value in trailers.items():
+        if value and not _VALUE.fullmatch(value):
+            raise ValueError(f"trailer {name}: {value!r} is not an id (letters, digits and ._/@:+- only, at most 120)")
+    printable = "".join(
+        c for c in summary[:SUMMARY_LIMIT] if c.isprintable() or c == "\t" or len(c.splitlines()[0]) == 0
+    )
+    subject, *body = [line.rstrip() for line in printable.strip().splitlines()] or [""]
+    if _OWN.match(subject) or subject.startswith(("#", "---")):
+        subject = f'"{subject}"'
+    body = [f" {line}" if _TRAILER_LIKE.match(line) else line for line in body]
+    text = "\n".join([subject or "A change without a word", "", *body]).strip()
+    return f"{text}\n\n" + "".join(f"{name}: {value}\n" for name, value in trailers.items() if value)
 
 
 def _packed(git: Git, commit: str, without: str, *options: str) -> AsyncGenerator[bytes, None]:
@@ -276,23 +280,3 @@ def _clean_up(*folders: Path) -> None:
         for path in (*folder.rglob("*.lock"), *folder.glob("objects/**/tmp_*")):
             path.unlink(missing_ok=True)
     shutil.rmtree(folders[-1], ignore_errors=True)
-
-
-def message(summary: str, trailers: Mapping[str, str]) -> str:
-    """A commit's message: the agent's words above, the run's trailers below, never the one for the other (P9). The
-    words stay as they are, except that no line of them reads as a trailer.
-
-    Raises `ValueError` for a trailer's value that is not an id. An empty one (no task) is left out.
-    """
-    for name, value in trailers.items():
-        if value and not _VALUE.fullmatch(value):
-            raise ValueError(f"trailer {name}: {value!r} is not an id (letters, digits and ._/@:+- only, at most 120)")
-    printable = "".join(
-        c for c in summary[:SUMMARY_LIMIT] if c.isprintable() or c == "\t" or len(c.splitlines()[0]) == 0
-    )
-    subject, *body = [line.rstrip() for line in printable.strip().splitlines()] or [""]
-    if _OWN.match(subject) or subject.startswith(("#", "---")):
-        subject = f'"{subject}"'
-    body = [f" {line}" if _TRAILER_LIKE.match(line) else line for line in body]
-    text = "\n".join([subject or "A change without a word", "", *body]).strip()
-    return f"{text}\n\n" + "".join(f"{name}: {value}\n" for name, value in trailers.items() if value)

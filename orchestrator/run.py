@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,15 +16,16 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 import structlog
+from pydantic import validate_call
 
 from agents.models.base import Model, Usage
 from agents.models.choose import OPEN, make
 from agents.models.scripted import Scripted
 from orchestrator import VERSION, board, briefing, control
 from orchestrator.control import Refusal
-from orchestrator.desk import Desk, Seat
+from orchestrator.desk import Desk, Seat, seats_of
 from orchestrator.freezing import SECRET, load_frozen, thawed
-from orchestrator.gate import Gate, HeldoutLane
+from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
 from orchestrator.open_seats import OpenSeats
 from orchestrator.prices import Prices
@@ -36,6 +37,7 @@ from orchestrator.settings import Settings, set_budget, settings_of
 from orchestrator.store import Store, Tx, changes, sessions
 from orchestrator.store.store import utc_now
 from orchestrator.watch.journal import Scribe
+from orchestrator.watch.queries import SQL
 from sandbox.engines import choose
 from sandbox.home import state_home
 from sandbox.room import Labels
@@ -44,8 +46,6 @@ from verifiers.judge import RoomJudge
 log = structlog.get_logger()
 
 TICK_S: Final = 0.5
-NOTE_WORK_S: Final = 30.0
-FIRST_USER: Final = 10  # of the seats; judges come before
 JUDGE_USER, HELDOUT_USER, VERIFY_USER = 1, 2, 3
 HELDOUT_WAIT_S: Final = 900.0  # how long the end of a run waits for the last main's held-out verdict
 SUSPEND_S: Final = 60.0  # how long a stop waits for sessions to reach a stored turn
@@ -68,9 +68,8 @@ class Run:
     """One run in this process."""
 
     desk: Desk
-    heldout: HeldoutLane
     open_seats: OpenSeats = field(init=False)
-    _end: tuple[RunState, str] = (RunState.STOPPED, "")
+    _end: tuple[RunState, str] = (RunState.STOPPED, "")  # and why; once it is written down that the run drains
     _began: float = field(default_factory=anyio.current_time)
     _worked_before: float = 0.0
     _seats_working: int = 0
@@ -103,8 +102,13 @@ class Run:
 
         await judge_engine.sweep(label, store.epoch, kept(await store.read(sessions.live)))
         models = {id: make(thawed(folder, id), os.environ) for id in settings.models.values() if id != OPEN}
-        gate = Gate(store, repository, judge("gate", JUDGE_USER, settings.judge_cores), settings.name, utc_now)
-        heldout = HeldoutLane(gate, judge("heldout", HELDOUT_USER, 1))
+        gate = Gate(
+            store=store,
+            repository=repository,
+            judge=judge("gate", JUDGE_USER, settings.judge_cores),
+            heldout=judge("heldout", HELDOUT_USER, 1) if any(case.heldout for case in frozen.cases) else None,
+            run=settings.name,
+        )
         desk = Desk(
             folder=folder,
             frozen=frozen,
@@ -122,10 +126,9 @@ class Run:
             models=models,
             seats=seats_of(project.roles, settings),
             shown_cases=frozenset(case.id for case in frozen.cases if not case.heldout),
-            utc_now=utc_now,
-            board_changed=gate.board_changed,
+            changed=gate.changed,
         )
-        return cls(desk, heldout)
+        return cls(desk)
 
     async def recover(self) -> None:
         """Everything an earlier process left between two steps is finished, given back, or put where it goes on."""
@@ -135,6 +138,7 @@ class Run:
         await desk.gate.recover()
 
         def take_over(tx: Tx) -> float:
+            (worked_s,) = tx.db.execute(SQL["worked"], {"alive": False, "at": ""}).fetchone()
             desk.ledger.recover(tx)
             board.recover(tx, {session.id for session in live})
             tx.run("UPDATE run SET state = ?, reason = ''", RunState.RUNNING)
@@ -144,8 +148,7 @@ class Run:
                 self._plan(tx)
             if swept:
                 tx.journal("swept", count=swept)
-            row = tx.one("SELECT worked_s FROM run")
-            return float(row["worked_s"]) if row else 0.0
+            return float(worked_s)
 
         self._worked_before = await desk.store.write(take_over)
 
@@ -169,12 +172,8 @@ class Run:
             self.open_seats = OpenSeats(desk, [seat for seat in desk.seats if seat.model == OPEN], tasks_of_run)
             async with control.listening(desk.folder, self.answer):
                 await desk.gate.judge_main()
-                for keep in (desk.gate.keep, scribe.keep, self._keep_lock_files, self._note_work):
+                for keep in (desk.gate.keep, desk.gate.keep_heldout, scribe.keep, self._keep_lock_files):
                     tasks_of_run.start_soon(keep)
-                if any(case.heldout for case in self.desk.frozen.cases):
-                    tasks_of_run.start_soon(self.heldout.keep)
-                else:
-                    self.heldout.idle.set()
                 await self.open_seats.recover()
                 for seat in desk.seats:
                     if seat.model != OPEN:
@@ -194,58 +193,45 @@ class Run:
             await again(seat, self.desk, partial(work, seat, self.desk))
         finally:
             self._seats_working -= 1
-            self.desk.board_changed.ring()
+            self.desk.changed.ring()
 
     async def _keep_lock_files(self) -> None:
-        async for _ in self.desk.board_changed.rings():
+        async for _ in self.desk.changed.rings():
             locks = await self.desk.store.read(briefing.locks)
             await anyio.to_thread.run_sync(briefing.sync_locks, self.desk.folder / "current_tasks", locks)
 
-    async def _note_work(self) -> None:
-        """Writes down how long the run has worked, so that a crash costs its limit in hours next to nothing."""
-        while True:
-            await anyio.sleep(NOTE_WORK_S)
-            await self.desk.store.write(lambda tx: tx.run("UPDATE run SET worked_s = worked_s + ?", NOTE_WORK_S))
-
-    @property
-    def worked_s(self) -> float:
-        return self._worked_before + anyio.current_time() - self._began
-
     async def _turn(self, state: RunState, kind: str, **facts: object) -> None:
         """Puts the run into a state, and journals why; whoever waits for it looks again."""
-        row = (state, facts.get("reason", ""), self.worked_s)
 
         def write(tx: Tx) -> None:
-            tx.run("UPDATE run SET state = ?, reason = ?, worked_s = ?", *row)
+            tx.run("UPDATE run SET state = ?, reason = ?", state, facts.get("reason", ""))
             tx.journal(kind, **facts)
 
         await self.desk.store.write(write)
-        self.desk.state_changed.ring()
-        self.desk.board_changed.ring()
+        self.desk.changed.ring()
 
     # -- how a run ends
 
     async def _watch(self) -> None:
         """Returns once the run drains, by its own rules or because somebody stops it."""
-        while not self.desk.draining:
+        while not self._end[1]:  # not before: who asked for it must get an answer from this process
             await anyio.sleep(TICK_S)
-            if reason := await self._own_end():
+            if not self.desk.draining and (reason := await self._own_end()):
                 await self.drain(RunState.ENDED, reason, "run", at_once=reason.startswith("goal"))
 
     async def _own_end(self) -> str:
         """Why the run should end by its own rules, or ""."""
         desk, settings = self.desk, self.desk.settings
-        card = await desk.gate.judge_main()
+        card, here_s = await desk.gate.judge_main(), anyio.current_time() - self._began
         if card.verdicts and card.passed() == card.verdicts.keys():
             return "goal: every shown case passes"
-        if settings.hours is not None and self.worked_s >= settings.hours * 3600:
+        if settings.hours is not None and self._worked_before + here_s >= settings.hours * 3600:
             return f"hours: {settings.hours:g} h of work"
         if desk.broke:
             return f"budget: {desk.broke}"
         if settings.idle_s is not None:
             gained = await desk.store.read(last_gain)
-            idle = (utc_now() - gained).total_seconds() if gained else self.worked_s
-            if min(idle, anyio.current_time() - self._began) >= settings.idle_s:
+            if min(here_s, (utc_now() - gained).total_seconds() if gained else here_s) >= settings.idle_s:
                 return f"idle: {settings.idle_s / 3600:g} h without a newly passing case"
         if not desk.paused and not any(seat.model == OPEN for seat in desk.seats):
             names = {seat.name for seat in desk.seats}
@@ -258,58 +244,43 @@ class Run:
         on there at a resume. Asking a draining run again only changes whether it ends at once."""
         desk = self.desk
         desk.stopping = desk.stopping or at_once
-        desk.state_changed.ring()
-        desk.board_changed.ring()
+        desk.changed.ring()
         if desk.draining:
             return
-        self._end = (state, reason)
         desk.draining = reason
         desk.ledger.draining = True
         word = f"The run drains ({reason}): submit what is whole, or note and release."
         await desk.store.write(lambda tx: say(tx, "all", word))
         await self._turn(RunState.DRAINING, "run-draining", by=by, reason=reason)
+        self._end = (state, reason)
 
     async def _settle(self) -> None:
         """Returns once a draining run may end: nobody works, nothing is queued, and main is judged on the held-out
         cases, each within its time. A run that is stopped at once waits for its seats' stored turns alone."""
         desk = self.desk
         with anyio.move_on_after(desk.settings.drain_s):
-            async for _ in desk.board_changed.rings():
-                if desk.stopping or not self._working():
-                    break
-        if self._working():
+            await desk.changed.until(lambda: desk.stopping or not (self._seats_working or self.open_seats.working))
+        if self._seats_working or self.open_seats.working:
             await self.drain(*self._end, "run", at_once=True)
         with anyio.move_on_after(SUSPEND_S):
-            async for _ in desk.board_changed.rings():
-                if not self._seats_working:
-                    break
+            await desk.changed.until(lambda: not self._seats_working)
         with anyio.move_on_after(HELDOUT_WAIT_S):
             while not (desk.stopping and self._end[0] is RunState.STOPPED):
-                if self.heldout.idle.is_set() and not await desk.store.read(changes.live):
+                if await desk.store.read(desk.gate.done):
                     return
                 await anyio.sleep(TICK_S)
-
-    def _working(self) -> bool:
-        return self._seats_working > 0 or self.open_seats.working
 
     # -- what people ask of a live run
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """One request over the run's socket. Raises `Refusal` in words."""
-        desk, seats = self.desk, self.open_seats
+        desk = self.desk
         match request:
             case {"do": "ping"}:
                 pass
-            case {"do": "seat", "verb": "take", "role": str(role), "seat": str(name), "token": str(token)}:
-                return await seats.take(role, name, token)
-            case {"do": "seat", "verb": "call", "tool": str(tool), "arguments": dict(arguments), "token": str(token)}:
-                return await seats.call(token, tool, arguments)
-            case {"do": "seat", "verb": "last", "token": str(token)}:
-                return await seats.last(token)
-            case {"do": "seat", "verb": "board", "wait_s": float() | int() as wait_s, "token": str(token)}:
-                return await seats.board(token, wait_s)
-            case {"do": "seat", "verb": "leave", "token": str(token)}:
-                return await seats.leave(token)
+            case {"do": "seat", "by": _, "verb": "take" | "call" | "last" | "board" | "leave" as verb, **given}:
+                answer: dict[str, Any] = await validate_call(getattr(self.open_seats, verb))(**given)
+                return answer
             case {"do": "pause", "now": bool(now), "by": str(by)}:
                 desk.paused, desk.held = True, desk.held or now
                 await self._turn(RunState.PAUSED, "run-paused", by=by, now=now)
@@ -318,7 +289,8 @@ class Run:
             case {"do": "stop", "now": bool(now), "by": str(by)}:
                 await self.drain(RunState.STOPPED, "stopped by hand", by, at_once=now)
             case {"do": "set", "key": "budget", "value": int(budget), "by": str(by)}:
-                await self._set_budget(budget, by)
+                desk.settings = await desk.store.write(lambda tx: set_budget(tx, budget, by))
+                desk.ledger.budget = budget
             case {"do": "say", "to": str(to), "text": str(text), "by": str(by)}:
                 await desk.store.write(lambda tx: say(tx, to, text, by))
             case {"do": "reveal", "by": str(by)}:
@@ -333,10 +305,6 @@ class Run:
         if self.desk.paused:
             self.desk.paused = self.desk.held = False
             await self._turn(RunState.RUNNING, "run-resumed", version=VERSION, by=by, sessions=0)
-
-    async def _set_budget(self, budget: int, by: str) -> None:
-        self.desk.settings = await self.desk.store.write(lambda tx: set_budget(tx, budget, by))
-        self.desk.ledger.budget = budget
 
 
 def say(tx: Tx, to: str, text: str, by: str = "") -> None:
@@ -364,17 +332,6 @@ def last_gain(db: sqlite3.Connection) -> datetime | None:
     gains = "SELECT at FROM journal WHERE kind = 'landed' AND json_extract(data, '$.gained') > 0"
     row = db.execute(f"{gains} ORDER BY seq DESC LIMIT 1").fetchone()
     return None if row is None else datetime.fromisoformat(row["at"])
-
-
-def seats_of(roles: Mapping[str, int], settings: Settings) -> Sequence[Seat]:
-    """The team: planners first, then the project's order."""
-    shares = settings.seats(roles)
-    order = sorted(shares, key=lambda role: role != "planner")
-    names = [role for role in order for _ in range(shares[role])]
-    return [
-        Seat(f"agent-{number:02d}", role, settings.model_of(role), FIRST_USER + number)
-        for number, role in enumerate(names, start=1)
-    ]
 
 
 def prices_of(models: Mapping[str, Model], settings: Settings) -> Prices:

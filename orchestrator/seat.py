@@ -30,11 +30,9 @@ from orchestrator.store import Tx, rows, sessions
 from orchestrator.store.sessions import StoredLog
 from orchestrator.store.store import read_payload
 from orchestrator.verbs import Verbs
-from orchestrator.workspace import Kind
-from sandbox.room import MIB, Labels, Mount, Room, RoomDied, RoomError, RoomSpec
+from sandbox.room import Labels, Mount, Room, RoomDied, RoomError, RoomSpec
 
 CHECKPOINT_EVERY_S: Final = 180.0
-CHECKPOINT_LIMIT: Final = 256 * MIB
 IN_FLIGHT: Final = 32  # requests at once for each account
 BACKOFF_S: Final = (5.0, 30.0, 120.0, 600.0)
 DEAD_ROOMS: Final = 3  # in one session
@@ -75,8 +73,7 @@ async def work(seat: Seat, desk: Desk) -> bool:
     if outcome.end is End.BUDGET and outcome.reason.startswith(SPENT.format("run")):
         goes_on = not desk.draining
         desk.broke = outcome.reason
-        while not desk.draining:
-            await desk.state_changed.wait(desk.state_changed.heard)
+        await desk.changed.until(lambda: bool(desk.draining))
         return goes_on
     await end(desk, session, outcome)
     return True
@@ -85,26 +82,28 @@ async def work(seat: Seat, desk: Desk) -> bool:
 async def next_session(seat: Seat, desk: Desk) -> Session | None:
     """The seat's unfinished session, else a new one as soon as there is work for it. None once the run drains."""
     idle = ""
-    async for _ in desk.board_changed.rings():
+    async for _ in desk.changed.rings():
         unfinished = await desk.store.read(lambda db: [s for s in sessions.live(db) if s.seat == seat.name])
         if unfinished:
             return unfinished[0]
         if desk.draining:
-            return None
-        begun = "the run is paused" if desk.paused else await begin(seat, desk)
-        if isinstance(begun, Session):
-            return begun
-        if begun != idle:
-            await desk.journal("seat-idle", seat.name, reason=begun)
-            idle = begun
+            break
+        try:
+            if desk.paused:
+                raise board.Refused("the run is paused")
+            return await begin(seat, desk)
+        except board.Refused as why:
+            if str(why) != idle:
+                idle = str(why)
+                await desk.journal("seat-idle", seat.name, reason=idle)
     return None
 
 
-async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | str:
+async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
     """Starts a session: its row, its claim where tasks are handed out, and what it is told are one transaction.
 
-    Returns why not, in words, when the ramp leaves the seat idle. A person or program that takes an open seat is let
-    in and meets the ramp when it claims.
+    Raises `board.Refused` when the ramp leaves the seat idle. A person or program that takes an open seat is let in and
+    meets the ramp when it claims.
     """
     main = await desk.repository.main()
     card = await desk.gate.judge_main()
@@ -112,13 +111,8 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | st
     budget = desk.settings.session_budget
     metered = budget is not None and not desk.ledger.prices.unmetered(seat.model)
 
-    def start(tx: Tx) -> Session | str:
-        best = ""
-        if not open_token:
-            try:
-                best = _next_task(tx, seat, desk, any_case_passes=bool(card.passed()))
-            except board.Refused as idle:
-                return str(idle)
+    def start(tx: Tx) -> Session:
+        best = "" if open_token else _next_task(tx, seat, desk, any_case_passes=bool(card.passed()))
         task = board.get(tx.db, best) if desk.frozen.project.planned and best else None
         number = rows.next_number(tx, "session", "WHERE seat = ?", seat.name)
         session = Session(
@@ -144,8 +138,7 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session | st
         return session
 
     begun = await desk.store.write(start)
-    if isinstance(begun, Session):
-        desk.board_changed.ring()
+    desk.changed.ring()
     return begun
 
 
@@ -172,7 +165,7 @@ async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
 
     await desk.store.write(close)
     await desk.engine.discard(desk.rooms / session.seat)
-    desk.board_changed.ring()
+    desk.changed.ring()
 
 
 async def live(seat: Seat, desk: Desk, session: Session, drive: Drive) -> Outcome:
@@ -202,8 +195,7 @@ async def think(desk: Desk, session: Session, log: StoredLog, hands: Hands, verb
         await desk.journal("waiting", session.seat, who=session.id, why=why, until=seconds)
 
     async def ask_model(request: Request) -> Reply:
-        while desk.held and not desk.stopping:
-            await desk.state_changed.wait(desk.state_changed.heard)
+        await desk.changed.until(lambda: desk.stopping or not desk.held)
         turn = log.turn + 1
 
         def also(tx: Tx, reply: Reply) -> None:
@@ -271,15 +263,12 @@ async def lay_workspace(desk: Desk, session: Session, room: Room) -> None:
         return
     origin = workspace.ORIGIN if desk.root else str(desk.folder / "public.git")  # `local` mounts nothing
     saved = await desk.repository.checkpoint(room_name(session))
-    if saved is None:
-        command = workspace.fresh(session.seat, origin)
-    else:
-        command = workspace.restore(session.seat, saved, desk.repository.checkpoint_pack(saved), origin)
-    made = await room.run(command)
+    pack = desk.repository.checkpoint_pack(saved) if saved else b""
+    made = await room.run(workspace.lay(session.seat, origin, saved, pack))
     if not made.ok:
         raise RoomError(f"no workspace could be made: {made.stderr.decode('utf-8', 'replace')[-300:]}")
     begun = await desk.store.read(lambda db: rows.get(db, Session, session.id).turns)
-    if saved is not None:
+    if saved:
         news = "The sandbox died and was rebuilt from your last checkpoint: later changes to files, and jobs, are gone."
     elif begun:
         news = "The sandbox died before its first checkpoint: your workspace is a fresh copy of main."
@@ -293,7 +282,7 @@ async def lay_workspace(desk: Desk, session: Session, room: Room) -> None:
 async def checkpoint(desk: Desk, session: Session, room: Room) -> None:
     """Saves the workspace at refs/checkpoints; what cannot be packed is told in the journal and tried again later."""
     try:
-        stream = workspace.packed(await room.run(workspace.pack(Kind.CHECKPOINT, CHECKPOINT_LIMIT)))
+        stream = workspace.packed(await room.run(workspace.pack(workspace.CHECKPOINT)))
         await desk.repository.receive_checkpoint(stream, room_name(session))
     except (workspace.Unpacked, Refused) as refusal:
         failure = {"session": session.id, "turn": 0, "failure": f"checkpoint: {refusal}", "wait_s": 0}

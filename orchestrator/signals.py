@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
 import anyio
@@ -36,6 +36,12 @@ class Bell:
             heard = self.heard
             yield
             await self.wait(heard)
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        """Returns once it is true: looks at once, then after each ring."""
+        heard = self.heard
+        while not true():
+            heard = await self.wait(heard)
 
 
 @contextmanager

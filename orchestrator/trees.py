@@ -88,7 +88,7 @@ async def blobs(git: Git, ids: Sequence[str]) -> AsyncGenerator[bytes, None]:
 async def difference(git: Git, base: str, commit: str) -> tuple[list[Entry], tuple[str, ...], int, int]:
     """What the later of two commits adds or changes; all paths that differ, also of what it deletes; lines added and
     removed (none for binary files)."""
-    entries, files, lines = [], [], [0, 0]
+    entries, files, added, removed = [], [], 0, 0
     plain = ("--raw", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv")
     async with aclosing(git.records("diff-tree", "-r", "-z", *plain, base, commit)) as records:
         async for record in records:
@@ -98,7 +98,7 @@ async def difference(git: Git, base: str, commit: str) -> tuple[list[Entry], tup
                 files.append(path.decode(errors="backslashreplace"))
                 entries += [Entry(mode, oid, path)] if status != "D" else []
             else:  # "<added>\t<removed>\t<path>"; "-" for binary files
-                counts = [int(count) for count in record.split(b"\t")[:2] if count != b"-"]
-                lines = [had + count for had, count in zip(lines, counts or (0, 0), strict=True)]
-    added, removed = lines
+                more, less, _ = record.split(b"\t", 2)
+                if more != b"-":
+                    added, removed = added + int(more), removed + int(less)
     return entries, tuple(files), added, removed

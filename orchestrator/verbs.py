@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any, Final
 
 import anyio
@@ -12,43 +12,33 @@ import anyio
 from agents.tools import Answer, End, Plan
 from orchestrator import board, quarantine, ramp, workspace
 from orchestrator.board import Refused
-from orchestrator.briefing import Show, describe, render_tasks
+from orchestrator.briefing import Show, describe
 from orchestrator.desk import Desk
-from orchestrator.quoting import visible
+from orchestrator.queue import Conflict, error_line
 from orchestrator.records import Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
-from orchestrator.repository import Conflict, Received
+from orchestrator.repository import Received
 from orchestrator.store import Tx, changes, rows, sessions
-from orchestrator.workspace import Kind
+from orchestrator.trees import GitTree
 from sandbox.room import Room
-from verifiers.scorecard import Outcome, Scorecard, Selection, Tier
+from verifiers.scorecard import Outcome, Scorecard, Selection, Tier, Verdict
 
 ERRORS_SHOWN, GAINS_SHOWN = 10, 40
 NO_CLAIM: Final = "you hold no task: call tasks, then claim one"
 
 
 class Verbs:
-    """`agents.tools.Team` for one session in its room. Each verb takes the arguments of its class in `agents.tools`."""
+    """`agents.tools.Team` for one session in its room. Each verb is the method of its name, behind `_`, and takes the
+    call's id and the arguments of its class in `agents.tools`, which has checked that there is such a verb."""
 
     def __init__(self, desk: Desk, session: Session, room: Room) -> None:
         self._desk = desk
         self._session = session
         self._room = room
-        self._verbs: Mapping[str, Callable[..., Awaitable[Answer]]] = {
-            "tasks": self._tasks,
-            "claim": self._claim,
-            "verify": self._verify,
-            "submit": self._submit,
-            "release": partial(self._do_on_board, board.release, End.RELEASED),
-            "note": partial(self._do_on_board, board.leave_note, None),
-            "plan": self._plan,
-        }
 
     async def do(self, verb: str, call_id: str, arguments: Mapping[str, Any]) -> Answer:
-        done = await self._desk.store.read(lambda db: sessions.answer_to(db, call_id))
-        if done is not None:
-            return done
         try:
-            return await self._verbs[verb](call_id, **arguments)
+            answer: Answer = await getattr(self, f"_{verb}")(call_id, **arguments)
+            return answer
         except quarantine.Refused as refusal:
             return Answer(f"not taken: {refusal}", refused=True)
         except (Refused, workspace.Unpacked) as refusal:
@@ -63,7 +53,7 @@ class Verbs:
             return answer
 
         answer = await self._desk.store.write(both)
-        self._desk.board_changed.ring()
+        self._desk.changed.ring()
         return answer
 
     def _held(self, db: sqlite3.Connection) -> Task | None:
@@ -73,19 +63,17 @@ class Verbs:
 
     # -- the board
 
-    async def _do_on_board(self, effect: Callable[..., str], end: End | None, call_id: str, **arguments: Any) -> Answer:
-        return await self._store(call_id, lambda tx: effect(tx, self._session.id, **arguments), end)
+    async def _release(self, call_id: str, reason: str, note: str) -> Answer:
+        return await self._store(call_id, lambda tx: board.release(tx, self._session.id, reason, note), End.RELEASED)
+
+    async def _note(self, call_id: str, topic: str, text: str) -> Answer:
+        return await self._store(call_id, lambda tx: board.leave_note(tx, self._session.id, topic, text))
 
     async def _tasks(self, call_id: str, show: str, limit: int) -> Answer:
-        me, now = self._session.id, self._desk.utc_now()
-        main = await self._desk.gate.headline()
-
-        def look(db: sqlite3.Connection) -> str:
-            if show.startswith("T"):
-                return describe(db, board.get(db, show), me, shown=board.NAMED)
-            return f"{main}\n{render_tasks(db, Show(show), now, session=me, limit=limit)}"
-
-        return Answer(await self._desk.store.read(look))
+        desk, me = self._desk, self._session.id
+        if show.startswith("T"):
+            return Answer(await desk.store.read(lambda db: describe(db, board.get(db, show), me, shown=board.NAMED)))
+        return Answer(await desk.board(Show(show), session=me, limit=limit))
 
     async def _claim(self, call_id: str, task: str, title: str, touches: Sequence[str], plan: str) -> Answer:
         passing, me = (await self._desk.gate.judge_main()).passed(), self._session.id
@@ -139,38 +127,36 @@ class Verbs:
 
     # -- the judge and the queue
 
-    async def _received(self, ref: str) -> Received:
-        """The workspace, out of the room and through the quarantine. Raises `Unpacked` and `quarantine.Refused`."""
-        given = await self._room.run(workspace.pack(Kind.SUBMISSION, quarantine.SUBMISSION.packed))
-        return await self._desk.repository.receive(workspace.packed(given), ref)
+    async def _received(self, ref: str) -> tuple[Received, GitTree | Conflict]:
+        """The workspace, out of the room and through the quarantine, and its merge with main. Raises `Unpacked` and
+        `quarantine.Refused`."""
+        given = await self._room.run(workspace.pack(workspace.SUBMISSION))
+        repository = self._desk.repository
+        received = await repository.receive(workspace.packed(given), ref)
+        return received, await repository.merge(await repository.main(), received.commit)
 
     async def _verify(self, call_id: str, what: str) -> Answer:
         desk, session = self._desk, self._session
         wanted = self._selections(what, await desk.store.read(self._held))
-        received = await self._received(f"refs/drafts/{session.seat}")
-        merged = await desk.repository.merge(await desk.repository.main(), received.commit)
+        _, merged = await self._received(f"refs/drafts/{session.seat}")
         if isinstance(merged, Conflict):
-            files = ", ".join(merged.files[:5])
-            raise Refused(f"conflicts with main in {files}: `git pull --rebase` and resolve it\n{merged.hunks}")
-        began = anyio.current_time()
-        floor = (await desk.gate.judge_main()).passed()
-        said, errors, gained, passed, total = [], [], set[str](), 0, 0
+            raise Refused(f"{merged.reason}: `git pull --rebase` and resolve it\n{merged.hunks}")
+        began, floor = anyio.current_time(), (await desk.gate.judge_main()).passed()
+        said, verdicts = [], dict[str, Verdict]()
         async with desk.verifying:
             for name, selection in wanted.items():
-                card = await desk.judge.judge(desk.repository.tree(merged), selection)
+                card = await desk.judge.judge(merged, selection)
                 if card.void:
                     raise Refused(f"the judge could not run: {card.void}. Not your change's fault; try again.")
                 if not card.build.ok:
                     raise Refused(f"does not build: {card.build.reason}\n{card.build.log_tail}")
-                good, all_of_it = len(card.passed()), len(card.verdicts)
-                said.append(f"{name} {good}/{all_of_it} (main {len(floor & card.verdicts.keys())})")
-                errors += error_lines(card, floor)
-                gained |= card.passed() - floor
-                passed, total = passed + good, total + all_of_it
-        seconds = anyio.current_time() - began
-        counts = {"passed": passed, "total": total, "seconds": round(seconds, 1)}
+                counted = f"{len(card.passed())}/{len(card.verdicts)} (main {len(floor & card.verdicts.keys())})"
+                said.append(f"{name} {counted}")
+                verdicts |= card.verdicts
+        seconds, whole = anyio.current_time() - began, replace(card, verdicts=verdicts)
+        counts = {"passed": len(whole.passed()), "total": len(verdicts), "seconds": round(seconds, 1)}
         await desk.journal("verified", session.seat, session=session.id, what=what, **counts)
-        lines, new = list(dict.fromkeys(errors)), sorted(gained)
+        lines, new = error_lines(whole, floor), sorted(whole.passed() - floor)
         news = f"passes, and not on main ({len(new)}): {' '.join(new[:GAINS_SHOWN])}"
         if len(lines) > ERRORS_SHOWN or len(new) > GAINS_SHOWN:
             await self._room.write("/tmp/verify.log", "\n".join([*new, *lines]).encode())
@@ -197,9 +183,10 @@ class Verbs:
         found = await desk.store.read(lambda db: rows.first(db, Change, "WHERE call = ?", call_id))
         id = (found or await self._hand_in(call_id, summary, tuple(fixes))).id
         await desk.store.write(lambda tx: rows.update(tx, "session", session.id, state=SessionState.WAITING))
-        heard = desk.gate.moved.heard
-        while not (change := await desk.store.read(lambda db: rows.get(db, Change, id))).state.terminal:
-            heard = await desk.gate.moved.wait(heard)
+        async for _ in desk.changed.rings():
+            change = await desk.store.read(lambda db: rows.get(db, Change, id))
+            if change.state.terminal:
+                break
         await desk.store.write(lambda tx: rows.update(tx, "session", session.id, state=SessionState.ACTIVE))
         return await self._verdict(change)
 
@@ -222,30 +209,28 @@ class Verbs:
             raise Refused(f"fixes names no known case: {', '.join(unknown[:3])}; give case ids as `tasks` prints them")
         async with desk.submitting:
             number = await desk.store.write(lambda tx: rows.next_number(tx, "change"))
-            received = await self._received(f"refs/changes/{number}")
-            merged = await desk.repository.merge(await desk.repository.main(), received.commit)
-            change = Change(
-                id=f"C{number}",
-                session=session.id,
-                seat=session.seat,
-                task=task.id,
-                state=ChangeState.QUEUED,
-                submitted=desk.utc_now(),
-                call=call_id,
-                summary=summary,
-                fixes=fixes or task.cases,
-                **vars(received),
-            )
+            received, merged = await self._received(f"refs/changes/{number}")
 
-            def work(tx: Tx) -> None:
+            def work(tx: Tx) -> Change:
+                change = Change(
+                    id=f"C{number}",
+                    session=session.id,
+                    seat=session.seat,
+                    task=task.id,
+                    state=ChangeState.QUEUED,
+                    submitted=tx.now,
+                    call=call_id,
+                    summary=summary,
+                    fixes=fixes or task.cases,
+                    **vars(received),
+                )
                 changes.add(tx, change)
                 if isinstance(merged, Conflict):
-                    reason = f"conflicts with main in {', '.join(merged.files[:5])}"
-                    changes.bounce(tx, change, reason, detail=merged.hunks)
+                    changes.bounce(tx, change, merged.reason, merged.hunks)
+                return change
 
-            await desk.store.write(work)
-        desk.gate.queued.ring()
-        desk.board_changed.ring()
+            change = await desk.store.write(work)
+        desk.changed.ring()
         return change
 
     async def _verdict(self, change: Change) -> Answer:
@@ -265,9 +250,7 @@ class Verbs:
 
 def error_lines(card: Scorecard, floor: Set[str]) -> list[str]:
     """Failing cases, those that main passes first."""
-    failing = [verdict for verdict in card.verdicts.values() if verdict.outcome not in (Outcome.PASS, Outcome.SKIP)]
-    return [
-        f"ERROR {verdict.case}: {visible(verdict.reason) or verdict.outcome.name.lower()}"
-        + (" (passes on main)" if verdict.case in floor else "")
-        for verdict in sorted(failing, key=lambda verdict: verdict.case not in floor)
-    ]
+    good = (Outcome.PASS, Outcome.SKIP)
+    failing = [case for case, verdict in card.verdicts.items() if verdict.outcome not in good]
+    failing.sort(key=lambda case: case not in floor)
+    return [error_line(case, card) + " (passes on main)" * (case in floor) for case in failing]

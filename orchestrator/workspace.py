@@ -7,12 +7,11 @@ host nothing; what they print is bytes for `quarantine.py` to judge.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable
-from dataclasses import replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from sandbox.room import KIB, Command, Ended, Result
+from sandbox.room import KIB, MIB, Command, Ended, Result
 
 ORIGIN: Final = "/team/main.git"
 MAIL_DOMAIN: Final = "orchestrator.invalid"
@@ -28,9 +27,22 @@ _ENV: Final = {
 }
 
 
-class Kind(StrEnum):
-    SUBMISSION = "submission"
-    CHECKPOINT = "checkpoint"
+@dataclass(frozen=True)
+class Stream:
+    """A kind of stream out of a room, and what one may hold."""
+
+    kind: str = "submission"
+    packed: int = 50 * MIB
+    objects: int = 200_000
+    entries: int = 100_000  # files and folders in the whole tree
+    path: int = 1000  # bytes
+    commits: int = 2000
+    blob: int = 32 * MIB
+    unpacked: int = 512 * MIB  # all new objects together
+
+
+SUBMISSION: Final = Stream()
+CHECKPOINT: Final = Stream("checkpoint", packed=256 * MIB, blob=256 * MIB, unpacked=2048 * MIB)
 
 
 class Unpacked(Exception):
@@ -38,31 +50,27 @@ class Unpacked(Exception):
 
 
 def is_there() -> Command:
-    """Succeeds when the folder is a whole workspace, as `fresh` or `restore` made it."""
+    """Succeeds when the folder is a whole workspace, as `lay` made it."""
     return _command("git rev-parse -q --verify HEAD", time_s=60.0)
 
 
-def fresh(seat: str, origin: str = ORIGIN) -> Command:
-    """Makes the current folder a work tree at `origin`'s main, with the seat as its author; prints the commit.
+def lay(seat: str, origin: str = ORIGIN, checkpoint: str = "", pack: bytes | AsyncIterable[bytes] = b"") -> Command:
+    """Makes the current folder a work tree at `origin`'s main, or at a checkpoint's commit (commits, work tree, index;
+    `pack` is `Repository.checkpoint_pack`), with the seat as its author; prints the commit.
 
     `git pull --rebase` then works, also over uncommitted edits.
     """
-    return _command(_LAY, seat, MAIL_DOMAIN, origin, time_s=300.0)
+    return replace(_command(_LAY, seat, MAIL_DOMAIN, origin, checkpoint, time_s=300.0), stdin=pack)
 
 
-def restore(seat: str, commit: str, pack: bytes | AsyncIterable[bytes], origin: str = ORIGIN) -> Command:
-    """As `fresh`, but at a checkpoint: commits, work tree, index. `pack` is `Repository.checkpoint_pack`."""
-    return replace(_command(_LAY, seat, MAIL_DOMAIN, origin, commit, time_s=300.0), stdin=pack)
-
-
-def pack(kind: Kind, limit: int, time_s: float = 120.0) -> Command:
+def pack(stream: Stream, time_s: float = 120.0) -> Command:
     """Prints a header line (`<kind> <commit>`), then a thin pack of the workspace's state and its commits, over main.
 
-    `limit` caps the bytes in the room. Everything that is not ignored is in it, committed or not. A checkpoint keeps
+    The room caps its bytes. Everything that is not ignored is in it, committed or not. A checkpoint keeps
     the index as well (the commit's second parent); an unfinished merge or rebase is kept as files only.
     """
-    command = _command(_PACK, kind.value, str(limit + KIB), time_s=time_s)
-    return replace(command, output_limit=limit + 2 * KIB)
+    command = _command(_PACK, stream.kind, str(stream.packed + KIB), time_s=time_s)
+    return replace(command, output_limit=stream.packed + 2 * KIB)
 
 
 def packed(result: Result) -> bytes:

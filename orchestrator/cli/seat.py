@@ -60,9 +60,10 @@ def seat(arguments: Sequence[str]) -> int:
         raise Refusal(wrong, "usage", f"seat {asked.run} take   gives one")
     elif asked.verb in ARGUMENTS:
         given = _arguments(asked)
-        request |= {"verb": "call", "tool": asked.verb, "arguments": given}
         if asked.verb == "wait" and "job" not in given:
             request |= {"verb": "board", "wait_s": min(given.get("timeout_s", BOARD_WAIT_S), BOARD_WAIT_S)}
+        else:
+            request |= {"verb": "call", "tool": asked.verb, "arguments": given}
     answer = tell(find(asked.logs, asked.run), "seat", **request)
     screen = Screen(asked.as_json, asked.logs)
     screen.give("seat", {"run": asked.run, **answer}, "\n".join(map(visible, _lines(answer, asked.run))))

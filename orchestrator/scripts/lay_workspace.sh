@@ -1,5 +1,5 @@
-# Makes the current folder a work tree of the repository at $3, with $1@$2 as its author: at main, or, where $4 names a
-# checkpoint's commit, as that checkpoint was, its pack read from standard input. Prints the commit.
+# Makes the current folder a work tree of the repository at $3, with $1@$2 as its author: at main, or, where $4 is a
+# checkpoint's commit and not empty, as that checkpoint was, its pack read from standard input. Prints the commit.
 # Main is set last: HEAD names a commit only when the whole workspace is there.
 set -eu
 # What an earlier call left that was killed on the way: a lock would stop git, and a file of another main stay here.
@@ -17,7 +17,7 @@ git config branch.main.merge refs/heads/main
 git config pull.rebase true
 git config rebase.autoStash true
 git fetch -q origin
-if [ $# = 3 ]; then
+if [ -z "$4" ]; then
     head=origin/main tree=origin/main index=origin/main
 else
     git index-pack --stdin --fix-thin >/dev/null

@@ -83,10 +83,12 @@ def scorecard_of(db: sqlite3.Connection, commit: str, tier: str = "full") -> Sco
 
 
 def newest_without_heldout(db: sqlite3.Connection) -> str:
-    """The newest landed commit that has no verdict on the held-out cases, or ""."""
-    unjudged = "NOT EXISTS (SELECT 1 FROM scorecard WHERE commit_id = new AND tier = 'heldout' AND void = '')"
-    row = db.execute(f"SELECT new FROM landing WHERE done AND {unjudged} ORDER BY number DESC LIMIT 1").fetchone()
-    return row["new"] if row else ""
+    """The newest commit of main that has no verdict on the held-out cases, or "". The seed has the first scorecard."""
+    main = "commit_id IN (SELECT new FROM landing WHERE done) OR id = (SELECT min(id) FROM scorecard)"
+    judged = "SELECT commit_id FROM scorecard WHERE tier = 'heldout' AND void = ''"
+    sql = f"SELECT commit_id FROM scorecard WHERE ({main}) AND commit_id NOT IN ({judged}) ORDER BY id DESC LIMIT 1"
+    row = db.execute(sql).fetchone()
+    return str(row["commit_id"]) if row else ""
 
 
 def intend(tx: Tx, change: str, old: str, new: str, scorecard: int) -> None:

@@ -129,7 +129,7 @@ class Store:
     def __init__(self, path: Path, utc_now: Callable[[], datetime]) -> None:
         self.path = path
         self.epoch = 0
-        self._utc_now = utc_now
+        self.utc_now = utc_now
         self._waiting: list[_Job] = []
         self._writer = anyio.Lock()
         self._db = connect(path, write=True)
@@ -193,7 +193,7 @@ class Store:
             for work, _ in batch:
                 self._db.execute("SAVEPOINT job")
                 try:
-                    outcomes.append((Future.set_result, work(Tx(self._db, self.epoch, self._utc_now()))))
+                    outcomes.append((Future.set_result, work(Tx(self._db, self.epoch, self.utc_now()))))
                 except Exception as raised:  # noqa: BLE001 - handed to the caller of write(), who raises it
                     self._db.execute("ROLLBACK TO job")
                     outcomes.append((Future.set_exception, raised))

@@ -15,9 +15,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from orchestrator.quarantine import SUBMISSION, Refused, StreamLimits
+from orchestrator.quarantine import Refused
 from orchestrator.repository import Received, Repository
-from orchestrator.workspace import Kind, Unpacked
+from orchestrator.workspace import CHECKPOINT, SUBMISSION, Stream, Unpacked
 from tests.orchestrator.workshop import (
     Forge,
     Workspace,
@@ -110,7 +110,7 @@ def everything(repository: Repository) -> set[str]:
     return {*objects.decode().split(), *git(repository.git.folder, "for-each-ref").decode().splitlines()}
 
 
-async def refused(repository: Repository, stream: bytes, words: str, limits: StreamLimits = SUBMISSION) -> None:
+async def refused(repository: Repository, stream: bytes, words: str, limits: Stream = SUBMISSION) -> None:
     with pytest.raises(Refused, match=words):
         await repository.receive(stream, "refs/changes/1", limits)
 
@@ -159,7 +159,7 @@ async def test_filters_hooks_fsmonitor_and_drivers_do_not_run_on_the_host(
     received = await landing_room.submit()
     assert received.files == (".gitattributes", "src/main.txt")
     main = await land(landing, received)
-    b"".join([piece async for piece in landing.tree(main).tar()])
+    b"".join([piece async for piece in (await landing.tree(main)).tar()])
     other = await Workspace.make(tmp_path / "late", landing, "agent-04")
     await other.sh("git reset -q --hard HEAD~1; sed -i 's/line 3$/theirs/' src/main.txt")
     assert "src/main.txt" in (await conflict(landing, await other.submit(4))).files
@@ -183,7 +183,7 @@ async def test_replace_refs_change_nothing(landing: Repository, landing_room: Wo
 async def test_exported_files_arrive_whatever_attributes_say(landing: Repository, landing_room: Workspace) -> None:
     await landing_room.sh("echo '* export-ignore export-subst' >.gitattributes; echo '$Format:%H$' >id")
     main = await land(landing, await landing_room.submit())
-    tar = b"".join([piece async for piece in landing.tree(main).tar()])
+    tar = b"".join([piece async for piece in (await landing.tree(main)).tar()])
     assert b"$Format:%H$\n" in tar and b"# A thing\n" in tar
 
 
@@ -210,7 +210,7 @@ FORBIDDEN = [
 
 
 async def test_what_may_not_be_on_main_is_refused_in_words(repository: Repository, tmp_path: Path) -> None:
-    limits = StreamLimits(packed=200_000, blob=2 << 20, commits=5)
+    limits = Stream(packed=200_000, blob=2 << 20, commits=5)
     for number, (script, words) in enumerate(FORBIDDEN):
         room = await Workspace.make(tmp_path / f"ws-{number}", repository)
         await room.sh(script)
@@ -320,7 +320,7 @@ async def test_only_a_whole_stream_of_the_right_kind_is_read(repository: Reposit
         (b"", "submission header"),
         (b"\0" * 100_000, "submission header"),
         (objects, "submission header"),
-        (forge.stream(commit, kind=Kind.CHECKPOINT), "submission header"),
+        (forge.stream(commit, kind=CHECKPOINT), "submission header"),
         (head.upper() + b"\n" + objects, "submission header"),
         (b"submission " + b"HEAD".ljust(40) + b"\n" + objects, "submission header"),
         (head + b"\n", "submission header and a pack"),
@@ -332,8 +332,8 @@ async def test_only_a_whole_stream_of_the_right_kind_is_read(repository: Reposit
         (b"submission " + forge.put("blob", b"x" * 1000).encode() + b"\n" + objects, "not a commit"),
     ):
         await refused(repository, stream, words)
-    await refused(repository, good, "packs to more than", StreamLimits(packed=20))
-    await refused(repository, good, "unpacks to", StreamLimits(unpacked=500))
+    await refused(repository, good, "packs to more than", Stream(packed=20))
+    await refused(repository, good, "unpacks to", Stream(unpacked=500))
 
 
 async def test_what_another_seat_has_not_landed_does_not_come_in(repository: Repository, forge: Forge) -> None:
@@ -365,7 +365,7 @@ async def test_a_checkpoint_takes_what_main_does_not_and_stays_apart(
     landing: Repository, landing_room: Workspace
 ) -> None:
     await landing_room.sh("ln -s /etc/passwd link; mkdir current_tasks; echo x >current_tasks/x")
-    commit = await landing.receive_checkpoint(await landing_room.packed(Kind.CHECKPOINT), "agent-01/1")
+    commit = await landing.receive_checkpoint(await landing_room.packed(CHECKPOINT), "agent-01/1")
     assert commit not in git(landing.git.folder, "rev-list", "main").decode()
     await landing_room.sh("git clean -qfd; echo fine >fine.txt")
     await land(landing, await landing_room.submit())

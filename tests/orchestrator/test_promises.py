@@ -93,6 +93,17 @@ def test_log_files_can_be_written_again_from_the_state(ended: Run, tmp_path: Pat
         assert (tmp_path / file).read_text() == (ended.folder / file).read_text()
 
 
+def test_the_board_begins_with_main_as_it_is_when_a_seat_asks() -> None:
+    """One seat lands one part after the other, and asks for the board before each."""
+    with yard() as place:
+        run = run_of(place)
+        run.serve()
+        run.finish()
+        seen = [answer.partition("\n")[0] for answer in run.results("tasks")]
+        now = [f"main {commit[:7]}, parts {landed + 1}/4" for landed, commit in enumerate(run.commits())]
+        assert seen[: len(PARTS)] == now[: len(PARTS)]
+
+
 def test_main_never_holds_what_loses_a_case_and_every_commit_has_its_scorecard() -> None:
     """A team each of whose first tries breaks what main passed: it is bounced, mended, and main stays green."""
     with yard() as place:

