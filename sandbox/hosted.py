@@ -13,8 +13,8 @@ import secrets
 import shutil
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -25,7 +25,6 @@ from anyio import to_thread
 from sandbox import jobs, limits
 from sandbox.home import key
 from sandbox.process import HOST_ENV, end_tagged, gone
-from sandbox.reap import send
 from sandbox.room import (
     MIB,
     Command,
@@ -70,13 +69,9 @@ class Place:
 
     def claim(self, spec: RoomSpec) -> None:
         """Makes the folder, or takes over a living room's, and writes down whose it is. Raises `OSError`."""
-        found = self.alive
-        (self.folder / "jobs").mkdir(parents=True, exist_ok=True)
-        (self.folder / "jobs").chmod(0o700)
-        mine = asdict(spec.labels) | {"name": spec.name, "workspace": str(spec.workspace or "")}
-        (self.folder / "room.json").write_text(json.dumps(mine))
-        if not found:
-            self.group.make(spec.limits)
+        (self.folder / "jobs").mkdir(0o700, parents=True, exist_ok=True)
+        (self.folder / "room.json").write_text(json.dumps(asdict(spec.labels) | {"name": spec.name}))
+        self.group.make(spec.limits)
 
     def end(self, names: str = "") -> None:
         """Ends the room's commands whose names begin so."""
@@ -97,19 +92,18 @@ class Place:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+@dataclass(eq=False)
 class HostedRoom(ABC):
     """A room of which each command is a process tree of the host. Can be pickled, for the keepers of its jobs."""
 
-    def __init__(self, spec: RoomSpec, place: Place, words: tuple[str, ...] = ()) -> None:
-        self.spec = replace(spec, env=dict(spec.env))
-        self.place = place
-        self.words = words  # what is the same for all commands that lead into the room
-        self._running = 0
+    spec: RoomSpec
+    place: Place
+    _running: int = field(default=0, init=False)
 
     @abstractmethod
     async def enter(self, command: Command, name: str, on_output: OnOutput | None) -> Result:
         """Has `process.run` execute what leads into the room, under a name that no other command of the room has.
-        Returns how it ended, with the command's own exit code. Raises `RoomError` when it was never begun."""
+        Returns how it ended, with the command's own exit code. Raises `RoomError`, saying why, if it never began."""
 
     async def run(self, command: Command, on_output: OnOutput | None = None) -> Result:
         self._check()
@@ -120,6 +114,9 @@ class HostedRoom(ABC):
         self._running += 1
         try:
             done = await self.enter(command, name, on_output)
+        except RoomError as error:
+            self._check()
+            raise RoomError(f"room {self.spec.name}: {str(error).strip()}") from error
         finally:
             self._running -= 1
         self._check()
@@ -133,7 +130,8 @@ class HostedRoom(ABC):
         self._check()
         data = command.stdin if isinstance(command.stdin, bytes) else b"".join([part async for part in command.stdin])
         plain = replace(command, stdin=data, env=dict(command.env))
-        await to_thread.run_sync(jobs.start, self._job(job), self.place.tag + job, (self, plain))
+        name = key(job)  # of which none begins as another one does
+        await to_thread.run_sync(jobs.start, self._job(job), self.place.tag + name, (self, plain, name))
 
     async def job(self, job: str, wait_s: float = 0.0) -> JobStatus:
         keeper = self._keeper(job)
@@ -146,18 +144,24 @@ class HostedRoom(ABC):
     async def kill(self, job: str) -> None:
         if keeper := self._keeper(job):
             (self._job(job) / "killed").touch()
-            send(signal.SIGTERM, [keeper])
+            await to_thread.run_sync(self.place.end, key(job))
             await gone(keeper)
 
     async def write(self, path: str, data: bytes) -> None:
-        await self._file("written", path, Command(("sh", "-c", _WRITE, "sh", path), stdin=data, time_s=FILE_S))
+        await self._file(
+            "written", path, Command(("sh", "-c", _WRITE, "sh", self.seen(path)), stdin=data, time_s=FILE_S)
+        )
 
     async def read(self, path: str, limit: int = MIB) -> bytes:
-        argv = ("sh", "-c", _READ, "sh", path, str(limit + 1))
+        argv = ("sh", "-c", _READ, "sh", self.seen(path), str(limit + 1))
         data = await self._file("read", path, Command(argv, time_s=FILE_S, output_limit=limit + 1))
         if len(data) > limit:
             raise RoomFileError(f"{path}: larger than the limit of {limit} bytes")
         return data
+
+    def seen(self, path: str) -> str:
+        """A path of the interface as commands see it."""
+        return path
 
     async def _file(self, done_to: str, path: str, command: Command) -> bytes:
         done = await self.run(command)
@@ -173,14 +177,9 @@ class HostedRoom(ABC):
     def environment(self, command: Command, **own: str) -> Mapping[str, str]:
         return BARE_ENV | own | dict(self.spec.env) | dict(command.env)
 
-    def broken(self, why: str) -> RoomError:
-        """What it means that a command was never begun."""
-        name = f"room {self.spec.name}"
-        return RoomError(f"{name}: {why.strip()}") if self.place.alive else RoomDied(f"{name} is gone")
-
     def _check(self) -> None:
         if not self.place.alive:
-            raise self.broken("")
+            raise RoomDied(f"room {self.spec.name} is gone")
 
     def _job(self, job: str) -> Path:
         if not JOB_ID.fullmatch(job):
@@ -228,12 +227,11 @@ class HostedEngine(ABC):
         return await to_thread.run_sync(self._sweep, run, epoch, keep)
 
     def _sweep(self, run: str, epoch: int, keep: frozenset[str]) -> int:
-        count, in_use = 0, set()
+        count = 0
         for folder in sorted((self._rooms / key(run)).glob("*")):
             mine = _record(folder / "room.json")
             place = self._place(key(run), folder.name)
             if mine and (mine["epoch"] >= epoch or mine["name"] in keep):
-                in_use.add(mine["workspace"])
                 if mine["epoch"] < epoch:
                     place.end(FOREGROUND)
             else:
@@ -241,8 +239,7 @@ class HostedEngine(ABC):
                 count += 1
         for file in self._mounts.glob("*"):  # of the rooms in `keep` some may be another engine's
             mine = _record(file)
-            dead = mine.get("run") == run and mine["epoch"] < epoch
-            if dead and mine["path"] not in in_use and mine["room"] not in keep:
+            if mine.get("run") == run and mine["epoch"] < epoch and mine["room"] not in keep:
                 for target in limits.mounts_below(Path(mine["path"])):
                     limits.unmount(target)
                 file.unlink(missing_ok=True)
@@ -252,34 +249,30 @@ class HostedEngine(ABC):
         await to_thread.run_sync(limits.discard, workspace)
         (self._mounts / key(str(workspace))).unlink(missing_ok=True)
 
-    def mounts(self, spec: RoomSpec) -> tuple[Mount, ...]:
-        """All mounts of a room, its workspace first and bounded where this machine can: in memory for a case's room,
-        else a disk of its own. As root, what is writable belongs to the room's user. Raises `OSError`, `RoomError`.
+    def mounts(self, spec: RoomSpec, place: Place, *more: Mount) -> list[Mount]:
+        """All mounts of a room, outer ones first, with its /tmp and its workspace, which are bounded where this machine
+        can: in memory, or a seat's workspace by a disk of its own. Raises `OSError`, `RoomError`.
 
-        A workspace stays mounted when the room stops, because other rooms may look at it; `discard` and `sweep` take
-        it away. What is mounted is written down, for a sweep after a crash.
+        /tmp goes with the room. A workspace stays mounted when the room stops, because other rooms may look at it;
+        `discard` and `sweep` take it away. What is mounted is written down, for a sweep after a crash.
         """
-        uid, mounts = limits.room_uid(spec), spec.mounts
+        ours = [Mount(place.folder / "tmp", "/tmp", writable=True)]
         if spec.workspace is not None:
-            spec.workspace.mkdir(parents=True, exist_ok=True)
-            if limits.can_mount():
-                self._bound(spec, spec.workspace, uid)
-            mounts = (Mount(spec.workspace, WORKSPACE, writable=True), *mounts)
-        if os.geteuid() == 0:
-            for mount in mounts:
-                if mount.writable and mount.source.is_dir():
-                    os.chown(mount.source, uid, uid)
-        return mounts
-
-    def _bound(self, spec: RoomSpec, workspace: Path, uid: int) -> None:
-        self._mounts.mkdir(parents=True, exist_ok=True)
-        mine = {"run": spec.labels.run, "epoch": spec.labels.epoch, "room": spec.name, "path": str(workspace)}
-        (self._mounts / key(str(workspace))).write_text(json.dumps(mine))
-        if not os.path.ismount(workspace):
-            if spec.brief and not limits.image_of(workspace).exists():
-                limits.scratch(workspace, uid, limits.tmp_bytes(spec.limits), BRIEF_INODES, mode="0755")
+            ours.append(Mount(spec.workspace, WORKSPACE, writable=True))
+            self._mounts.mkdir(parents=True, exist_ok=True)
+            mine = {"run": spec.labels.run, "epoch": spec.labels.epoch, "room": spec.name, "path": str(spec.workspace)}
+            (self._mounts / key(str(spec.workspace))).write_text(json.dumps(mine))
+        for mount in ours:
+            folder = mount.source
+            folder.mkdir(parents=True, exist_ok=True)
+            if not limits.can_mount() or os.path.ismount(folder):
+                continue
+            if mount.target != WORKSPACE or (spec.brief and not limits.image_of(folder).exists()):
+                inodes = BRIEF_INODES if spec.brief else spec.limits.inodes
+                limits.scratch(folder, limits.tmp_bytes(spec.limits), inodes)
             elif limits.has_disks():
-                limits.disk(workspace, uid, spec.limits)
+                limits.disk(folder, spec.limits)
+        return sorted((*ours, *more, *spec.mounts), key=lambda mount: mount.target)
 
     def _place(self, run: str, room: str, *, brief: bool = False) -> Place:
         """The place of a room, by the keys of its run and its name."""
@@ -288,27 +281,27 @@ class HostedEngine(ABC):
         return self.kind(self._rooms / run / room, tag, group)
 
 
-def tmp(spec: RoomSpec, place: Place) -> Path:
-    """The room's /tmp: it lives as long as the room, across commands. Raises `OSError`, `RoomError`."""
-    folder = place.folder / "tmp"
-    folder.mkdir(exist_ok=True)
-    if limits.can_mount() and not os.path.ismount(folder):
-        inodes = BRIEF_INODES if spec.brief else spec.limits.inodes
-        size = limits.tmp_bytes(spec.limits)
-        limits.scratch(folder, limits.room_uid(spec), size, inodes, noexec=not spec.scratch_exec)
-    return folder
+def own(spec: RoomSpec, mounts: Sequence[Mount]) -> None:
+    """Gives what is writable in a room to the room's own user. Raises `OSError`."""
+    for mount in mounts:
+        if mount.writable and mount.source.is_dir():
+            os.chown(mount.source, limits.room_uid(spec), limits.room_uid(spec))
 
 
-def shown(source: Path, place: Path, *, noexec: bool = False, walk: bool = True) -> Path:
-    """Where the room can reach `source`: there, or, as root, bound to a place in the room's own folder.
-
-    `walk` says that the room's user must be able to walk to it by itself.
-    """
-    if not limits.can_mount() or (not noexec and (not walk or limits.reachable(source))):
-        return source
-    if not os.path.ismount(place):
-        limits.bind(source, place, noexec=noexec)
-    return place
+def shown(spec: RoomSpec, place: Place, mounts: Sequence[Mount]) -> list[Mount]:
+    """The mounts with sources that the room can use as they are. Root binds to the room's own folder what the room's
+    user cannot walk to, and what nothing may be executed from. Raises `OSError`, `RoomError`."""
+    if os.geteuid() == 0:
+        own(spec, mounts)
+    found = []
+    for number, mount in enumerate(mounts):
+        target, noexec = place.folder / f"m{number}", mount.writable and not spec.scratch_exec
+        if limits.can_mount() and (noexec or not limits.reachable(mount.source)):
+            if not os.path.ismount(target):
+                limits.bind(mount.source, target, noexec=noexec)
+            mount = replace(mount, source=target)
+        found.append(mount)
+    return found
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -121,18 +121,16 @@ def bind(source: Path, target: Path, *, noexec: bool = False) -> None:
         mount("none", target, flags=MS_BIND | MS_REMOUNT | MS_NOEXEC | MS_NOSUID | MS_NODEV)
 
 
-def scratch(target: Path, uid: int, size: int, inodes: int, *, noexec: bool = False, mode: str = "1777") -> None:
-    """A bounded folder in memory."""
-    target.mkdir(parents=True, exist_ok=True)
-    options = f"size={size},nr_inodes={inodes},mode={mode},uid={uid},gid={uid}"
-    mount("rooms", target, "tmpfs", MS_NOSUID | MS_NODEV | (MS_NOEXEC if noexec else 0), options)
+def scratch(folder: Path, size: int, inodes: int) -> None:
+    """Bounds a folder and has it in memory. Raises `RoomError`."""
+    mount("rooms", folder, "tmpfs", MS_NOSUID | MS_NODEV, f"size={size},nr_inodes={inodes},mode=0755")
 
 
 def image_of(workspace: Path) -> Path:
     return workspace.with_name(workspace.name + ".disk")
 
 
-def disk(workspace: Path, uid: int, limits: Limits) -> None:
+def disk(workspace: Path, limits: Limits) -> None:
     """Mounts the workspace's own bounded disk: an ext4 image beside the folder, sparse. Raises `RoomError`."""
     image = image_of(workspace)
     fresh = not image.exists()
@@ -140,9 +138,9 @@ def disk(workspace: Path, uid: int, limits: Limits) -> None:
         making = image.with_name(image.name + ".new")
         with making.open("wb") as file:
             file.truncate(max(limits.disk, 8 * MIB))
-        options = f"root_owner={uid}:{uid},lazy_itable_init=1"
         inodes = min(limits.inodes, max(limits.disk, 8 * MIB) // 8192)
-        _tool("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", "-N", str(inodes), "-E", options, str(making))
+        options = ("-m", "0", "-O", "^has_journal", "-N", str(inodes), "-E", "lazy_itable_init=1")
+        _tool("mkfs.ext4", "-q", "-F", *options, str(making))
         making.rename(image)
     _tool("mount", "-o", "loop,nosuid,nodev,noatime", str(image), str(workspace))
     if fresh:
@@ -241,9 +239,10 @@ class Group:
             with contextlib.suppress(OSError):
                 self._set("freezer.state", "THAWED")
             time.sleep(0.002)
-        for folder in self.folders:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        for top in self.folders:  # a Docker engine that was told of them made others, one for each kind
+            for folder in (top, *CGROUPS.glob(f"*/{ROOMS}/{top.name}")):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
 
     def _set(self, name: str, value: str) -> None:
         for folder in self.folders:

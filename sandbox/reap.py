@@ -2,7 +2,7 @@
 
 `reap.py --argv0 TAG -- COMMAND…` adopts every orphan below it (a daemon with a session of its own too), and kills
 all of them when the command ends, when the orchestrator dies, or at SIGTERM. Exits as a shell would (128 + signal).
-Needs nothing but the interpreter, so that it starts quickly.
+Needs little of what the orchestrator does, so that it starts quickly.
 """
 
 import ctypes
@@ -11,35 +11,21 @@ import signal
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
+
+import psutil
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
-def below(top: int) -> list[int]:
-    """Every process below `top`, parents first."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((entry / "stat").read_text(errors="replace").rsplit(") ", 1)[1].split()[1])
-        except OSError:
-            continue
-        children.setdefault(parent, []).append(int(entry.name))
-    found = list(children.get(top, []))
-    for pid in found:
-        found += children.get(pid, [])
-    return found
-
-
 def end_below(top: int) -> None:
     """Kills everything below a process, which must reap it. All are stopped first, so that nobody forks while being
-    counted. Gives up on what is never found in time."""
+    counted. Gives up on what is never found in time. Raises `psutil.NoSuchProcess`."""
     for _ in range(1000):
         if top == os.getpid():
             with suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
-        if not (pids := below(top)):
+        if not (pids := [process.pid for process in psutil.Process(top).children(recursive=True)]):
             return
         send(signal.SIGSTOP, pids)
         send(signal.SIGKILL, pids)

@@ -268,6 +268,7 @@ async def test_ids_of_jobs_are_checked(room: Room) -> None:
 
 async def test_a_killed_job_is_gone_with_all_its_processes(room: Room) -> None:
     await room.start("daemonic", sh(DAEMON + "trap '' TERM; sleep 60"))
+    await room.start("daemonic-2", sh("sleep 60"))
     await room.run(sh("until [ -s beat ]; do sleep 0.02; done"))
     await room.kill("daemonic")
     done = (await room.job("daemonic", wait_s=30)).result
@@ -275,6 +276,8 @@ async def test_a_killed_job_is_gone_with_all_its_processes(room: Room) -> None:
     assert done.ended is Ended.KILLED
     await assert_no_beat(room)
     await room.kill("daemonic")
+    assert (await room.job("daemonic-2")).running, "a job whose name begins so is another job"
+    await room.kill("daemonic-2")
 
 
 async def test_a_job_is_held_by_its_limits(room: Room) -> None:
