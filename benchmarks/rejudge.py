@@ -25,7 +25,7 @@ from orchestrator.project.freezing import overlaid
 from orchestrator.project.furnishing import Layers, furnish, judge_plan, judging
 from orchestrator.project.lock import check_lock, locked_cases, read_lock
 from sandbox.engines import choose
-from sandbox.home import state_home
+from sandbox.keep import state_home
 from verifiers.judging import Selection
 from verifiers.scorecard import Scorecard
 

@@ -39,7 +39,7 @@ from orchestrator.store import Store, Tx, changes, sessions
 from orchestrator.watch.queries import settings_of
 from orchestrator.watch.scribe import Scribe
 from sandbox.engines import choose
-from sandbox.home import state_home
+from sandbox.keep import state_home
 from sandbox.room import Labels
 from verifiers.judge import RoomJudge
 

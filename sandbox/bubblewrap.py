@@ -65,7 +65,7 @@ class BubblewrapRoom(HostedRoom):
             events = [json.loads(line) for line in status]
         code = next((event["exit-code"] for event in events if "exit-code" in event), KILLED)
         if code == KILLED and done.exit_code < 128 and done.ended is not Ended.TIMEOUT:
-            raise RoomError(done.stderr.decode(errors="replace"))
+            raise RoomError(f"room {self.spec.name}: {done.stderr.decode(errors='replace').strip()}")
         return done if done.ended is Ended.TIMEOUT else replace(done, exit_code=code)
 
 

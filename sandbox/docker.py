@@ -121,7 +121,7 @@ class DockerRoom(HostedRoom):
                 return replace(done, exit_code=TIMED_OUT, ended=Ended.TIMEOUT)
             failed = done.exit_code and done.ended is not Ended.TIMEOUT
             if failed and not await to_thread.run_sync(self._began, container):
-                raise RoomError(done.stderr.decode(errors="replace"))
+                raise RoomError(f"room {self.spec.name}: {done.stderr.decode(errors='replace').strip()}")
             return done
         finally:
             with anyio.CancelScope(shield=True), suppress(DockerException, OSError):

@@ -5,6 +5,7 @@ An engine adds how a command gets into a room (`HostedRoom.enter`) and what is m
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -23,7 +24,6 @@ import anyio
 from anyio import to_thread
 
 from sandbox import jobs, limits
-from sandbox.home import key
 from sandbox.process import HOST_ENV, end_tagged, gone
 from sandbox.room import (
     MIB,
@@ -114,9 +114,9 @@ class HostedRoom(ABC):
         self._running += 1
         try:
             done = await self.enter(command, name, on_output)
-        except RoomError as error:
+        except RoomError:
             self._check()
-            raise RoomError(f"room {self.spec.name}: {str(error).strip()}") from error
+            raise
         finally:
             self._running -= 1
         self._check()
@@ -148,9 +148,8 @@ class HostedRoom(ABC):
             await gone(keeper)
 
     async def write(self, path: str, data: bytes) -> None:
-        await self._file(
-            "written", path, Command(("sh", "-c", _WRITE, "sh", self.seen(path)), stdin=data, time_s=FILE_S)
-        )
+        argv = ("sh", "-c", _WRITE, "sh", self.seen(path))
+        await self._file("written", path, Command(argv, stdin=data, time_s=FILE_S))
 
     async def read(self, path: str, limit: int = MIB) -> bytes:
         argv = ("sh", "-c", _READ, "sh", self.seen(path), str(limit + 1))
@@ -302,6 +301,12 @@ def shown(spec: RoomSpec, place: Place, mounts: Sequence[Mount]) -> list[Mount]:
             mount = replace(mount, source=target)
         found.append(mount)
     return found
+
+
+def key(text: str) -> str:
+    """A short file name for any text: readable, and different for different texts."""
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", text)[:32]
+    return f"{readable}.{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _record(path: Path) -> dict[str, Any]:

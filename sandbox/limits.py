@@ -148,7 +148,7 @@ def disk(workspace: Path, limits: Limits) -> None:
 
 
 def discard(workspace: Path) -> None:
-    """Removes a workspace: its mount, its disk and its folder. Symbolic links in it are not followed."""
+    """Removes a folder, its disk and whatever is mounted in it. Symbolic links in it are not followed."""
     for target in mounts_below(workspace.resolve()):
         unmount(target)
     image_of(workspace).unlink(missing_ok=True)
@@ -158,11 +158,7 @@ def discard(workspace: Path) -> None:
 def remove(top: Path) -> None:
     """Removes a folder with closed parts. What another user left in it stays."""
     if os.geteuid() != 0:
-        for folder, names, _ in os.walk(top):
-            for path in (Path(folder, name) for name in names):
-                if not path.is_symlink():
-                    with contextlib.suppress(PermissionError):
-                        path.chmod(0o700)
+        subprocess.run(["chmod", "-R", "u+rwX", "--", str(top)], capture_output=True, check=False)
     shutil.rmtree(top, ignore_errors=True)
 
 

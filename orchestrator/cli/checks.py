@@ -18,7 +18,7 @@ from orchestrator.project import lock as locking
 from orchestrator.watch.render import lines
 from orchestrator.watch.text import table
 from sandbox.engines import choose
-from sandbox.home import state_home
+from sandbox.keep import state_home
 
 Quick = Annotated[bool, typer.Option("--quick", help="A sample of the cases, one round.")]
 MARKS = {machine.Level.OK: "ok", machine.Level.WARN: "less", machine.Level.MISSING: "MISSING"}

@@ -37,7 +37,7 @@ from orchestrator.watch.journal import PARTS, spoken
 from orchestrator.watch.queries import Answer
 from orchestrator.watch.text import money, span
 from sandbox.engines import choose
-from sandbox.home import state_home
+from sandbox.keep import state_home
 
 Agents = Annotated[int, typer.Option(min=1, help="Seats in the team.")]
 Models = Annotated[list[str] | None, typer.Option(metavar="[ROLE=]ID", help=f"{FORMS}. May be repeated.")]

@@ -14,7 +14,7 @@ from typing import Final
 import anyio
 
 from orchestrator.project.project import Project
-from sandbox import image, sources
+from sandbox import debian, image
 from sandbox.keep import Kept, plain, request_of, tree_digest
 from sandbox.room import Engine, Labels, RootFs
 from verifiers.judge import RoomJudge
@@ -52,7 +52,7 @@ async def furnish(project: Project, home: Path, *, local: bool, progress: Progre
     """
     fetched = {}
     for name, source in project.sources.items():
-        fetched[name] = await sources.fetch(source, home, progress=progress)
+        fetched[name] = await debian.fetch(source, home, progress=progress)
     if local:
         return Furnished(None, None, fetched)
     seats = await image.build(project.image, home, progress=progress)

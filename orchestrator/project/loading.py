@@ -10,9 +10,9 @@ from orchestrator.project.project import Project
 from orchestrator.project.reading import read_toml
 from orchestrator.project.rules import plan_problems, project_problems, unknown_suites
 from orchestrator.project.schema import Cheat, Expectation, Milestone, PlanFile, ProjectFile
+from sandbox.debian import Source
 from sandbox.image import ImageSpec
 from sandbox.room import Limits
-from sandbox.sources import Source
 from verifiers.suites import BuildPlan, Suite, When
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.project.schema import Budget, Cheat, Expectation, Milestone, PlannedTask
+from sandbox.debian import Source
 from sandbox.image import ImageSpec
 from sandbox.room import Limits
-from sandbox.sources import Source
 from verifiers.suites import BuildPlan, Suite
 
 SHIPPED_ROLES = ("builder", "planner")

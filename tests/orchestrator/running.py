@@ -32,7 +32,8 @@ from orchestrator.store import changes, reading
 from orchestrator.store.store import read_payload
 from sandbox import limits
 from sandbox.engines import choose
-from sandbox.home import key, state_home
+from sandbox.hosted import key
+from sandbox.keep import state_home
 
 ROOT: Final = Path(__file__).parents[2]
 HELLO: Final = ROOT / "projects/hello"

@@ -13,8 +13,8 @@ import pytest
 
 from sandbox import limits
 from sandbox.engines import choose
-from sandbox.home import state_home
 from sandbox.image import ImageSpec, build
+from sandbox.keep import state_home
 from sandbox.room import MIB, Engine, EngineUnavailable, Labels, Limits, Room, RoomSpec, RootFs
 
 ENGINES = ("bubblewrap", "docker", "local")

@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 from sandbox import limits
-from sandbox.home import key
+from sandbox.hosted import key
 from sandbox.room import (
     KIB,
     MIB,

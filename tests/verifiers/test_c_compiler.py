@@ -16,7 +16,7 @@ from orchestrator.project.furnishing import Furnished, Layers, furnish, furnish_
 from orchestrator.project.loading import load
 from orchestrator.project.project import Project
 from sandbox.bubblewrap import BubblewrapEngine
-from sandbox.home import state_home
+from sandbox.keep import state_home
 from sandbox.room import Command, Labels, Room, RoomError, RoomSpec
 from verifiers.cases import expand
 from verifiers.drawing import Draw, load_plugin
