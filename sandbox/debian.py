@@ -50,7 +50,6 @@ class Source:
     kind: Literal["deb", "src"]
     name: str
     path: str = ""
-    suite: str = SUITE
 
 
 def bare_environment(**more: str) -> dict[str, str]:
@@ -140,7 +139,7 @@ async def fetch(source: Source, home: Path, *, progress: Callable[[str], None] =
         await anyio.Path(chosen).chmod(0o755)  # so that it can be moved; its mount closes it
         return chosen, f"{words} {version} {digest}"
 
-    request = request_of(asdict(source))
+    request = request_of(asdict(source) | {"suite": SUITE})
     return await once(home / "sources", request, make, lambda: progress("another process fetches this source; waiting"))
 
 
@@ -154,21 +153,18 @@ async def _bring_deb(source: Source, half: Path, apt: Path) -> tuple[Path, str]:
 async def _bring_src(source: Source, half: Path, apt: Path) -> tuple[Path, str]:
     files = await _download(source, half, apt, "source", "--download-only", "--only-source")
     [description] = [file for file in files if file.suffix == ".dsc"]
-    version = re.search(r"^Version: (\S+)", await anyio.Path(description).read_text(), re.MULTILINE)
-    if version is None:
-        raise SourceError(f"{description.name}: no version in it")
+    [version] = re.findall(r"^Version: (\S+)", await anyio.Path(description).read_text(), re.MULTILINE)
     archives = [file for file in files if re.search(r"(?<!\.debian)\.tar\.\w+$", file.name)]
     for archive in sorted(archives, key=lambda path: ".orig-" in path.name):  # the main one first
         component = re.search(r"\.orig-([^.]+)\.tar\.", archive.name)
         await _unpack(archive, half / "tree" / (component[1] if component else ""), "--strip-components=1")
-    return half / "tree", version[1]
+    return half / "tree", version
 
 
 async def _download(source: Source, half: Path, apt: Path, *verb: str) -> list[Path]:
     """What `apt-get` leaves in the empty folder `half`."""
-    await anyio.Path(apt).mkdir(parents=True, exist_ok=True)
     async with held(apt / "lock"):
-        await run(["apt-get", *verb, source.name], env=await private_apt(apt, source.suite), cwd=half)
+        await run(["apt-get", *verb, source.name], env=await private_apt(apt, SUITE), cwd=half)
     return [Path(file) async for file in anyio.Path(half).iterdir()]
 
 

@@ -27,8 +27,8 @@ from docker.types import LogConfig
 from docker.types import Mount as Bind
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from sandbox import limits
-from sandbox.hosted import KILLED, HostedEngine, HostedRoom, Place, shown
+from sandbox import limits, mounts
+from sandbox.hosted import KILLED, HostedEngine, HostedRoom, Place
 from sandbox.process import HOST_ENV, TIMED_OUT, run
 from sandbox.room import MIB, Command, Ended, EngineUnavailable, OnOutput, Result, RoomError, RoomSpec, RootFs
 
@@ -157,9 +157,9 @@ class DockerEngine(HostedEngine):
         found = ["memfd_create stays allowed: a room without executable scratch can still run code from memory"]
         if not self.groups():
             found.append("memory, processes and CPU are bounded for each command, not for a room as a whole")
-        if not limits.has_disks():
-            found.append(limits.NO_DISKS)
-        if not limits.can_mount():
+        if not mounts.has_disks():
+            found.append(mounts.NO_DISKS)
+        if not mounts.can_mount():
             found.append("what a room writes into its workspace can be executed, whatever its specification says")
         return tuple(found)
 
@@ -182,10 +182,10 @@ class DockerEngine(HostedEngine):
         }
         if place.group.folders:
             options["cgroup_parent"] = f"/{limits.ROOMS}/{place.tag}"
-        for one in shown(spec, place, self.mounts(spec, place)):
-            if one.target == "/tmp" and spec.brief and not limits.can_mount():
+        for one in mounts.shown(spec, place.folder):
+            if one.target == "/tmp" and spec.brief and not mounts.can_mount():
                 way = "exec" if spec.scratch_exec else "noexec"
-                options["tmpfs"] = {"/tmp": f"size={limits.tmp_bytes(bounds)},mode=1777,nosuid,nodev,{way}"}
+                options["tmpfs"] = {"/tmp": f"size={mounts.tmp_bytes(bounds)},mode=1777,nosuid,nodev,{way}"}
             else:
                 options["mounts"].append(Bind(one.target, str(one.source), type="bind", read_only=not one.writable))
         return DockerRoom(spec, place, options)

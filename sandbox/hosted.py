@@ -11,10 +11,9 @@ import math
 import os
 import re
 import secrets
-import shutil
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,27 +22,13 @@ from typing import Any, ClassVar, Final
 import anyio
 from anyio import to_thread
 
-from sandbox import jobs, limits
+from sandbox import jobs, limits, mounts
 from sandbox.process import HOST_ENV, end_tagged, gone
-from sandbox.room import (
-    MIB,
-    Command,
-    Ended,
-    JobStatus,
-    Mount,
-    OnOutput,
-    Result,
-    RoomDied,
-    RoomError,
-    RoomFileError,
-    RoomSpec,
-)
+from sandbox.room import MIB, Command, Ended, JobStatus, OnOutput, Result, RoomDied, RoomError, RoomFileError, RoomSpec
 
-WORKSPACE: Final = "/workspace"
 BARE_ENV: Final = {"PATH": HOST_ENV["PATH"], "HOME": "/tmp", "LANG": "C.UTF-8"}
 JOB_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 FOREGROUND: Final = "-"  # begins the name of a command that is no job; no job's id begins so
-BRIEF_INODES: Final = 20_000
 FILE_S: Final = 60.0
 KILLED, OUT_OF_CPU = 128 + signal.SIGKILL, 128 + signal.SIGXCPU  # exit codes, as a shell reports them
 
@@ -67,12 +52,6 @@ class Place:
     def alive(self) -> bool:
         return (self.folder / "room.json").exists()
 
-    def claim(self, spec: RoomSpec) -> None:
-        """Makes the folder, or takes over a living room's, and writes down whose it is. Raises `OSError`."""
-        (self.folder / "jobs").mkdir(0o700, parents=True, exist_ok=True)
-        (self.folder / "room.json").write_text(json.dumps(asdict(spec.labels) | {"name": spec.name}))
-        self.group.make(spec.limits)
-
     def end(self, names: str = "") -> None:
         """Ends the room's commands whose names begin so."""
         end_tagged(self.tag + names)
@@ -87,9 +66,7 @@ class Place:
         if not quiet or any((self.folder / "jobs").glob("*")):
             self.end()
         self.group.end()
-        for target in limits.mounts_below(self.folder):
-            limits.unmount(target)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        mounts.discard(self.folder)
 
 
 @dataclass(eq=False)
@@ -216,8 +193,14 @@ class HostedEngine(ABC):
 
     def _open(self, spec: RoomSpec) -> HostedRoom:
         place = self._place(key(spec.labels.run), key(spec.name), brief=spec.brief)
+        record = json.dumps(asdict(spec.labels) | {"name": spec.name, "workspace": str(spec.workspace)})
         try:
-            place.claim(spec)
+            (place.folder / "jobs").mkdir(0o700, parents=True, exist_ok=True)
+            (place.folder / "room.json").write_text(record)
+            if spec.workspace is not None:  # which may stay mounted when the room is gone
+                self._mounts.mkdir(parents=True, exist_ok=True)
+                (self._mounts / key(str(spec.workspace))).write_text(record)
+            place.group.make(spec.limits)
             return self.make(spec, place)
         except OSError as error:
             raise RoomError(f"room {spec.name} cannot be opened: {error}") from error
@@ -238,69 +221,20 @@ class HostedEngine(ABC):
                 count += 1
         for file in self._mounts.glob("*"):  # of the rooms in `keep` some may be another engine's
             mine = _record(file)
-            if mine.get("run") == run and mine["epoch"] < epoch and mine["room"] not in keep:
-                for target in limits.mounts_below(Path(mine["path"])):
-                    limits.unmount(target)
+            if mine.get("run") == run and mine["epoch"] < epoch and mine["name"] not in keep:
+                mounts.release(Path(mine["workspace"]))
                 file.unlink(missing_ok=True)
         return count
 
     async def discard(self, workspace: Path) -> None:
-        await to_thread.run_sync(limits.discard, workspace)
+        await to_thread.run_sync(mounts.discard, workspace)
         (self._mounts / key(str(workspace))).unlink(missing_ok=True)
-
-    def mounts(self, spec: RoomSpec, place: Place, *more: Mount) -> list[Mount]:
-        """All mounts of a room, outer ones first, with its /tmp and its workspace, which are bounded where this machine
-        can: in memory, or a seat's workspace by a disk of its own. Raises `OSError`, `RoomError`.
-
-        /tmp goes with the room. A workspace stays mounted when the room stops, because other rooms may look at it;
-        `discard` and `sweep` take it away. What is mounted is written down, for a sweep after a crash.
-        """
-        ours = [Mount(place.folder / "tmp", "/tmp", writable=True)]
-        if spec.workspace is not None:
-            ours.append(Mount(spec.workspace, WORKSPACE, writable=True))
-            self._mounts.mkdir(parents=True, exist_ok=True)
-            mine = {"run": spec.labels.run, "epoch": spec.labels.epoch, "room": spec.name, "path": str(spec.workspace)}
-            (self._mounts / key(str(spec.workspace))).write_text(json.dumps(mine))
-        for mount in ours:
-            folder = mount.source
-            folder.mkdir(parents=True, exist_ok=True)
-            if not limits.can_mount() or os.path.ismount(folder):
-                continue
-            if mount.target != WORKSPACE or (spec.brief and not limits.image_of(folder).exists()):
-                inodes = BRIEF_INODES if spec.brief else spec.limits.inodes
-                limits.scratch(folder, limits.tmp_bytes(spec.limits), inodes)
-            elif limits.has_disks():
-                limits.disk(folder, spec.limits)
-        return sorted((*ours, *more, *spec.mounts), key=lambda mount: mount.target)
 
     def _place(self, run: str, room: str, *, brief: bool = False) -> Place:
         """The place of a room, by the keys of its run and its name."""
         tag = f"{key(str(self._rooms)).rsplit('.', 1)[1]}.{run}.{room}."
         group = limits.Group(() if brief else tuple(root / tag for root in self.groups()))
         return self.kind(self._rooms / run / room, tag, group)
-
-
-def own(spec: RoomSpec, mounts: Sequence[Mount]) -> None:
-    """Gives what is writable in a room to the room's own user. Raises `OSError`."""
-    for mount in mounts:
-        if mount.writable and mount.source.is_dir():
-            os.chown(mount.source, limits.room_uid(spec), limits.room_uid(spec))
-
-
-def shown(spec: RoomSpec, place: Place, mounts: Sequence[Mount]) -> list[Mount]:
-    """The mounts with sources that the room can use as they are. Root binds to the room's own folder what the room's
-    user cannot walk to, and what nothing may be executed from. Raises `OSError`, `RoomError`."""
-    if os.geteuid() == 0:
-        own(spec, mounts)
-    found = []
-    for number, mount in enumerate(mounts):
-        target, noexec = place.folder / f"m{number}", mount.writable and not spec.scratch_exec
-        if limits.can_mount() and (noexec or not limits.reachable(mount.source)):
-            if not os.path.ismount(target):
-                limits.bind(mount.source, target, noexec=noexec)
-            mount = replace(mount, source=target)
-        found.append(mount)
-    return found
 
 
 def key(text: str) -> str:

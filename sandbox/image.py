@@ -22,7 +22,7 @@ from typing import Final
 
 import anyio
 
-from sandbox import keep, limits
+from sandbox import keep, mounts
 from sandbox.debian import bare_environment, mirror_lines, run
 from sandbox.keep import file_digest, tree_digest
 from sandbox.room import EngineUnavailable, RootFs
@@ -98,7 +98,7 @@ async def _build(spec: ImageSpec, progress: Callable[[str], None], half: Path) -
     wanted = sorted({*spec.packages, *(() if spec.judge else SEAT_PACKAGES)})
     argv = [
         *("sh", "-c", 'exec "$@" 2>&1', "sh"),
-        *(OWN_MOUNTS if await anyio.to_thread.run_sync(limits.can_mount) else ()),
+        *(OWN_MOUNTS if await anyio.to_thread.run_sync(mounts.can_mount) else ()),
         "mmdebstrap",
         f"--mode={builder_mode()}",
         f"--variant={'essential' if spec.judge else 'minbase'}",

@@ -24,7 +24,7 @@ from typing import Final
 import anyio
 import filelock
 
-from sandbox import limits
+from sandbox import mounts
 
 POLL_S: Final = 0.2
 
@@ -74,20 +74,19 @@ async def once(
     """What the request is, made if it is not there. `make` works in the folder it is given, which is removed, and
     returns the finished folder and the note; what it raises is raised here."""
     note = place / "requests" / request
-    note.parent.mkdir(parents=True, exist_ok=True)
     async with held(note.with_suffix(".lock"), on_wait):
         if (found := find(place, request)) is not None:
             return found
         half = note.with_suffix(".half")
         try:
-            limits.discard(half)  # and its mounts: a builder that was killed may have left the machine's own devices
+            mounts.discard(half)  # and its mounts: a builder that was killed may have left the machine's own devices
             half.mkdir(0o700)
             folder, line = await make(half)
             made = _kept(place, line)
             if not made.folder.exists():  # else another request became the same
                 folder.rename(made.folder)
         finally:
-            limits.discard(half)
+            mounts.discard(half)
         new = note.with_suffix(".new")
         new.write_text(line + "\n")
         new.replace(note)

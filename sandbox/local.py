@@ -11,8 +11,9 @@ import os
 import sys
 from dataclasses import dataclass, replace
 
-from sandbox import limits, reap
-from sandbox.hosted import WORKSPACE, HostedEngine, HostedRoom, Place, own
+from sandbox import limits, mounts, reap
+from sandbox.hosted import HostedEngine, HostedRoom, Place
+from sandbox.mounts import WORKSPACE
 from sandbox.process import run
 from sandbox.room import Command, Mount, OnOutput, Result, RoomSpec
 
@@ -57,16 +58,16 @@ class LocalEngine(HostedEngine):
             "a room's root is the host's own, and mounts are not made read-only",
             "memory is bounded for each process, not for a room as a whole",
             "the share of CPU is not bounded, only CPU time where a command sets it",
-            limits.NO_DISKS,
+            mounts.NO_DISKS,
             "what a room writes can be executed, whatever its specification says",
             "a process that forks faster than it can be found may outlive its command",
             *(root if os.geteuid() == 0 else others),
         )
 
     def make(self, spec: RoomSpec, place: Place) -> LocalRoom:
-        mounts = self.mounts(spec, place)
+        prepared = mounts.prepared(spec, place.folder)
         nowhere = Mount(place.folder / "tmp", WORKSPACE)  # where a room without a workspace works
-        if os.geteuid() != 0 or not all(limits.reachable(mount.source) for mount in mounts):
-            return LocalRoom(spec, place, [nowhere, *mounts], ())
-        own(spec, mounts)
-        return LocalRoom(spec, place, [nowhere, *mounts], limits.as_user(limits.room_uid(spec)))
+        if os.geteuid() != 0 or not all(mounts.reachable(mount.source) for mount in prepared):
+            return LocalRoom(spec, place, [nowhere, *prepared], ())
+        mounts.give(spec, prepared)
+        return LocalRoom(spec, place, [nowhere, *prepared], limits.as_user(limits.room_uid(spec)))

@@ -115,14 +115,8 @@ async def exited(process: Process) -> None:
 
 async def gone(pid: int) -> None:
     """Returns when a process, not always a child of ours, has ended."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        await anyio.wait_readable(pidfd)
-    finally:
-        os.close(pidfd)
+    with suppress(ProcessLookupError), os.fdopen(os.pidfd_open(pid), "rb", 0) as ends:
+        await anyio.wait_readable(ends)
 
 
 async def end_process(process: Process) -> None:

@@ -30,7 +30,7 @@ from orchestrator.cli.screen import live_pid
 from orchestrator.records import ChangeState
 from orchestrator.store import changes, reading
 from orchestrator.store.store import read_payload
-from sandbox import limits
+from sandbox import mounts
 from sandbox.engines import choose
 from sandbox.hosted import key
 from sandbox.keep import state_home
@@ -147,8 +147,7 @@ class Yard:
             label = json.loads(file.read_text())["run"]
             for engine in {"bubblewrap", self.sandbox}:
                 anyio.run(choose(engine, self.home).sweep, label, 1 << 30)
-        for mount in limits.mounts_below(self.folder):
-            limits.unmount(mount)
+        mounts.release(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sandbox import limits
+from sandbox import mounts
 from sandbox.engines import choose
 from sandbox.image import ImageSpec, build
 from sandbox.keep import state_home
@@ -35,8 +35,7 @@ def place() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="rooms-", dir="/var/tmp"))
     folder.chmod(0o755)
     yield folder
-    for target in limits.mounts_below(folder):
-        limits.unmount(target)
+    mounts.release(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 

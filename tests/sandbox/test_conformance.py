@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sandbox import limits
+from sandbox import limits, mounts
 from sandbox.hosted import key
 from sandbox.room import (
     KIB,
@@ -407,7 +407,7 @@ async def test_a_sweep_removes_a_dead_epoch_and_touches_no_other_run(
     assert await text(alive, "echo here", cwd="/tmp") == "here\n"
     await alive.stop()
     assert not [path for kind in ("rooms", "docker", "local") for path in (place / "home" / kind / key(run)).glob("*")]
-    assert not limits.mounts_below(workspace)
+    assert not mounts.below(workspace)
     assert not [path for root in limits.group_roots() for path in root.glob(f"*.{key(run)}.{key('dead')}*")]
     await dead.stop()
     await engine.discard(workspace)
@@ -444,7 +444,7 @@ async def test_a_workspace_outlives_its_room_and_can_be_looked_at_by_another(
     await second.stop()
     await engine.discard(workspace)
     assert not workspace.exists()
-    assert not limits.image_of(workspace).exists()
+    assert not mounts.image_of(workspace).exists()
 
 
 async def test_a_cases_room_is_a_room(engine: Engine, spec: RoomSpec, place: Path) -> None:
