@@ -100,8 +100,7 @@ class BubblewrapEngine(HostedEngine):
         return limits.group_roots()
 
     def make(self, spec: RoomSpec, place: Place) -> BubblewrapRoom:
-        if spec.root is None:
-            raise ValueError(f"room {spec.name}: bubblewrap needs a root file system")
+        assert spec.root, "only `local` has no root file system"
         words = [str(self._bwrap), *ALWAYS]
         shown = mounts.shown(spec, place.folder, Mount(spec.root.tree, "/"))
         for mount in shown:

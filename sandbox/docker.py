@@ -61,10 +61,8 @@ def asking() -> Iterator[None]:
         yield
     except APIError as error:
         raise RoomError(f"the Docker engine refused: {error.explanation or error}") from error
-    except DockerException as error:
+    except (DockerException, OSError) as error:  # of the SDK and of the HTTP client under it
         raise EngineUnavailable(f"no Docker engine answers at {_host()}: {error}") from error
-    except OSError as error:  # of the HTTP client under the SDK
-        raise EngineUnavailable(f"the Docker engine at {_host()} broke off: {error}") from error
 
 
 @cache
@@ -73,9 +71,9 @@ def _takes_groups() -> bool:
     return os.geteuid() == 0 and _client().info().get("CgroupDriver") == "cgroupfs"
 
 
+@asking()
 def _create(options: Mapping[str, Any]) -> Container:
-    with asking():
-        return _client().containers.create(**options)
+    return _client().containers.create(**options)
 
 
 # An engine that is short of time may find that a container has not ended yet.
@@ -167,8 +165,7 @@ class DockerEngine(HostedEngine):
         return limits.group_roots() if _takes_groups() else ()
 
     def make(self, spec: RoomSpec, place: Place) -> DockerRoom:
-        if spec.root is None:
-            raise ValueError(f"room {spec.name}: docker needs a root file system")
+        assert spec.root, "only `local` has no root file system"
         labels, bounds, uid = spec.labels, spec.limits, limits.room_uid(spec)
         options: dict[str, Any] = WALLS | {
             "image": self._image(spec.root),

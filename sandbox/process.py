@@ -136,10 +136,10 @@ def end_tagged(tag: str) -> None:
 
     The youngest go first: a parent of ours lives until it has reaped them.
     """
-    for entry in sorted(Path("/proc").glob("[0-9]*"), key=lambda entry: int(entry.name), reverse=True):
+    for pid in sorted(psutil.pids(), reverse=True):
         with suppress(OSError, psutil.NoSuchProcess):
-            if f"\0--argv0\0{tag}".encode() in (entry / "cmdline").read_bytes():
-                end_tree(int(entry.name))
+            if f"\0--argv0\0{tag}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                end_tree(pid)
 
 
 async def _feed(pipe: IO[bytes], data: bytes | AsyncIterable[bytes]) -> None:
