@@ -193,13 +193,14 @@ class HostedEngine(ABC):
 
     def _open(self, spec: RoomSpec) -> HostedRoom:
         place = self._place(key(spec.labels.run), key(spec.name), brief=spec.brief)
-        record = json.dumps(asdict(spec.labels) | {"name": spec.name, "workspace": str(spec.workspace)})
+        labels, path = spec.labels, str(spec.workspace)
         try:
             (place.folder / "jobs").mkdir(0o700, parents=True, exist_ok=True)
-            (place.folder / "room.json").write_text(record)
+            (place.folder / "room.json").write_text(json.dumps(asdict(labels) | {"name": spec.name}))
             if spec.workspace is not None:  # which may stay mounted when the room is gone
                 self._mounts.mkdir(parents=True, exist_ok=True)
-                (self._mounts / key(str(spec.workspace))).write_text(record)
+                mine = {"run": labels.run, "epoch": labels.epoch, "room": spec.name, "path": path}
+                (self._mounts / key(path)).write_text(json.dumps(mine))
             place.group.make(spec.limits)
             return self.make(spec, place)
         except OSError as error:
@@ -221,8 +222,8 @@ class HostedEngine(ABC):
                 count += 1
         for file in self._mounts.glob("*"):  # of the rooms in `keep` some may be another engine's
             mine = _record(file)
-            if mine.get("run") == run and mine["epoch"] < epoch and mine["name"] not in keep:
-                mounts.release(Path(mine["workspace"]))
+            if mine.get("run") == run and mine["epoch"] < epoch and mine["room"] not in keep:
+                mounts.release(Path(mine["path"]))
                 file.unlink(missing_ok=True)
         return count
 

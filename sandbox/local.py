@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 from sandbox import limits, mounts, reap
 from sandbox.hosted import HostedEngine, HostedRoom, Place
-from sandbox.mounts import WORKSPACE
 from sandbox.process import run
 from sandbox.room import Command, Mount, OnOutput, Result, RoomSpec
 
@@ -27,14 +26,14 @@ class LocalRoom(HostedRoom):
 
     async def enter(self, command: Command, name: str, on_output: OnOutput | None) -> Result:
         tmp = self.seen("/tmp")
-        env = self.environment(command, HOME=tmp, TMPDIR=tmp, WORKSPACE=self.seen(WORKSPACE))
+        env = self.environment(command, HOME=tmp, TMPDIR=tmp, WORKSPACE=self.seen(mounts.WORKSPACE))
         here = replace(command, cwd=self.seen(command.cwd))
         inside = limits.inner(self.spec, here, env, "memory", "processes" if self.words else "")
-        reaper = (sys.executable, "-I", reap.__file__, "--argv0", self.place.tag + name, "--")
+        reaper = (sys.executable, "-I", "-S", reap.__file__, "--argv0", self.place.tag + name, "--")
         return await run((*reaper, *self.words, "env", "-i", *inside), command, on_output)
 
     def seen(self, path: str) -> str:
-        path = path if path.startswith("/") else f"{WORKSPACE}/{path}"
+        path = path if path.startswith("/") else f"{mounts.WORKSPACE}/{path}"
         for mount in reversed(self.mounts):
             if path == mount.target or path.startswith(mount.target + "/"):
                 return str(mount.source) + path[len(mount.target) :]
@@ -66,7 +65,7 @@ class LocalEngine(HostedEngine):
 
     def make(self, spec: RoomSpec, place: Place) -> LocalRoom:
         prepared = mounts.prepared(spec, place.folder)
-        nowhere = Mount(place.folder / "tmp", WORKSPACE)  # where a room without a workspace works
+        nowhere = Mount(place.folder / "tmp", mounts.WORKSPACE)  # where a room without a workspace works
         if os.geteuid() != 0 or not all(mounts.reachable(mount.source) for mount in prepared):
             return LocalRoom(spec, place, [nowhere, *prepared], ())
         mounts.give(spec, prepared)

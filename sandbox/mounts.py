@@ -23,7 +23,7 @@ from sandbox.room import GIB, MIB, Limits, Mount, RoomError, RoomSpec
 WORKSPACE: Final = "/workspace"
 BRIEF_INODES: Final = 20_000
 NO_DISKS: Final = "disk space and inodes are not bounded, only the size of each file"
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MNT_DETACH = 1, 2, 4, 8, 32, 4096, 2
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MNT_DETACH = 2, 4, 8, 32, 4096, 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import anyio
-import psutil
 from anyio import to_thread
 
 from sandbox.reap import end_below, send
@@ -136,10 +135,10 @@ def end_tagged(tag: str) -> None:
 
     The youngest go first: a parent of ours lives until it has reaped them.
     """
-    for pid in sorted(psutil.pids(), reverse=True):
-        with suppress(OSError, psutil.NoSuchProcess):
-            if f"\0--argv0\0{tag}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                end_tree(pid)
+    for entry in sorted(Path("/proc").glob("[0-9]*"), key=lambda entry: int(entry.name), reverse=True):
+        with suppress(OSError):
+            if f"\0--argv0\0{tag}".encode() in (entry / "cmdline").read_bytes():
+                end_tree(int(entry.name))
 
 
 async def _feed(pipe: IO[bytes], data: bytes | AsyncIterable[bytes]) -> None:

@@ -2,30 +2,43 @@
 
 `reap.py --argv0 TAG -- COMMAND…` adopts every orphan below it (a daemon with a session of its own too), and kills
 all of them when the command ends, when the orchestrator dies, or at SIGTERM. Exits as a shell would (128 + signal).
-Needs little of what the orchestrator does, so that it starts quickly.
+Needs nothing but the interpreter, so that it starts quickly.
 """
 
 import ctypes
 import os
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
-
-import psutil
+from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
+def below(top: int) -> list[int]:
+    """Every process below `top`, parents first."""
+    children: dict[int, list[int]] = defaultdict(list)
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # gone, or kept from us
+            parent = int((entry / "stat").read_text(errors="replace").rsplit(") ", 1)[1].split()[1])
+            children[parent].append(int(entry.name))
+    found = children[top]
+    for pid in found:
+        found += children[pid]
+    return found
+
+
 def end_below(top: int) -> None:
     """Kills everything below a process, which must reap it. All are stopped first, so that nobody forks while being
-    counted. Gives up on what is never found in time. Raises `psutil.NoSuchProcess`."""
+    counted. Gives up on what is never found in time."""
     for _ in range(1000):
         if top == os.getpid():
             with suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
-        if not (pids := [process.pid for process in psutil.Process(top).children(recursive=True)]):
+        if not (pids := below(top)):
             return
         send(signal.SIGSTOP, pids)
         send(signal.SIGKILL, pids)
