@@ -25,7 +25,7 @@ from orchestrator.project.folder import overlaid
 from orchestrator.project.furnishing import Layers, furnish, judging
 from orchestrator.project.lock import check_lock, locked_cases, read_lock
 from sandbox.engines import choose
-from sandbox.home import state_home
+from sandbox.keep import state_home
 from verifiers.scorecard import Scorecard, Selection
 
 TRAILERS = ("Run", "Seat", "Session", "Task", "Change")

@@ -39,7 +39,7 @@ from orchestrator.store.store import utc_now
 from orchestrator.watch.journal import Scribe
 from orchestrator.watch.queries import SQL
 from sandbox.engines import choose
-from sandbox.home import state_home
+from sandbox.keep import state_home
 from sandbox.room import Labels
 from verifiers.judge import RoomJudge
 

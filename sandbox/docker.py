@@ -25,18 +25,20 @@ from docker.errors import APIError, DockerException, ImageNotFound
 from docker.models.containers import Container
 from docker.types import LogConfig
 from docker.types import Mount as Bind
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from sandbox import limits
-from sandbox.hosted import KILLED, HostedEngine, HostedRoom, Place, shown, tmp
-from sandbox.process import HOST_ENV, TIMED_OUT, Process, end_process, exited, run
+from sandbox import limits, mounts
+from sandbox.hosted import KILLED, HostedEngine, HostedRoom, Place
+from sandbox.process import HOST_ENV, TIMED_OUT, run
 from sandbox.room import MIB, Command, Ended, EngineUnavailable, OnOutput, Result, RoomError, RoomSpec, RootFs
 
 ANSWER_S: Final = 900  # an image may take that long
 GRACE_S: Final = 5.0  # beyond a command's own time, for its container to start
-END_S: Final = 30.0  # for a container to end before its client is ended
+END_S: Final = 30.0  # for a container to be gone
 WALLS: Final = {
     **{"init": True, "read_only": True, "network_mode": "none", "ipc_mode": "private", "hostname": "room"},
     **{"cap_drop": ["ALL"], "security_opt": ["no-new-privileges"], "shm_size": 64 * MIB},
+    "log_config": LogConfig(type="none"),
 }
 
 
@@ -59,10 +61,8 @@ def asking() -> Iterator[None]:
         yield
     except APIError as error:
         raise RoomError(f"the Docker engine refused: {error.explanation or error}") from error
-    except DockerException as error:
+    except (DockerException, OSError) as error:  # of the SDK and of the HTTP client under it
         raise EngineUnavailable(f"no Docker engine answers at {_host()}: {error}") from error
-    except OSError as error:  # of the HTTP client under the SDK
-        raise EngineUnavailable(f"the Docker engine at {_host()} broke off: {error}") from error
 
 
 @cache
@@ -71,6 +71,13 @@ def _takes_groups() -> bool:
     return os.geteuid() == 0 and _client().info().get("CgroupDriver") == "cgroupfs"
 
 
+@asking()
+def _create(options: Mapping[str, Any]) -> Container:
+    return _client().containers.create(**options)
+
+
+# An engine that is short of time may find that a container has not ended yet.
+@retry(retry=retry_if_exception_type(APIError), stop=stop_after_delay(END_S), wait=wait_fixed(1.0), reraise=True)
 def _remove(container: Container) -> None:
     try:
         container.remove(force=True, v=True)
@@ -90,71 +97,42 @@ class DockerPlace(Place):
             for container in _client().containers.list(all=True, filters={"name": name}, ignore_removed=True):
                 _remove(container)
 
-    def remove(self, *, quiet: bool = False) -> None:
-        super().remove(quiet=quiet)
-        if self.group.folders:  # the engine made them for every kind
-            limits.Group(tuple(limits.CGROUPS.glob(f"*/{limits.ROOMS}/{self.tag}"))).end()
 
-
+@dataclass(eq=False)
 class DockerRoom(HostedRoom):
     """One room; `options` are what the engine is told of each of its containers."""
 
-    def __init__(self, spec: RoomSpec, place: Place, options: Mapping[str, Any]) -> None:
-        super().__init__(spec, place)
-        self._options = options
+    options: dict[str, Any]
 
     async def enter(self, command: Command, name: str, on_output: OnOutput | None) -> Result:
         fed = ("--interactive",) if command.stdin != b"" else ()
         bound = ("timeout", "-s", "KILL", "-k", "1", str(command.time_s), "env", "-i")
         inside = (*bound, *limits.inner(self.spec, command, self.environment(command)))
-        container = await to_thread.run_sync(self._made, self.place.tag + name, inside, bool(fed))
+        options = self.options | {"name": self.place.tag + name, "command": list(inside), "stdin_open": bool(fed)}
+        container = await to_thread.run_sync(_create, options)
         # The client is told when whoever started it dies, and passes that on to the container.
         client = ("setpriv", "--pdeathsig", "TERM", "docker", "-H", _host(), "start", "--attach", *fed)
         longer = replace(command, time_s=command.time_s + GRACE_S)
         try:
-            done = await run((*client, str(container.id)), longer, on_output, end=partial(_end, container))
+            done = await run((*client, str(container.id)), longer, on_output)
             if done.exit_code == KILLED and done.seconds >= command.time_s:
                 return replace(done, exit_code=TIMED_OUT, ended=Ended.TIMEOUT)
-            if done.exit_code and done.ended is not Ended.TIMEOUT and self.place.alive:
-                began = await to_thread.run_sync(_began, container)
-                if began is None:
-                    self.place.condemn()
-                if not began:
-                    raise self.broken(done.stderr.decode(errors="replace"))
+            failed = done.exit_code and done.ended is not Ended.TIMEOUT
+            if failed and not await to_thread.run_sync(self._began, container):
+                raise RoomError(f"room {self.spec.name}: {done.stderr.decode(errors='replace').strip()}")
             return done
         finally:
             with anyio.CancelScope(shield=True), suppress(DockerException, OSError):
                 await to_thread.run_sync(_remove, container)
 
-    def _made(self, name: str, argv: tuple[str, ...], fed: bool) -> Container:
+    def _began(self, container: Container) -> bool:
+        """Whether a container was ever started. If somebody removed it, or the engine has ended, the room is dead."""
         try:
-            with asking():
-                logs = LogConfig(type="none")
-                return _client().containers.create(
-                    command=list(argv), name=name, stdin_open=fed, log_config=logs, **self._options
-                )
-        except RoomError as error:
-            raise self.broken(str(error)) from error
-
-
-def _began(container: Container) -> bool | None:
-    """Whether a container was ever started; None when somebody removed it, or the engine has ended."""
-    try:
-        container.reload()
-    except (DockerException, OSError):
-        return None
-    return not str(container.attrs["State"]["StartedAt"]).startswith("0001-")
-
-
-async def _end(container: Container, client: Process) -> None:
-    """Ends a container and then the client that waits for it."""
-    with anyio.move_on_after(END_S):
-        while client.poll() is None:  # again, because it may not have begun
-            with suppress(DockerException, OSError):
-                await to_thread.run_sync(_remove, container)
-            with anyio.move_on_after(1.0):
-                await exited(client)
-    await end_process(client)
+            container.reload()
+        except (DockerException, OSError):
+            self.place.condemn()
+            return False
+        return not str(container.attrs["State"]["StartedAt"]).startswith("0001-")
 
 
 class DockerEngine(HostedEngine):
@@ -177,9 +155,9 @@ class DockerEngine(HostedEngine):
         found = ["memfd_create stays allowed: a room without executable scratch can still run code from memory"]
         if not self.groups():
             found.append("memory, processes and CPU are bounded for each command, not for a room as a whole")
-        if not limits.has_disks():
-            found.append(limits.NO_DISKS)
-        if not limits.can_mount():
+        if not mounts.has_disks():
+            found.append(mounts.NO_DISKS)
+        if not mounts.can_mount():
             found.append("what a room writes into its workspace can be executed, whatever its specification says")
         return tuple(found)
 
@@ -187,8 +165,7 @@ class DockerEngine(HostedEngine):
         return limits.group_roots() if _takes_groups() else ()
 
     def make(self, spec: RoomSpec, place: Place) -> DockerRoom:
-        if spec.root is None:
-            raise ValueError(f"room {spec.name}: docker needs a root file system")
+        assert spec.root, "only `local` has no root file system"
         labels, bounds, uid = spec.labels, spec.limits, limits.room_uid(spec)
         options: dict[str, Any] = WALLS | {
             "image": self._image(spec.root),
@@ -198,20 +175,16 @@ class DockerEngine(HostedEngine):
             "memswap_limit": bounds.memory,
             "nano_cpus": int(bounds.cpus * 1e9),
             "pids_limit": bounds.processes + limits.OVERHEAD,
-            "tmpfs": {},
             "mounts": [],
         }
         if place.group.folders:
             options["cgroup_parent"] = f"/{limits.ROOMS}/{place.tag}"
-        if spec.brief and not limits.can_mount():
-            executable = "exec" if spec.scratch_exec else "noexec"
-            options["tmpfs"]["/tmp"] = f"size={limits.tmp_bytes(bounds)},mode=1777,nosuid,nodev,{executable}"
-        else:
-            options["mounts"].append(Bind("/tmp", str(tmp(spec, place)), type="bind"))
-        for number, one in enumerate(self.mounts(spec)):
-            noexec = one.writable and not spec.scratch_exec
-            source = shown(one.source, place.folder / f"m{number}", noexec=noexec, walk=False)
-            options["mounts"].append(Bind(one.target, str(source), type="bind", read_only=not one.writable))
+        for one in mounts.shown(spec, place.folder):
+            if one.target == "/tmp" and spec.brief and not mounts.can_mount():
+                way = "exec" if spec.scratch_exec else "noexec"
+                options["tmpfs"] = {"/tmp": f"size={mounts.tmp_bytes(bounds)},mode=1777,nosuid,nodev,{way}"}
+            else:
+                options["mounts"].append(Bind(one.target, str(one.source), type="bind", read_only=not one.writable))
         return DockerRoom(spec, place, options)
 
     def _image(self, root: RootFs) -> str:

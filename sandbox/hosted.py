@@ -5,16 +5,16 @@ An engine adds how a command gets into a room (`HostedRoom.enter`) and what is m
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import re
 import secrets
-import shutil
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -22,29 +22,13 @@ from typing import Any, ClassVar, Final
 import anyio
 from anyio import to_thread
 
-from sandbox import jobs, limits
-from sandbox.home import key
+from sandbox import jobs, limits, mounts
 from sandbox.process import HOST_ENV, end_tagged, gone
-from sandbox.reap import send
-from sandbox.room import (
-    MIB,
-    Command,
-    Ended,
-    JobStatus,
-    Mount,
-    OnOutput,
-    Result,
-    RoomDied,
-    RoomError,
-    RoomFileError,
-    RoomSpec,
-)
+from sandbox.room import MIB, Command, Ended, JobStatus, OnOutput, Result, RoomDied, RoomError, RoomFileError, RoomSpec
 
-WORKSPACE: Final = "/workspace"
 BARE_ENV: Final = {"PATH": HOST_ENV["PATH"], "HOME": "/tmp", "LANG": "C.UTF-8"}
 JOB_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 FOREGROUND: Final = "-"  # begins the name of a command that is no job; no job's id begins so
-BRIEF_INODES: Final = 20_000
 FILE_S: Final = 60.0
 KILLED, OUT_OF_CPU = 128 + signal.SIGKILL, 128 + signal.SIGXCPU  # exit codes, as a shell reports them
 
@@ -68,16 +52,6 @@ class Place:
     def alive(self) -> bool:
         return (self.folder / "room.json").exists()
 
-    def claim(self, spec: RoomSpec) -> None:
-        """Makes the folder, or takes over a living room's, and writes down whose it is. Raises `OSError`."""
-        found = self.alive
-        (self.folder / "jobs").mkdir(parents=True, exist_ok=True)
-        (self.folder / "jobs").chmod(0o700)
-        mine = asdict(spec.labels) | {"name": spec.name, "workspace": str(spec.workspace or "")}
-        (self.folder / "room.json").write_text(json.dumps(mine))
-        if not found:
-            self.group.make(spec.limits)
-
     def end(self, names: str = "") -> None:
         """Ends the room's commands whose names begin so."""
         end_tagged(self.tag + names)
@@ -92,24 +66,21 @@ class Place:
         if not quiet or any((self.folder / "jobs").glob("*")):
             self.end()
         self.group.end()
-        for target in limits.mounts_below(self.folder):
-            limits.unmount(target)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        mounts.discard(self.folder)
 
 
+@dataclass(eq=False)
 class HostedRoom(ABC):
     """A room of which each command is a process tree of the host. Can be pickled, for the keepers of its jobs."""
 
-    def __init__(self, spec: RoomSpec, place: Place, words: tuple[str, ...] = ()) -> None:
-        self.spec = replace(spec, env=dict(spec.env))
-        self.place = place
-        self.words = words  # what is the same for all commands that lead into the room
-        self._running = 0
+    spec: RoomSpec
+    place: Place
+    _running: int = field(default=0, init=False)
 
     @abstractmethod
     async def enter(self, command: Command, name: str, on_output: OnOutput | None) -> Result:
         """Has `process.run` execute what leads into the room, under a name that no other command of the room has.
-        Returns how it ended, with the command's own exit code. Raises `RoomError` when it was never begun."""
+        Returns how it ended, with the command's own exit code. Raises `RoomError`, saying why, if it never began."""
 
     async def run(self, command: Command, on_output: OnOutput | None = None) -> Result:
         self._check()
@@ -120,6 +91,9 @@ class HostedRoom(ABC):
         self._running += 1
         try:
             done = await self.enter(command, name, on_output)
+        except RoomError:
+            self._check()
+            raise
         finally:
             self._running -= 1
         self._check()
@@ -133,7 +107,8 @@ class HostedRoom(ABC):
         self._check()
         data = command.stdin if isinstance(command.stdin, bytes) else b"".join([part async for part in command.stdin])
         plain = replace(command, stdin=data, env=dict(command.env))
-        await to_thread.run_sync(jobs.start, self._job(job), self.place.tag + job, (self, plain))
+        name = key(job)  # of which none begins as another one does
+        await to_thread.run_sync(jobs.start, self._job(job), self.place.tag + name, (self, plain, name))
 
     async def job(self, job: str, wait_s: float = 0.0) -> JobStatus:
         keeper = self._keeper(job)
@@ -146,18 +121,23 @@ class HostedRoom(ABC):
     async def kill(self, job: str) -> None:
         if keeper := self._keeper(job):
             (self._job(job) / "killed").touch()
-            send(signal.SIGTERM, [keeper])
+            await to_thread.run_sync(self.place.end, key(job))
             await gone(keeper)
 
     async def write(self, path: str, data: bytes) -> None:
-        await self._file("written", path, Command(("sh", "-c", _WRITE, "sh", path), stdin=data, time_s=FILE_S))
+        argv = ("sh", "-c", _WRITE, "sh", self.seen(path))
+        await self._file("written", path, Command(argv, stdin=data, time_s=FILE_S))
 
     async def read(self, path: str, limit: int = MIB) -> bytes:
-        argv = ("sh", "-c", _READ, "sh", path, str(limit + 1))
+        argv = ("sh", "-c", _READ, "sh", self.seen(path), str(limit + 1))
         data = await self._file("read", path, Command(argv, time_s=FILE_S, output_limit=limit + 1))
         if len(data) > limit:
             raise RoomFileError(f"{path}: larger than the limit of {limit} bytes")
         return data
+
+    def seen(self, path: str) -> str:
+        """A path of the interface as commands see it."""
+        return path
 
     async def _file(self, done_to: str, path: str, command: Command) -> bytes:
         done = await self.run(command)
@@ -173,14 +153,9 @@ class HostedRoom(ABC):
     def environment(self, command: Command, **own: str) -> Mapping[str, str]:
         return BARE_ENV | own | dict(self.spec.env) | dict(command.env)
 
-    def broken(self, why: str) -> RoomError:
-        """What it means that a command was never begun."""
-        name = f"room {self.spec.name}"
-        return RoomError(f"{name}: {why.strip()}") if self.place.alive else RoomDied(f"{name} is gone")
-
     def _check(self) -> None:
         if not self.place.alive:
-            raise self.broken("")
+            raise RoomDied(f"room {self.spec.name} is gone")
 
     def _job(self, job: str) -> Path:
         if not JOB_ID.fullmatch(job):
@@ -218,8 +193,15 @@ class HostedEngine(ABC):
 
     def _open(self, spec: RoomSpec) -> HostedRoom:
         place = self._place(key(spec.labels.run), key(spec.name), brief=spec.brief)
+        labels, path = spec.labels, str(spec.workspace)
         try:
-            place.claim(spec)
+            (place.folder / "jobs").mkdir(0o700, parents=True, exist_ok=True)
+            (place.folder / "room.json").write_text(json.dumps(asdict(labels) | {"name": spec.name}))
+            if spec.workspace is not None:  # which may stay mounted when the room is gone
+                self._mounts.mkdir(parents=True, exist_ok=True)
+                mine = {"run": labels.run, "epoch": labels.epoch, "room": spec.name, "path": path}
+                (self._mounts / key(path)).write_text(json.dumps(mine))
+            place.group.make(spec.limits)
             return self.make(spec, place)
         except OSError as error:
             raise RoomError(f"room {spec.name} cannot be opened: {error}") from error
@@ -228,12 +210,11 @@ class HostedEngine(ABC):
         return await to_thread.run_sync(self._sweep, run, epoch, keep)
 
     def _sweep(self, run: str, epoch: int, keep: frozenset[str]) -> int:
-        count, in_use = 0, set()
+        count = 0
         for folder in sorted((self._rooms / key(run)).glob("*")):
             mine = _record(folder / "room.json")
             place = self._place(key(run), folder.name)
             if mine and (mine["epoch"] >= epoch or mine["name"] in keep):
-                in_use.add(mine["workspace"])
                 if mine["epoch"] < epoch:
                     place.end(FOREGROUND)
             else:
@@ -241,45 +222,14 @@ class HostedEngine(ABC):
                 count += 1
         for file in self._mounts.glob("*"):  # of the rooms in `keep` some may be another engine's
             mine = _record(file)
-            dead = mine.get("run") == run and mine["epoch"] < epoch
-            if dead and mine["path"] not in in_use and mine["room"] not in keep:
-                for target in limits.mounts_below(Path(mine["path"])):
-                    limits.unmount(target)
+            if mine.get("run") == run and mine["epoch"] < epoch and mine["room"] not in keep:
+                mounts.release(Path(mine["path"]))
                 file.unlink(missing_ok=True)
         return count
 
     async def discard(self, workspace: Path) -> None:
-        await to_thread.run_sync(limits.discard, workspace)
+        await to_thread.run_sync(mounts.discard, workspace)
         (self._mounts / key(str(workspace))).unlink(missing_ok=True)
-
-    def mounts(self, spec: RoomSpec) -> tuple[Mount, ...]:
-        """All mounts of a room, its workspace first and bounded where this machine can: in memory for a case's room,
-        else a disk of its own. As root, what is writable belongs to the room's user. Raises `OSError`, `RoomError`.
-
-        A workspace stays mounted when the room stops, because other rooms may look at it; `discard` and `sweep` take
-        it away. What is mounted is written down, for a sweep after a crash.
-        """
-        uid, mounts = limits.room_uid(spec), spec.mounts
-        if spec.workspace is not None:
-            spec.workspace.mkdir(parents=True, exist_ok=True)
-            if limits.can_mount():
-                self._bound(spec, spec.workspace, uid)
-            mounts = (Mount(spec.workspace, WORKSPACE, writable=True), *mounts)
-        if os.geteuid() == 0:
-            for mount in mounts:
-                if mount.writable and mount.source.is_dir():
-                    os.chown(mount.source, uid, uid)
-        return mounts
-
-    def _bound(self, spec: RoomSpec, workspace: Path, uid: int) -> None:
-        self._mounts.mkdir(parents=True, exist_ok=True)
-        mine = {"run": spec.labels.run, "epoch": spec.labels.epoch, "room": spec.name, "path": str(workspace)}
-        (self._mounts / key(str(workspace))).write_text(json.dumps(mine))
-        if not os.path.ismount(workspace):
-            if spec.brief and not limits.image_of(workspace).exists():
-                limits.scratch(workspace, uid, limits.tmp_bytes(spec.limits), BRIEF_INODES, mode="0755")
-            elif limits.has_disks():
-                limits.disk(workspace, uid, spec.limits)
 
     def _place(self, run: str, room: str, *, brief: bool = False) -> Place:
         """The place of a room, by the keys of its run and its name."""
@@ -288,27 +238,10 @@ class HostedEngine(ABC):
         return self.kind(self._rooms / run / room, tag, group)
 
 
-def tmp(spec: RoomSpec, place: Place) -> Path:
-    """The room's /tmp: it lives as long as the room, across commands. Raises `OSError`, `RoomError`."""
-    folder = place.folder / "tmp"
-    folder.mkdir(exist_ok=True)
-    if limits.can_mount() and not os.path.ismount(folder):
-        inodes = BRIEF_INODES if spec.brief else spec.limits.inodes
-        size = limits.tmp_bytes(spec.limits)
-        limits.scratch(folder, limits.room_uid(spec), size, inodes, noexec=not spec.scratch_exec)
-    return folder
-
-
-def shown(source: Path, place: Path, *, noexec: bool = False, walk: bool = True) -> Path:
-    """Where the room can reach `source`: there, or, as root, bound to a place in the room's own folder.
-
-    `walk` says that the room's user must be able to walk to it by itself.
-    """
-    if not limits.can_mount() or (not noexec and (not walk or limits.reachable(source))):
-        return source
-    if not os.path.ismount(place):
-        limits.bind(source, place, noexec=noexec)
-    return place
+def key(text: str) -> str:
+    """A short file name for any text: readable, and different for different texts."""
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", text)[:32]
+    return f"{readable}.{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _record(path: Path) -> dict[str, Any]:

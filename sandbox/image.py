@@ -11,21 +11,20 @@ what an image is and `packages` says what is in it; neither says that it can be 
 
 from __future__ import annotations
 
-import io
 import os
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from shutil import which
 from typing import Final
 
 import anyio
 
-from sandbox import keep, limits
+from sandbox import keep, mounts
 from sandbox.debian import bare_environment, mirror_lines, run
-from sandbox.keep import Kept, file_digest, tree_digest
+from sandbox.keep import file_digest, tree_digest
 from sandbox.room import EngineUnavailable, RootFs
 
 RECIPE: Final = 1  # part of every request: raise it when the same declaration shall give another image
@@ -66,12 +65,6 @@ def request_digest(spec: ImageSpec) -> str:
     )
 
 
-def find(spec: ImageSpec, home: Path) -> RootFs | None:
-    """The image this declaration became earlier, if it is still there."""
-    found = keep.find(home / "images", request_digest(spec))
-    return _root(found) if found else None
-
-
 async def build(spec: ImageSpec, home: Path, *, progress: Callable[[str], None]) -> RootFs:
     """The declaration's image: found if it was built before, else built, which takes 15 s to a few minutes.
 
@@ -81,10 +74,7 @@ async def build(spec: ImageSpec, home: Path, *, progress: Callable[[str], None])
     """
     make = partial(_build, spec, progress)
     waiting = partial(progress, "another process builds this image; waiting")
-    return _root(await keep.once(home / "images", request_digest(spec), make, waiting))
-
-
-def _root(kept: Kept) -> RootFs:
+    kept = await keep.once(home / "images", request_digest(spec), make, waiting)
     return RootFs(kept.digest, kept.folder / "tree", kept.folder / "image.tar")
 
 
@@ -104,11 +94,11 @@ async def _build(spec: ImageSpec, progress: Callable[[str], None], half: Path) -
     suite = spec.base.removeprefix("debian:")
     tree, tar, overlay = half / "image/tree", half / "image/image.tar", half / "overlay.tar"
     tree.mkdir(parents=True)
-    await anyio.to_thread.run_sync(_write_overlay, spec, overlay)
+    await anyio.to_thread.run_sync(_pack_overlay, spec, half / "overlay", overlay)
     wanted = sorted({*spec.packages, *(() if spec.judge else SEAT_PACKAGES)})
     argv = [
         *("sh", "-c", 'exec "$@" 2>&1', "sh"),
-        *(OWN_MOUNTS if await anyio.to_thread.run_sync(limits.can_mount) else ()),
+        *(OWN_MOUNTS if await anyio.to_thread.run_sync(mounts.can_mount) else ()),
         "mmdebstrap",
         f"--mode={builder_mode()}",
         f"--variant={'essential' if spec.judge else 'minbase'}",
@@ -145,7 +135,7 @@ def builder_mode() -> str:
     """
     mode = "root" if os.geteuid() == 0 else "fakechroot"
     tools = ("mmdebstrap", *(("fakechroot", "fakeroot") if mode == "fakechroot" else ()))
-    missing = [tool for tool in tools if not which(tool, path=bare_environment()["PATH"])]
+    missing = [tool for tool in tools if not shutil.which(tool, path=bare_environment()["PATH"])]
     if missing:
         raise EngineUnavailable(
             f"images are built with {' and '.join(missing)}, not found here; "
@@ -164,19 +154,16 @@ def _hooks(spec: ImageSpec) -> Iterator[str]:
     yield '--customize-hook=cd "$1/etc"; echo room >hostname; : >resolv.conf; chmod 644 hostname resolv.conf'
 
 
-def _write_overlay(spec: ImageSpec, overlay: Path) -> None:
-    """Everything of ours and the project's that is laid over the packages, with one owner and one time."""
-    with tarfile.open(overlay, "w") as tar:
-
-        def add(name: str, kind: bytes, mode: int, data: bytes = b"") -> None:
-            member = tarfile.TarInfo(name)
-            member.type, member.mode, member.size = kind, mode, len(data)
-            tar.addfile(keep.plain(member, EPOCH), io.BytesIO(data))
-
-        for point in MOUNT_POINTS:
-            add(point, tarfile.DIRTYPE, 0o755)
-        add("etc/gitconfig", tarfile.REGTYPE, 0o644, GITCONFIG)
-        for path in sorted(spec.files.iterdir()) if spec.files else ():
-            tar.add(path, path.name, filter=lambda member: keep.plain(member, EPOCH))
-        if spec.setup:
-            add(SETUP, tarfile.REGTYPE, 0o755, spec.setup.read_bytes())
+def _pack_overlay(spec: ImageSpec, laid: Path, tar: Path) -> None:
+    """Lays out everything of ours and the project's that is laid over the packages, and packs it as nobody's."""
+    for point in (*MOUNT_POINTS, "etc"):
+        (laid / point).mkdir(parents=True)
+    (laid / "etc/gitconfig").write_bytes(GITCONFIG)
+    if spec.files:
+        shutil.copytree(spec.files, laid, symlinks=True, dirs_exist_ok=True)
+    if spec.setup:
+        shutil.copyfile(spec.setup, laid / SETUP)
+        (laid / SETUP).chmod(0o755)
+    with tarfile.open(tar, "w") as packed:
+        for path in sorted(laid.iterdir()):
+            packed.add(path, path.name, filter=partial(keep.plain, time_s=EPOCH))

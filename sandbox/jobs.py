@@ -1,10 +1,10 @@
 """Background jobs: each is a command that a process of its own, its keeper, runs as the orchestrator itself would.
 
     jobs/<id>/    making it is the claim on the id
-      call        the room and the command, for the keeper
+      call        the room, the command and its name, for the keeper
       pid         the keeper's process id; the keeper holds a lock on it for as long as it lives
       out         stdout as it comes
-      killed      its end was asked for
+      killed      its end was asked for, and that is how it ended
       result      written last
 
 Nothing changes for a job when the orchestrator dies. No result and no keeper: cut short.
@@ -32,13 +32,12 @@ _keepers: list[Process] = []  # that may have to be reaped
 
 
 def start(folder: Path, tag: str, call: object) -> None:
-    """Starts the keeper, unless the id is taken. `call` is the room, which has `perform`, and the command."""
+    """Starts the keeper, unless the id is taken. `call` is the room, and what its `perform` takes: command and name."""
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
         return
     (folder / "call").write_bytes(pickle.dumps(call))
-    (folder / "out").touch()
     _keepers[:] = [keeper for keeper in _keepers if keeper.poll() is None]
     argv = (sys.executable, "-P", "-m", "sandbox.jobs", "--argv0", tag, str(folder))
     env = {"PYTHONPATH": str(Path(__file__).parents[1]), "DOCKER_HOST": os.environ.get("DOCKER_HOST", "")}
@@ -64,32 +63,23 @@ def status(folder: Path) -> JobStatus:
     """How the job stands."""
     running = keeper(folder) is not None  # asked first: it writes its result before it ends
     out = (folder / "out").read_bytes() if (folder / "out").exists() else b""
-    if (folder / "result").exists():
+    killed = (folder / "killed").exists()
+    if (folder / "result").exists() and not killed:
         result = pickle.loads((folder / "result").read_bytes())
     elif running:
         return JobStatus(folder.name, True, time.time() - (folder / "pid").stat().st_mtime, out[-TAIL:], None)
     else:
-        ended = Ended.KILLED if (folder / "killed").exists() else Ended.INTERRUPTED
-        result = Result(128 + signal.SIGKILL, out, b"", 0.0, ended)
+        result = Result(128 + signal.SIGKILL, out, b"", 0.0, Ended.KILLED if killed else Ended.INTERRUPTED)
     return JobStatus(folder.name, False, result.seconds, out[-TAIL:], result)
 
 
 async def keep(folder: Path) -> None:
-    """What a keeper does: runs the command to its end, which SIGTERM makes an early one without a result."""
-    room, command = pickle.loads((folder / "call").read_bytes())
+    """What a keeper does: runs the command to its end. To end it early, end the keeper and all below it."""
+    room, command, name = pickle.loads((folder / "call").read_bytes())
     async with await anyio.open_file(folder / "out", "wb", buffering=0) as out:
-
-        async def listen(scope: anyio.CancelScope) -> None:
-            with anyio.open_signal_receiver(signal.SIGTERM) as signals:
-                async for _ in signals:
-                    scope.cancel()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(listen, tasks.cancel_scope)
-            result = await room.perform(command, folder.name, out.write)
-            (folder / "result.new").write_bytes(pickle.dumps(result))
-            (folder / "result.new").replace(folder / "result")
-            tasks.cancel_scope.cancel()
+        result = await room.perform(command, name, out.write)
+    (folder / "result.new").write_bytes(pickle.dumps(result))
+    (folder / "result.new").replace(folder / "result")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How something is made once and kept by content: one maker at a time, whole or not there.
+"""What is kept on this machine, and where: made once, by content; one maker at a time, whole or not there.
 
-    PLACE/
+    HOME/PLACE/
       requests/<request>        a line that ends with the digest this request became; written last
-      requests/<request>.lock   held while it is made
+      requests/<request>.lock   held while it is made, in <request>.half
       <digest>/                 what was made
 
-Killed at any moment a maker leaves a scratch folder, which the next maker of the same thing sweeps.
+Killed at any moment a maker leaves a half-made folder, which the next maker of the same thing removes.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import json
 import os
 import stat
 import tarfile
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,9 +24,20 @@ from typing import Final
 import anyio
 import filelock
 
-from sandbox import limits
+from sandbox import mounts
 
 POLL_S: Final = 0.2
+
+
+def state_home() -> Path:
+    """`$ORCHESTRATOR_HOME`, else `/var/lib/orchestrator` for root, else `~/.local/share/orchestrator`.
+
+    Root's rooms run as other host users, who must be able to walk to their mounts: so the place is an open one, never
+    below a closed home folder.
+    """
+    if named := os.environ.get("ORCHESTRATOR_HOME"):
+        return Path(named).absolute()
+    return Path("/var/lib/orchestrator") if os.geteuid() == 0 else Path.home() / ".local/share/orchestrator"
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ def find(place: Path, request: str) -> Kept | None:
         note = (place / "requests" / request).read_text().strip()
     except FileNotFoundError:
         return None
-    kept = Kept(place / note.split()[-1].removeprefix("sha256:"), note)
+    kept = _kept(place, note)
     return kept if kept.folder.is_dir() else None
 
 
@@ -64,19 +74,27 @@ async def once(
     """What the request is, made if it is not there. `make` works in the folder it is given, which is removed, and
     returns the finished folder and the note; what it raises is raised here."""
     note = place / "requests" / request
-    note.parent.mkdir(parents=True, exist_ok=True)
     async with held(note.with_suffix(".lock"), on_wait):
         if (found := find(place, request)) is not None:
             return found
-        with _scratch(note) as half:
+        half = note.with_suffix(".half")
+        try:
+            mounts.discard(half)  # and its mounts: a builder that was killed may have left the machine's own devices
+            half.mkdir(0o700)
             folder, line = await make(half)
-            made = Kept(place / line.split()[-1].removeprefix("sha256:"), line)
+            made = _kept(place, line)
             if not made.folder.exists():  # else another request became the same
                 folder.rename(made.folder)
+        finally:
+            mounts.discard(half)
         new = note.with_suffix(".new")
         new.write_text(line + "\n")
         new.replace(note)
         return made
+
+
+def _kept(place: Path, line: str) -> Kept:
+    return Kept(place / line.split()[-1].removeprefix("sha256:"), line)
 
 
 @asynccontextmanager
@@ -95,25 +113,6 @@ async def held(path: Path, on_wait: Callable[[], None] = lambda: None) -> AsyncI
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _scratch(beside: Path) -> Iterator[Path]:
-    """A folder to make something in, on its final file system. The caller holds the lock of `beside`."""
-    for left in beside.parent.glob(f"{beside.name}.half-*"):
-        _remove(left)
-    folder = Path(tempfile.mkdtemp(dir=beside.parent, prefix=f"{beside.name}.half-"))
-    try:
-        yield folder
-    finally:
-        _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    """Removes a folder, unless something is mounted below: a builder that was killed may have left the machine's own
-    devices there."""
-    if not limits.mounts_below(folder):
-        limits.remove(folder)
 
 
 def file_digest(path: Path) -> str:

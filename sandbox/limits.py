@@ -1,20 +1,16 @@
-"""What bounds a room on this machine: host users, rlimits, control groups, disks.
+"""What bounds a room's commands on this machine: host users, rlimits, control groups.
 
-As root everything is bounded: each room user is a host user of its own, a control group holds memory, processes and
-CPU, and a workspace is an ext4 image with a size. As an ordinary user only rlimits are left; what they cannot bound,
-the engines declare as gaps.
+As root everything is bounded: each room user is a host user of its own, and a control group holds memory, processes and
+CPU. As an ordinary user only rlimits are left; what they cannot bound, the engines declare as gaps.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import math
 import os
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,16 +18,12 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from sandbox.process import HOST_ENV
 from sandbox.reap import send
-from sandbox.room import GIB, MIB, Command, Limits, RoomError, RoomSpec
+from sandbox.room import Command, Limits, RoomSpec
 
 FIRST_UID: Final = 200_000
 USERS_PER_RUN: Final = 1_000
 RUN_SLOTS: Final = 4_000
-
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MNT_DETACH = 1, 2, 4, 8, 32, 4096, 2
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def host_uid(run: str, user: int) -> int:
@@ -52,11 +44,6 @@ def as_user(uid: int) -> tuple[str, ...]:
     who = ("--reuid", str(uid), "--regid", str(uid), "--clear-groups")
     drop = ("setpriv", *who, "--inh-caps", "-all", "--bounding-set", "-all", "--no-new-privs")
     return drop if os.geteuid() == 0 else ()
-
-
-def reachable(path: Path) -> bool:
-    """Whether a stranger can walk to `path`."""
-    return all(folder.stat().st_mode & 0o001 for folder in path.absolute().parents)
 
 
 # What runs first inside every room, in the room's own shell: bounds that must be set inside (RLIMIT_NPROC counts by
@@ -87,104 +74,6 @@ def inner(spec: RoomSpec, command: Command, env: Mapping[str, str], *also: str) 
     script = f"{{ {'; '.join(words)}; }} 2>/dev/null; {INNER}"
     variables = tuple(f"{name}={value}" for name, value in env.items())
     return ("/bin/sh", "-c", script, "sh", command.cwd, str(len(variables)), *variables, *command.argv)
-
-
-# Mounts and disks (root)
-
-
-def mount(source: str, target: Path, kind: str = "", flags: int = 0, options: str = "") -> None:
-    """mount(2). Raises `RoomError`."""
-    if _libc.mount(source.encode(), os.fsencode(target), kind.encode(), flags, options.encode()) != 0:
-        raise RoomError(f"cannot mount {source} on {target}: {os.strerror(ctypes.get_errno())}")
-
-
-def unmount(target: Path) -> None:
-    """Takes a mount away at once, or later when it is still in use. Nothing mounted is fine."""
-    _libc.umount2(os.fsencode(target), MNT_DETACH)
-
-
-def mounts_below(folder: Path) -> list[Path]:
-    """What is mounted at or below `folder`, innermost first."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    targets = [Path(line.split()[4].replace("\\040", " ").replace("\\011", "\t")) for line in lines]
-    return [target for target in reversed(targets) if target == folder or folder in target.parents]
-
-
-def bind(source: Path, target: Path, *, noexec: bool = False) -> None:
-    """Shows a file or folder at a second place."""
-    if source.is_dir():
-        target.mkdir(exist_ok=True)
-    else:
-        target.touch()
-    mount(str(source), target, flags=MS_BIND)
-    if noexec:
-        mount("none", target, flags=MS_BIND | MS_REMOUNT | MS_NOEXEC | MS_NOSUID | MS_NODEV)
-
-
-def scratch(target: Path, uid: int, size: int, inodes: int, *, noexec: bool = False, mode: str = "1777") -> None:
-    """A bounded folder in memory."""
-    target.mkdir(parents=True, exist_ok=True)
-    options = f"size={size},nr_inodes={inodes},mode={mode},uid={uid},gid={uid}"
-    mount("rooms", target, "tmpfs", MS_NOSUID | MS_NODEV | (MS_NOEXEC if noexec else 0), options)
-
-
-def image_of(workspace: Path) -> Path:
-    return workspace.with_name(workspace.name + ".disk")
-
-
-def disk(workspace: Path, uid: int, limits: Limits) -> None:
-    """Mounts the workspace's own bounded disk: an ext4 image beside the folder, sparse. Raises `RoomError`."""
-    image = image_of(workspace)
-    fresh = not image.exists()
-    if fresh:
-        making = image.with_name(image.name + ".new")
-        with making.open("wb") as file:
-            file.truncate(max(limits.disk, 8 * MIB))
-        options = f"root_owner={uid}:{uid},lazy_itable_init=1"
-        inodes = min(limits.inodes, max(limits.disk, 8 * MIB) // 8192)
-        _tool("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", "-N", str(inodes), "-E", options, str(making))
-        making.rename(image)
-    _tool("mount", "-o", "loop,nosuid,nodev,noatime", str(image), str(workspace))
-    if fresh:
-        (workspace / "lost+found").rmdir()
-
-
-def discard(workspace: Path) -> None:
-    """Removes a workspace: its mount, its disk and its folder. Symbolic links in it are not followed."""
-    for target in mounts_below(workspace.resolve()):
-        unmount(target)
-    image_of(workspace).unlink(missing_ok=True)
-    remove(workspace)
-
-
-def remove(top: Path) -> None:
-    """Removes a folder with closed parts. What another user left in it stays."""
-    if os.geteuid() != 0:
-        for folder, names, _ in os.walk(top):
-            for path in (Path(folder, name) for name in names):
-                if not path.is_symlink():
-                    with contextlib.suppress(PermissionError):
-                        path.chmod(0o700)
-    shutil.rmtree(top, ignore_errors=True)
-
-
-@cache
-def can_mount() -> bool:
-    """Whether we may mount at all: root outside of a container that forbids it."""
-    tried = subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False)
-    return os.geteuid() == 0 and tried.returncode == 0
-
-
-@cache
-def has_disks() -> bool:
-    maker = shutil.which("mkfs.ext4", path=HOST_ENV["PATH"])
-    return can_mount() and Path("/dev/loop-control").exists() and maker is not None
-
-
-def _tool(*argv: str) -> None:
-    done = subprocess.run(argv, capture_output=True, env=dict(HOST_ENV), check=False)
-    if done.returncode != 0:
-        raise RoomError(f"{' '.join(argv)}: {done.stderr.decode(errors='replace').strip()}")
 
 
 # Control groups (root, or a delegated place)
@@ -241,9 +130,10 @@ class Group:
             with contextlib.suppress(OSError):
                 self._set("freezer.state", "THAWED")
             time.sleep(0.002)
-        for folder in self.folders:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        for top in self.folders:  # a Docker engine that was told of them made others, one for each kind
+            for folder in (top, *CGROUPS.glob(f"*/{ROOMS}/{top.name}")):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
 
     def _set(self, name: str, value: str) -> None:
         for folder in self.folders:
@@ -253,7 +143,6 @@ class Group:
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
 ROOMS: Final = "orchestrator-rooms"  # the group above all others
-NO_DISKS: Final = "disk space and inodes are not bounded, only the size of each file"
 OVERHEAD: Final = 24  # processes of ours beside a room's commands: bwrap, shells, clocks
 
 
@@ -270,8 +159,3 @@ def group_roots() -> tuple[Path, ...]:
                 (root / "cgroup.subtree_control").write_text("+memory +pids +cpu")
         return roots if all(os.access(root, os.W_OK) for root in roots) else ()
     return ()
-
-
-def tmp_bytes(limits: Limits) -> int:
-    """The size of a room's /tmp, which is memory."""
-    return min(limits.disk, limits.memory // 2, 2 * GIB)

@@ -6,12 +6,12 @@ processes from pool threads that come and go. Here one thread starts them all an
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
@@ -42,17 +42,16 @@ async def run(
     command: Command,
     on_output: OnOutput | None = None,
     *,
-    end: Callable[[Process], Awaitable[None]] | None = None,
     pass_fds: Sequence[int] = (),
     env: Mapping[str, str] = HOST_ENV,
     cwd: str | Path = "/",
 ) -> Result:
-    """Runs `argv` with the command's input and within its time and output. At the time limit, or when cancelled, `end`
-    (by default `end_process`) must end the process and all that it started.
+    """Runs `argv` with the command's input and within its time and output. At the time limit, or when cancelled, the
+    process ends with everything below it.
 
     What is printed over the limit is read slowly and dropped. Raises `OSError`.
     """
-    began, end = anyio.current_time(), end or end_process
+    began = anyio.current_time()
     feed = subprocess.DEVNULL if command.stdin == b"" else subprocess.PIPE
     start = partial(spawn, argv, feed, subprocess.PIPE, pass_fds=pass_fds, env=env, cwd=cwd)
     process = await to_thread.run_sync(_STARTER.submit(start).result)
@@ -67,20 +66,20 @@ async def run(
             with anyio.move_on_after(command.time_s) as clock:
                 await exited(process)
             if clock.cancelled_caught:
-                await end(process)
+                await end_process(process)
             tasks.cancel_scope.deadline = anyio.current_time() + DRAIN_S
-    except BaseExceptionGroup as group:
-        raise _sole(group) from None
+    except BaseExceptionGroup as group:  # so that callers can catch what `on_output` or their input stream raised
+        raise group.exceptions[0] if len(group.exceptions) == 1 else group from None
     finally:
         if process.poll() is None:
             with anyio.CancelScope(shield=True):
-                await end(process)
+                await end_process(process)
         process.stdout.close()
         process.stderr.close()
-    seconds, code = anyio.current_time() - began, process.returncode
+    code, ended = process.returncode, Ended.OUTPUT if out.over or err.over else Ended.EXITED
     if clock.cancelled_caught:
-        return Result(TIMED_OUT, bytes(out.kept), bytes(err.kept), seconds, Ended.TIMEOUT)
-    ended = Ended.OUTPUT if out.over or err.over else Ended.EXITED
+        code, ended = TIMED_OUT, Ended.TIMEOUT
+    seconds = anyio.current_time() - began
     return Result(code if code >= 0 else 128 - code, bytes(out.kept), bytes(err.kept), seconds, ended)
 
 
@@ -115,14 +114,8 @@ async def exited(process: Process) -> None:
 
 async def gone(pid: int) -> None:
     """Returns when a process, not always a child of ours, has ended."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        await anyio.wait_readable(pidfd)
-    finally:
-        os.close(pidfd)
+    with suppress(ProcessLookupError), os.fdopen(os.pidfd_open(pid), "rb", 0) as ends:
+        await anyio.wait_readable(ends)
 
 
 async def end_process(process: Process) -> None:
@@ -143,7 +136,7 @@ def end_tagged(tag: str) -> None:
     The youngest go first: a parent of ours lives until it has reaped them.
     """
     for entry in sorted(Path("/proc").glob("[0-9]*"), key=lambda entry: int(entry.name), reverse=True):
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             if f"\0--argv0\0{tag}".encode() in (entry / "cmdline").read_bytes():
                 end_tree(int(entry.name))
 
@@ -151,17 +144,13 @@ def end_tagged(tag: str) -> None:
 async def _feed(pipe: IO[bytes], data: bytes | AsyncIterable[bytes]) -> None:
     """Writes the command's input and closes it. A command need not read it to the end."""
     os.set_blocking(pipe.fileno(), False)
-    try:
+    with closing(pipe), suppress(BrokenPipeError):
         async for chunk in _chunks(data):
             rest = memoryview(chunk)
             while rest:
                 await anyio.wait_writable(pipe.fileno())
-                with contextlib.suppress(BlockingIOError):
+                with suppress(BlockingIOError):
                     rest = rest[os.write(pipe.fileno(), rest[:CHUNK]) :]
-    except BrokenPipeError:
-        pass
-    finally:
-        pipe.close()
 
 
 async def _chunks(data: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
@@ -170,11 +159,3 @@ async def _chunks(data: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     else:
         async for chunk in data:
             yield chunk
-
-
-def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one exception inside, so that callers can catch what `on_output` or their input stream raised."""
-    inner = group.exceptions
-    if len(inner) > 1:
-        return group
-    return _sole(inner[0]) if isinstance(inner[0], BaseExceptionGroup) else inner[0]

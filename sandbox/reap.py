@@ -9,6 +9,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -18,16 +19,14 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 def below(top: int) -> list[int]:
     """Every process below `top`, parents first."""
-    children: dict[int, list[int]] = {}
+    children: dict[int, list[int]] = defaultdict(list)
     for entry in Path("/proc").glob("[0-9]*"):
-        try:
+        with suppress(OSError):  # gone, or kept from us
             parent = int((entry / "stat").read_text(errors="replace").rsplit(") ", 1)[1].split()[1])
-        except OSError:
-            continue
-        children.setdefault(parent, []).append(int(entry.name))
-    found = list(children.get(top, []))
+            children[parent].append(int(entry.name))
+    found = children[top]
     for pid in found:
-        found += children.get(pid, [])
+        found += children[pid]
     return found
 
 

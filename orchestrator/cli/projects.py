@@ -37,7 +37,7 @@ from orchestrator.watch import queries, render
 from orchestrator.watch.journal import PARTS, spoken
 from orchestrator.watch.render import Answer, lines, money, span, table
 from sandbox.engines import choose
-from sandbox.home import state_home
+from sandbox.keep import state_home
 
 Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.")]
 Sandbox = Annotated[str | None, typer.Option(help="docker, bubblewrap or local (no isolation).")]

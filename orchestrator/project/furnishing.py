@@ -12,11 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from orchestrator.project.folder import Project
-from sandbox import image, sources
+from sandbox import debian, image
+from sandbox.debian import Source
 from sandbox.image import ImageSpec
 from sandbox.keep import Kept, plain, request_of, tree_digest
 from sandbox.room import Engine, Labels, RootFs
-from sandbox.sources import Source
 from verifiers.judge import RoomJudge
 from verifiers.suites import JudgePlan, LockedCase
 
@@ -55,7 +55,7 @@ async def furnish(
     fetched = {}
     for name, declared in project.sources.items():
         source = Source("deb" if declared.deb else "src", declared.deb or declared.src, declared.path)
-        fetched[name] = await sources.fetch(source, home, progress=progress)
+        fetched[name] = await debian.fetch(source, home, progress=progress)
     extra = project.reference.packages if for_reference and project.reference else ()
     specs = {} if engine.name == "local" else _specs(project, extra)
     images = {name: await image.build(spec, home, progress=progress) for name, spec in specs.items()}

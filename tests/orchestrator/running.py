@@ -31,9 +31,10 @@ from orchestrator.doctor import examine
 from orchestrator.records import ChangeState
 from orchestrator.store import changes, reading
 from orchestrator.store.store import read_payload
-from sandbox import limits
+from sandbox import mounts
 from sandbox.engines import choose
-from sandbox.home import key, state_home
+from sandbox.hosted import key
+from sandbox.keep import state_home
 
 ROOT: Final = Path(__file__).parents[2]
 HELLO: Final = ROOT / "projects/hello"
@@ -147,8 +148,7 @@ class Yard:
             label = json.loads(file.read_text())["run"]
             for engine in {"bubblewrap", self.sandbox}:
                 anyio.run(choose(engine, self.home).sweep, label, 1 << 30)
-        for mount in limits.mounts_below(self.folder):
-            limits.unmount(mount)
+        mounts.release(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

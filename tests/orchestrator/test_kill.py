@@ -12,7 +12,7 @@ import pytest
 from agents.session import INTERRUPTED
 from benchmarks.kill_resume import compare
 from sandbox.engines import choose
-from sandbox.home import state_home
+from sandbox.keep import state_home
 from sandbox.room import EngineUnavailable
 from tests.orchestrator.dying import POINTS
 from tests.orchestrator.running import PARTS, SUBMIT, Run, Yard, faults, made, shell, small_project, small_team, yard

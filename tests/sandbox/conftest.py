@@ -11,10 +11,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sandbox import limits
+from sandbox import mounts
 from sandbox.engines import choose
-from sandbox.home import state_home
 from sandbox.image import ImageSpec, build
+from sandbox.keep import state_home
 from sandbox.room import MIB, Engine, EngineUnavailable, Labels, Limits, Room, RoomSpec, RootFs
 
 ENGINES = ("bubblewrap", "docker", "local")
@@ -35,8 +35,7 @@ def place() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="rooms-", dir="/var/tmp"))
     folder.chmod(0o755)
     yield folder
-    for target in limits.mounts_below(folder):
-        limits.unmount(target)
+    mounts.release(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sandbox import limits
-from sandbox.home import key
+from sandbox import limits, mounts
+from sandbox.hosted import key
 from sandbox.room import (
     KIB,
     MIB,
@@ -268,6 +268,7 @@ async def test_ids_of_jobs_are_checked(room: Room) -> None:
 
 async def test_a_killed_job_is_gone_with_all_its_processes(room: Room) -> None:
     await room.start("daemonic", sh(DAEMON + "trap '' TERM; sleep 60"))
+    await room.start("daemonic-2", sh("sleep 60"))
     await room.run(sh("until [ -s beat ]; do sleep 0.02; done"))
     await room.kill("daemonic")
     done = (await room.job("daemonic", wait_s=30)).result
@@ -275,6 +276,8 @@ async def test_a_killed_job_is_gone_with_all_its_processes(room: Room) -> None:
     assert done.ended is Ended.KILLED
     await assert_no_beat(room)
     await room.kill("daemonic")
+    assert (await room.job("daemonic-2")).running, "a job whose name begins so is another job"
+    await room.kill("daemonic-2")
 
 
 async def test_a_job_is_held_by_its_limits(room: Room) -> None:
@@ -404,7 +407,7 @@ async def test_a_sweep_removes_a_dead_epoch_and_touches_no_other_run(
     assert await text(alive, "echo here", cwd="/tmp") == "here\n"
     await alive.stop()
     assert not [path for kind in ("rooms", "docker", "local") for path in (place / "home" / kind / key(run)).glob("*")]
-    assert not limits.mounts_below(workspace)
+    assert not mounts.below(workspace)
     assert not [path for root in limits.group_roots() for path in root.glob(f"*.{key(run)}.{key('dead')}*")]
     await dead.stop()
     await engine.discard(workspace)
@@ -441,7 +444,7 @@ async def test_a_workspace_outlives_its_room_and_can_be_looked_at_by_another(
     await second.stop()
     await engine.discard(workspace)
     assert not workspace.exists()
-    assert not limits.image_of(workspace).exists()
+    assert not mounts.image_of(workspace).exists()
 
 
 async def test_a_cases_room_is_a_room(engine: Engine, spec: RoomSpec, place: Path) -> None:

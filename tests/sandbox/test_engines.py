@@ -9,7 +9,8 @@ import pytest
 
 from sandbox import limits
 from sandbox.engines import choose
-from sandbox.home import key, state_home
+from sandbox.hosted import key
+from sandbox.keep import state_home
 from sandbox.limits import FIRST_UID, host_uid
 from sandbox.room import EngineUnavailable, Limits
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sandbox.limits import can_mount
+from sandbox.mounts import can_mount
 from sandbox.room import Command, Ended, Engine, Mount, Room, RoomFileError, RoomSpec
 from tests.sandbox.test_conformance import assert_no_beat, sh, text
 

@@ -7,10 +7,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sandbox.debian import CommandFailed
-from sandbox.home import state_home
-from sandbox.keep import Kept, tree_digest
-from sandbox.sources import Source, SourceError, choose, fetch
+from sandbox.debian import CommandFailed, Source, SourceError, choose, fetch
+from sandbox.keep import Kept, state_home, tree_digest
 
 GCC = Source("deb", "gcc-12-source", "gcc-12.2.0-dfsg.tar.xz:gcc/testsuite")
 
@@ -59,8 +57,8 @@ def test_what_was_fetched_is_what_its_digest_says_and_nobody_may_write_it() -> N
 
 def test_a_second_fetch_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = get(GCC)
-    monkeypatch.setattr("sandbox.sources.run", None)
-    monkeypatch.setattr("sandbox.sources.private_apt", None)
+    monkeypatch.setattr("sandbox.debian.run", None)
+    monkeypatch.setattr("sandbox.debian.private_apt", None)
     assert get(GCC) == first
 
 

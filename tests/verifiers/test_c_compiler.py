@@ -15,7 +15,7 @@ import pytest
 from orchestrator.project.folder import load
 from orchestrator.project.furnishing import Furnished, Layers, furnish, judge_plan
 from sandbox.bubblewrap import BubblewrapEngine
-from sandbox.home import state_home
+from sandbox.keep import state_home
 from sandbox.room import Command, Labels, Room, RoomError, RoomSpec
 from verifiers.cases import expand
 from verifiers.drawing import Draw, load_plugin

@@ -1,0 +1,161 @@
+"""What a room sees of this machine's files, who owns it, and how much it holds.
+
+As root a room's /tmp and a case's workspace are memory with a size, a seat's workspace is an ext4 image with a size.
+What an ordinary user's rooms can bound, the engines do by themselves.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from sandbox.limits import room_uid
+from sandbox.process import HOST_ENV
+from sandbox.room import GIB, MIB, Limits, Mount, RoomError, RoomSpec
+
+WORKSPACE: Final = "/workspace"
+BRIEF_INODES: Final = 20_000
+NO_DISKS: Final = "disk space and inodes are not bounded, only the size of each file"
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MNT_DETACH = 2, 4, 8, 32, 4096, 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def prepared(spec: RoomSpec, folder: Path, *more: Mount) -> list[Mount]:
+    """All mounts of a room, outer ones first, with its /tmp in the room's own `folder` and its workspace, both bounded
+    where this machine can. Raises `OSError`, `RoomError`.
+
+    /tmp goes with the room. A workspace stays mounted when the room stops, because other rooms may look at it.
+    """
+    own = [Mount(folder / "tmp", "/tmp", writable=True)]
+    if spec.workspace is not None:
+        own.append(Mount(spec.workspace, WORKSPACE, writable=True))
+    for mount in own:
+        mount.source.mkdir(parents=True, exist_ok=True)
+        if not can_mount() or os.path.ismount(mount.source):
+            continue
+        if mount.target == "/tmp" or (spec.brief and not image_of(mount.source).exists()):
+            inodes = BRIEF_INODES if spec.brief else spec.limits.inodes
+            options = f"size={tmp_bytes(spec.limits)},nr_inodes={inodes},mode=0755"
+            _mount("rooms", mount.source, "tmpfs", MS_NOSUID | MS_NODEV, options)
+        elif has_disks():
+            _disk(mount.source, spec.limits)
+    return sorted((*own, *more, *spec.mounts), key=lambda mount: mount.target)
+
+
+def give(spec: RoomSpec, mounts: Sequence[Mount]) -> None:
+    """Gives what is writable in a room to the room's own user. Raises `OSError`."""
+    for mount in mounts:
+        if mount.writable and mount.source.is_dir():
+            os.chown(mount.source, room_uid(spec), room_uid(spec))
+
+
+def shown(spec: RoomSpec, folder: Path, *more: Mount) -> list[Mount]:
+    """The mounts of `prepared` with sources that the room can use as they are. Root binds to the room's own folder what
+    the room's user cannot walk to, and what nothing may be executed from. Raises `OSError`, `RoomError`."""
+    mounts = prepared(spec, folder, *more)
+    if os.geteuid() == 0:
+        give(spec, mounts)
+    for number, mount in enumerate(mounts if can_mount() else ()):
+        target, noexec = folder / f"m{number}", mount.writable and not spec.scratch_exec
+        if noexec or not reachable(mount.source):
+            if not os.path.ismount(target):
+                _bind(mount.source, target, noexec=noexec)
+            mounts[number] = replace(mount, source=target)
+    return mounts
+
+
+def tmp_bytes(limits: Limits) -> int:
+    """The size of a room's /tmp, which is memory."""
+    return min(limits.disk, limits.memory // 2, 2 * GIB)
+
+
+def reachable(path: Path) -> bool:
+    """Whether a stranger can walk to `path`."""
+    return all(folder.stat().st_mode & 0o001 for folder in path.absolute().parents)
+
+
+def _mount(source: str, target: Path, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """mount(2). Raises `RoomError`."""
+    if _libc.mount(source.encode(), os.fsencode(target), kind.encode(), flags, options.encode()) != 0:
+        raise RoomError(f"cannot mount {source} on {target}: {os.strerror(ctypes.get_errno())}")
+
+
+def _bind(source: Path, target: Path, *, noexec: bool = False) -> None:
+    """Shows a file or folder at a second place. Raises `OSError`, `RoomError`."""
+    if source.is_dir():
+        target.mkdir(exist_ok=True)
+    else:
+        target.touch()
+    _mount(str(source), target, flags=MS_BIND)
+    if noexec:
+        _mount("none", target, flags=MS_BIND | MS_REMOUNT | MS_NOEXEC | MS_NOSUID | MS_NODEV)
+
+
+def image_of(workspace: Path) -> Path:
+    return workspace.with_name(workspace.name + ".disk")
+
+
+def _disk(workspace: Path, limits: Limits) -> None:
+    """Mounts the workspace's own bounded disk: an ext4 image beside the folder, sparse. Raises `RoomError`."""
+    image = image_of(workspace)
+    fresh = not image.exists()
+    if fresh:
+        making = image.with_name(image.name + ".new")
+        with making.open("wb") as file:
+            file.truncate(max(limits.disk, 8 * MIB))
+        inodes = min(limits.inodes, max(limits.disk, 8 * MIB) // 8192)
+        options = ("-m", "0", "-O", "^has_journal", "-N", str(inodes), "-E", "lazy_itable_init=1")
+        _tool("mkfs.ext4", "-q", "-F", *options, str(making))
+        making.rename(image)
+    _tool("mount", "-o", "loop,nosuid,nodev,noatime", str(image), str(workspace))
+    if fresh:
+        (workspace / "lost+found").rmdir()
+
+
+def below(folder: Path) -> list[Path]:
+    """What is mounted at or below `folder`, innermost first."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    targets = [Path(line.split()[4].replace("\\040", " ").replace("\\011", "\t")) for line in lines]
+    return [target for target in reversed(targets) if target == folder or folder in target.parents]
+
+
+def release(folder: Path) -> None:
+    """Takes away what is mounted at or below `folder`, at once or later when it is still in use."""
+    for target in below(folder):
+        _libc.umount2(os.fsencode(target), MNT_DETACH)
+
+
+def discard(folder: Path) -> None:
+    """Removes a folder, closed parts of it too, its disk and whatever is mounted in it. Symbolic links in it are not
+    followed. To an ordinary user, what another user left in it stays."""
+    release(folder.resolve())
+    image_of(folder).unlink(missing_ok=True)
+    if os.geteuid() != 0:
+        subprocess.run(["chmod", "-R", "u+rwX", "--", str(folder)], capture_output=True, check=False)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@cache
+def can_mount() -> bool:
+    """Whether we may mount at all: root outside of a container that forbids it."""
+    tried = subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False)
+    return os.geteuid() == 0 and tried.returncode == 0
+
+
+@cache
+def has_disks() -> bool:
+    maker = shutil.which("mkfs.ext4", path=HOST_ENV["PATH"])
+    return can_mount() and Path("/dev/loop-control").exists() and maker is not None
+
+
+def _tool(*argv: str) -> None:
+    done = subprocess.run(argv, capture_output=True, env=dict(HOST_ENV), check=False)
+    if done.returncode != 0:
+        raise RoomError(f"{' '.join(argv)}: {done.stderr.decode(errors='replace').strip()}")
