@@ -64,7 +64,7 @@ class Hands:
                     return await self._view(arguments)
                 case Edit():
                     return await self._edit(arguments)
-        except RoomFileError as error:
+        except (OSError, ValueError) as error:  # a file's (`RoomFileError`), or what cannot be asked of a machine
             return Answer(f"not done: {error}", refused=True)
         raise TypeError(f"not a shell tool: {arguments!r}")
 

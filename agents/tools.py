@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final, Protocol
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from agents.models.base import ToolSpec
 
+COMMAND: Final = 32_000  # characters: the kernel takes 128 KiB for one argument
 FOREGROUND_S: Final = 120  # what runs longer belongs in the background, where no restart of ours can end it
 
 
@@ -24,11 +25,19 @@ def _as_list(value: object) -> object:
 
 
 Word = Annotated[str, Field(min_length=1)]
+Path = Annotated[str, Field(min_length=1, max_length=4000)]
 Names = Annotated[list[str], BeforeValidator(_as_list)]
 
 
 class Arguments(BaseModel, extra="forbid"):
     """What a tool takes. The docstring of each class below is its tool's description, as the model reads it."""
+
+    @field_validator("*")
+    @classmethod
+    def _no_nul(cls, value: Any) -> Any:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("a NUL character cannot be passed on")
+        return value
 
 
 class Shell(Arguments):
@@ -37,7 +46,7 @@ class Shell(Arguments):
     Of more than 36 lines you see the first and the last, and where all of them are kept.
     """
 
-    command: Word
+    command: str = Field(min_length=1, max_length=COMMAND)
     timeout_s: float | None = Field(None, gt=0, description="seconds; 120 unless in the background")
     background: bool = False
 
@@ -51,21 +60,21 @@ class Shell(Arguments):
 class Wait(Arguments):
     """Wait for a background job. Costs nothing while you wait."""
 
-    job: int = Field(description="the number that shell gave")
+    job: int = Field(ge=0, lt=1_000_000, description="the number that shell gave")
     timeout_s: float = Field(600, ge=0, le=3600)
 
 
 class View(Arguments):
     """Show numbered lines of a text file, or a folder's entries."""
 
-    path: Word
-    lines: str = Field("1-200", pattern=r"^\d+(-\d+)?$", description="first-last, at most 200")
+    path: Path
+    lines: str = Field("1-200", pattern=r"^\d{1,9}(-\d{1,9})?$", description="first-last, at most 200")
 
 
 class Edit(Arguments):
     """Replace one exact, unique piece of text. Empty `old` creates a file."""
 
-    path: Word
+    path: Path
     old: str
     new: str
 

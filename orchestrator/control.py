@@ -20,7 +20,10 @@ import anyio
 from anyio.abc import SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from orchestrator.store import StoreError
+
 LINE_LIMIT: Final = 8 << 20  # bytes of one request or answer
+GONE: Final = (anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead)
 POINTER: Final = "run.sock"
 EXIT: Final = dict(
     refused=1, usage=2, config=2, ambiguous=2, not_ready=3, not_found=4, busy=5, lock_differs=6, internal=70
@@ -91,12 +94,14 @@ async def listening(folder: Path, answer: Answerer) -> AsyncIterator[None]:
 
 async def _converse(stream: SocketStream, answer: Answerer) -> None:
     async with stream:
-        with contextlib.suppress(anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead):
-            line = await BufferedByteReceiveStream(stream).receive_until(b"\n", LINE_LIMIT)
+        with contextlib.suppress(*GONE):
             try:
+                line = await BufferedByteReceiveStream(stream).receive_until(b"\n", LINE_LIMIT)
                 result = {"result": await answer(json.loads(line))}
             except Refusal as refusal:
                 result = {"error": refusal.told()}
-            except ValueError as wrong:  # not JSON, or not what the request takes
-                result = {"error": Refusal(str(wrong), "usage").told()}
+            except (StoreError, *GONE):
+                raise
+            except Exception as wrong:  # noqa: BLE001 - not JSON, or not what the request takes: no run's end
+                result = {"error": Refusal(str(wrong) or repr(wrong), "usage").told()}
             await stream.send(json.dumps(result).encode() + b"\n")

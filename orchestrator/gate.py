@@ -104,6 +104,9 @@ class Gate:
         began = anyio.current_time()
         merged = await self.repository.merge(main, change.commit)
         ruling = await rule(merged, floor.passed(), self.judge)
+        if ruling.fate is Fate.VOID and self._voids >= VOIDS and not (await self._control(main)).void:
+            words = f"cannot be judged, while main can: {ruling.reason}"
+            ruling = Ruling(Fate.BOUNCE, words, "Something in it keeps the judge from its end.")
         seconds = anyio.current_time() - began
         self._voids = self._voids + 1 if ruling.fate is Fate.VOID else 0
         if ruling.fate is Fate.LAND:
@@ -113,6 +116,10 @@ class Gate:
         self.changed.ring()
         if self._voids >= VOIDS:
             await anyio.sleep(VOID_WAIT_S)
+
+    async def _control(self, main: str) -> Scorecard:
+        """Main judged again: says whether a judgement that said nothing was the machine's fault."""
+        return await self.judge.judge(await self.repository.tree(main), Selection(cold=True))
 
     def _refuse(self, tx: Tx, change: Change, ruling: Ruling, seconds: float) -> None:
         if ruling.fate is Fate.BOUNCE:

@@ -23,6 +23,8 @@ from orchestrator.workspace import Stream
 
 _HEADER: Final = re.compile(rb"(submission|checkpoint) ([0-9a-f]{40})\nPACK.{4}(.{4})", re.DOTALL)
 
+NAME_BYTES: Final = 255  # of one file or folder: what file systems take
+
 
 class Refused(Exception):
     """The stream does not come in. The message is for the agent: what was found, where, and what to do."""
@@ -78,6 +80,8 @@ async def _count(tree: GitTree, limits: Stream) -> None:
             count += 1
             if count > limits.entries:
                 raise Refused(f"your tree holds more than {limits.entries} files and folders")
+            if any(len(part) > NAME_BYTES for part in entry.path.split(b"/")):
+                raise Refused(f"a name is longer than {NAME_BYTES} bytes: {_shown(entry.path[:80])}…")
             if len(entry.path) > limits.path:
                 raise Refused(f"a path is longer than {limits.path} bytes: {_shown(entry.path[:80])}…")
             if entry.mode == FOLDER and entry.id == EMPTY_TREE:

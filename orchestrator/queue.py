@@ -51,7 +51,8 @@ async def rule(tree: Tree | Conflict, floor: frozenset[str], judge: Judge) -> Ru
     """Judges one change on the tree merged with main. It lands only if that builds and passes all that main passed.
 
     A case is lost only if it fails twice, the second time alone and cold; one that passes the second time after a
-    failure that was not a timeout became unsteady with the change and is lost as well.
+    failure that was not a timeout became unsteady with the change and is lost as well. One is gained only if it passes
+    twice: what passes by chance would hold up every change after it.
     """
     if isinstance(tree, Conflict):
         return Ruling(Fate.BOUNCE, tree.reason, tree.hunks)
@@ -71,7 +72,13 @@ async def rule(tree: Tree | Conflict, floor: frozenset[str], judge: Judge) -> Ru
     if lost:
         detail = "\n".join(error_line(case, card) for case in lost[: 2 * SHOWN])
         return Ruling(Fate.BOUNCE, f"loses {_some(lost)}", detail, lost, card=card)
-    return Ruling(Fate.LAND, gained=tuple(sorted(card.passed() - floor)), card=card)
+    if gained := card.passed() - floor:
+        again = await judge.judge(tree, Selection(Tier.CASES, gained))
+        if again.void:
+            return Ruling(Fate.VOID, again.void)
+        chance = {case: again.verdicts[case] for case in gained - again.passed()}
+        card, gained = replace(card, verdicts={**card.verdicts, **chance}), gained - chance.keys()
+    return Ruling(Fate.LAND, gained=tuple(sorted(gained)), card=card)
 
 
 def _some(names: tuple[str, ...]) -> str:

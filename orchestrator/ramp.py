@@ -27,7 +27,11 @@ def next_task(
         alone = min(roles, key=lambda name: (name not in live, roles[name] != PLANNER))
         if seat != alone:
             raise board.Refused(f"no case passes yet; {alone} works alone")
-        return ready[0].id if ready and roles[seat] != PLANNER else ""
+        if roles[seat] == PLANNER:
+            return ""
+        if not ready and board.open_tasks(db):
+            raise board.Refused("no task is ready: the others are held, set aside or wait")
+        return ready[0].id if ready else ""
     builders = [name for name in roles if roles[name] != PLANNER]
     if seat not in builders:
         if ready and len(ready) >= AHEAD * len(builders):

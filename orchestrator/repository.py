@@ -157,6 +157,10 @@ class Repository:
         code, said = await self._confined.run(*merge, accept=(0, 1))
         tree, *rest = said.split(b"\0")
         if code == 0:
+            try:  # a rename on main may have moved a link to where it leads out
+                await check_policy(self._confined, (await difference(self._confined, onto, tree.decode()))[0])
+            except Refused as refused:
+                return Conflict((str(refused).partition(" ")[0],), str(refused))
             return GitTree(self._confined, tree.decode())
         end = rest.index(b"")
         paths = list(dict.fromkeys(rest[:end]))

@@ -138,7 +138,7 @@ class Run:
         await desk.gate.recover()
 
         def take_over(tx: Tx) -> float:
-            (worked_s,) = tx.db.execute(SQL["worked"], {"alive": False, "at": ""}).fetchone()
+            run = tx.db.execute(SQL["run"], {"alive": False, "at": ""}).fetchone()
             desk.ledger.recover(tx)
             board.recover(tx, {session.id for session in live})
             tx.run("UPDATE run SET state = ?, reason = ''", RunState.RUNNING)
@@ -148,7 +148,7 @@ class Run:
                 self._plan(tx)
             if swept:
                 tx.journal("swept", count=swept)
-            return float(worked_s)
+            return float(run["elapsed_s"] or 0)
 
         self._worked_before = await desk.store.write(take_over)
 
@@ -246,6 +246,7 @@ class Run:
         desk.stopping = desk.stopping or at_once
         desk.changed.ring()
         if desk.draining:
+            self._end = (state, reason) if state is RunState.STOPPED else self._end
             return
         desk.draining = reason
         desk.ledger.draining = True

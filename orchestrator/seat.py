@@ -10,12 +10,13 @@ from functools import partial
 from typing import Final
 
 import anyio
+import structlog
 
 from agents import tools
 from agents.attempts import ask
 from agents.context import ASK_FOR_SUMMARY
 from agents.hands import Hands
-from agents.models.base import ModelFailure, Reply, Request, Text, ToolSpec
+from agents.models.base import Reply, Request, Text, ToolSpec
 from agents.models.choose import account
 from agents.session import Mind, Outcome, converse
 from agents.tools import End
@@ -25,13 +26,15 @@ from orchestrator.desk import Desk, Seat
 from orchestrator.ledger import SPENT, SessionMeter
 from orchestrator.quarantine import Refused
 from orchestrator.records import Session, SessionState
+from orchestrator.repository import ForeignMain
 from orchestrator.signals import unwrapped
-from orchestrator.store import Tx, rows, sessions
+from orchestrator.store import StoreError, Tx, rows, sessions
 from orchestrator.store.sessions import StoredLog
 from orchestrator.store.store import read_payload
 from orchestrator.verbs import Verbs
 from sandbox.room import Labels, Mount, Room, RoomDied, RoomError, RoomSpec
 
+log = structlog.get_logger()
 CHECKPOINT_EVERY_S: Final = 180.0
 IN_FLIGHT: Final = 32  # requests at once for each account
 BACKOFF_S: Final = (5.0, 30.0, 120.0, 600.0)
@@ -51,7 +54,10 @@ async def again(seat: Seat, desk: Desk, step: Callable[[], Awaitable[bool]]) -> 
             if not await step():
                 return
             crashes = 0
-        except (ModelFailure, RoomError, Refused, workspace.Unpacked, OSError) as error:
+        except (StoreError, ForeignMain):
+            raise
+        except Exception as error:
+            log.error("seat crashed", seat=seat.name, exc_info=error)
             wait_s = BACKOFF_S[min(crashes, len(BACKOFF_S) - 1)]
             crashes += 1
             await desk.journal("seat-crashed", seat.name, error=f"{type(error).__name__}: {error}"[:500], wait_s=wait_s)

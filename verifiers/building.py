@@ -49,6 +49,10 @@ class Built:
     artifacts: Path
 
 
+class NotUnpacked(RoomError):
+    """A tree that no room can hold: more than its disk, or names that no file system takes."""
+
+
 class Workshop:
     """Opens a judge's rooms, each under a name of its own, takes them and their folders away again, and builds trees,
     keeping the artifacts of a few recent ones."""
@@ -73,7 +77,7 @@ class Workshop:
                 unpack = ("tar", "-x", "--no-same-owner")
                 done = await room.run(Command(unpack, stdin=tree.tar(), time_s=UNPACK_S))
                 if not done.ok:
-                    raise RoomError(f"tree {tree.id} could not be unpacked: {last_line(done.stderr)}")
+                    raise NotUnpacked(f"the tree cannot be unpacked: {last_line(done.stderr)}")
             result = await room.run(command)
         finally:
             with anyio.CancelScope(shield=True):
@@ -137,6 +141,8 @@ class Workshop:
                     if not done.ok:
                         build = replace(build, ok=False, reason=last_line(done.stdout or done.stderr))
             return Built(tree, build, artifacts)
+        except NotUnpacked as refused:
+            return Built(tree, Build(False, 0.0, str(refused)), artifacts)
         except BaseException:
             await self._discard(artifacts)
             raise

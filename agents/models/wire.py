@@ -112,7 +112,7 @@ def tool_call(id: str, name: str, text: str) -> ToolCall:
     """A call from the JSON text a model wrote. Text that is not an object is the model's mistake, and told to it."""
     try:
         arguments = json.loads(text or "{}")
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         return ToolCall(id, name, {}, f"the arguments are not JSON: {problem}")
     if not isinstance(arguments, dict):
         return ToolCall(id, name, {}, f"the arguments must be a JSON object, not {type(arguments).__name__}")

@@ -55,7 +55,8 @@ def store_reply(tx: Tx, session: str, turn: int, reply: Reply) -> None:
     rows.put(tx, "turn", session=session, number=turn, at=tx.now, reply=tx.keep(encode_reply(reply)))
     rows.update(tx, "session", session, turns=turn)
     for index, call in enumerate(reply.calls):
-        asked = {"name": call.name, "arguments": json.dumps(dict(call.arguments), sort_keys=True)}
+        name = call.name.encode(errors="replace").decode()
+        asked = {"name": name, "arguments": json.dumps(dict(call.arguments), sort_keys=True)}
         place = {"id": f"{session}.{turn}.{index}", "session": session, "turn": turn, "number": index}
         rows.put(tx, "call", vendor_id=call.id, state=CallState.PENDING, **asked, **place)
 
