@@ -100,7 +100,7 @@ class OpenSeats:
             "seat": chair.seat.name,
             "role": chair.seat.role,
             "session": session.id,
-            "token": token,
+            "token": session.token,
             "prompt": desk.frozen.prompts[chair.seat.role],
             "opening": await desk.store.read(told),
             "board": await desk.board(),

@@ -22,7 +22,7 @@ import filelock
 import psutil
 import typer
 
-from orchestrator.control import POINTER, Refusal, failure_of, who
+from orchestrator.control import LINE_LIMIT, POINTER, Refusal, failure_of, who
 from orchestrator.store import Store, Tx, reading
 from orchestrator.store.store import utc_now
 from orchestrator.watch.journal import PARTS, Entry, entries, spoken
@@ -133,11 +133,13 @@ def tell(folder: Path, do: str, **fields: Any) -> dict[str, Any]:
 
     Raises `Refusal` in its words, or because no process answers.
     """
-    began = time.monotonic()
+    began, request = time.monotonic(), json.dumps({"do": do, "by": who(), **fields}).encode() + b"\n"
+    if len(request) > LINE_LIMIT:
+        raise Refusal(f"a request may hold {LINE_LIMIT >> 20} MiB, this has {len(request) >> 20}", "usage")
     try:
         with socket.socket(socket.AF_UNIX) as line:
             line.connect((folder / POINTER).read_text())
-            line.sendall(json.dumps({"do": do, "by": who(), **fields}).encode() + b"\n")
+            line.sendall(request)
             while not select.select([line], [], [], NEWS_S)[0]:
                 with reading(folder / STATE) as db:
                     last = [f"; {spoken(entry, clock(entry.at))}" for entry in entries(db, PARTS["gate"])[-1:]]

@@ -39,7 +39,7 @@ def test_each_role_sees_its_tools_and_only_planners_plan() -> None:
     assert shell == {
         "type": "object",
         "properties": {
-            "command": {"minLength": 1, "type": "string"},
+            "command": {"maxLength": 32_000, "minLength": 1, "type": "string"},
             "timeout_s": {
                 "anyOf": [{"exclusiveMinimum": 0, "type": "number"}, {"type": "null"}],
                 "default": None,
@@ -61,12 +61,31 @@ def test_each_role_sees_its_tools_and_only_planners_plan() -> None:
         ("claim", {"task": "T1", "title": "x"}, "give either task"),
         ("tasks", {"show": "everything"}, "show:"),
         ("view", {"path": "a", "lines": "x"}, "lines:"),
+        ("view", {"path": "a", "lines": "9" * 5000}, "lines:"),
+        ("view", {"path": "a\0b"}, "path: Value error, a NUL character"),
+        ("view", {"path": "a" * 200_000}, "path: String should have at most 4000 characters"),
+        ("shell", {"command": "echo \0"}, "command: Value error, a NUL character"),
+        ("shell", {"command": "#" * 200_000}, "command: String should have at most 32000 characters"),
+        ("shell", {"command": "echo \ud800"}, "command:"),
+        ("wait", {"job": -1}, "job:"),
+        ("wait", {"job": 10**400}, "job:"),
         ("plan", {"title": "x"}, "there is no tool 'plan' here"),
     ],
 )
 def test_bad_arguments_are_refused_with_what_to_do(tool: str, arguments: dict[str, object], remedy: str) -> None:
     with pytest.raises(BadArguments, match=remedy):
         check("builder", tool, arguments)
+
+
+async def test_what_the_machine_does_not_take_is_told_and_ends_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise OSError(7, "Argument list too long")
+
+    monkeypatch.setattr(desk.room, "run", full)
+    answer = await desk("shell", command="make")
+    assert answer.refused and answer.text == "not done: [Errno 7] Argument list too long"
 
 
 def test_one_name_is_taken_where_a_list_is_asked_for() -> None:

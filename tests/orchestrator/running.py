@@ -63,10 +63,12 @@ class Yard:
     def run(self, name: str) -> Run:
         return Run(self, name)
 
-    def say(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """One command, to its end."""
+    def say(self, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+        """One command, to its end; `typed` is its standard input."""
         command = [sys.executable, "-m", "orchestrator", *arguments]
-        return subprocess.run(command, cwd=ROOT, env=self.env, text=True, capture_output=True, timeout=PATIENCE_S)
+        return subprocess.run(
+            command, cwd=ROOT, env=self.env, text=True, capture_output=True, timeout=PATIENCE_S, input=typed
+        )
 
     def create(self, project: Path, agents: int, name: str = "run", **settings: Any) -> Run:
         """Makes a run's folder by what `start` calls for it; no process works on it yet. `models` by role."""

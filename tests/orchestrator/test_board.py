@@ -327,6 +327,17 @@ def test_the_ramp_starts_one_seat_then_one_for_each_task_in_folders_of_its_own(t
     assert after[1] == "T3" and after[2].startswith("each of the 2 ready tasks")
 
 
+def test_a_seat_stays_idle_once_everybody_gave_up_on_every_task(tx: Tx) -> None:
+    builders = {"agent-01": "builder", "agent-02": "builder"}
+    assert seating(tx, builders, passing=False) == ["", "agent-01 works alone"]  # an empty board: it finds its own
+    planned(tx, "impossible")
+    for number in range(1, board.SET_ASIDE + 1):
+        board.claim(tx, "T1", session(tx, f"agent-01/{number}"))
+        board.release(tx, f"agent-01/{number}", "too hard")
+    idle = "no task is ready: the others are held, set aside or wait"
+    assert seating(tx, builders, passing=False) == [idle, "agent-01 works alone"]
+
+
 def test_a_planner_rests_while_two_tasks_are_ready_for_each_builder(tx: Tx) -> None:
     seats = {"agent-01": "planner", "agent-02": "builder"}
     assert seating(tx, seats) == ["", "no task is ready"]

@@ -10,7 +10,7 @@ import pytest
 from orchestrator import board
 from orchestrator.gate import Gate
 from orchestrator.records import Change, ChangeState, Session, SessionState, Task, TaskState
-from orchestrator.store import Store, Tx, changes, sessions
+from orchestrator.store import Store, Tx, changes, rows, sessions
 from tests.orchestrator.workshop import git, make_repository
 from verifiers.scorecard import Build, Outcome, Scorecard, Selection, Tree, Verdict
 
@@ -24,24 +24,29 @@ def anyio_backend() -> str:
 
 
 class Oracle:
-    """A `Judge` to which one judgement after the other was told: why each case fails, "" where it passes."""
+    """A `Judge` to which one judgement after the other was told: why each case fails, "" where it passes; or, as a
+    text, why it says nothing."""
 
-    def __init__(self, *told: dict[str, str]) -> None:
-        self._told = iter(told)
+    def __init__(self, *told: dict[str, str] | str) -> None:
+        self.left = list(told)
+        self.asked: list[Selection] = []
 
     async def judge(self, tree: Tree, selection: Selection) -> Scorecard:
+        told = self.left.pop(0)
+        self.asked.append(selection)
+        if isinstance(told, str):
+            return Scorecard(tree.id, selection.tier, Build(True, 1.0), void=told)
         verdicts = {
             case: Verdict(case, Outcome.FAIL if reason else Outcome.PASS, reason=reason)
-            for case, reason in next(self._told).items()
+            for case, reason in told.items()
         }
         return Scorecard(tree.id, selection.tier, Build(True, 1.0), verdicts)
 
 
-async def test_a_landing_gives_the_board_what_of_its_task_fails_for_another_reason_now(tmp_path: Path) -> None:
-    """The task was two cases of one cause. The change mends one of them and shows that the other has a second cause."""
-    repository = await make_repository(tmp_path)
-    judge = Oracle({"c/a": "no parser", "c/b": "no parser"}, {"c/a": "", "c/b": "no linker"})
-    store = Store(tmp_path / "state.db", lambda: datetime.now(UTC))
+async def queued(folder: Path, judge: Oracle) -> tuple[Gate, Change]:
+    """A gate whose main is judged, and a change for the board's one group of failing cases."""
+    repository = await make_repository(folder)
+    store = Store(folder / "state.db", lambda: datetime.now(UTC))
     await store.create("run", "{}")
     await store.begin_epoch()
     gate = Gate(store, repository, judge, None, "run")
@@ -56,19 +61,57 @@ async def test_a_landing_gives_the_board_what_of_its_task_fails_for_another_reas
         assert group.cases == ("c/a", "c/b")
         sessions.start(tx, Session(SESSION, "agent-01", 1, "builder", "open", SessionState.ACTIVE, tx.now, main))
         board.claim(tx, group.id, SESSION)
-        queued = (group.id, ChangeState.QUEUED, tx.now, main, commit, tree, "call")
-        change = Change("C1", SESSION, "agent-01", *queued, fixes=("c/a",))
+        whose = (group.id, ChangeState.QUEUED, tx.now, main, commit, tree, "call")
+        change = Change("C1", SESSION, "agent-01", *whose, fixes=("c/a",))
         changes.add(tx, change)
         return change
 
-    change = await store.write(submit)
+    return gate, await store.write(submit)
+
+
+SEED = {"c/a": "no parser", "c/b": "no parser"}
+
+
+async def test_a_landing_gives_the_board_what_of_its_task_fails_for_another_reason_now(tmp_path: Path) -> None:
+    """The task was two cases of one cause. The change mends one of them and shows that the other has a second cause."""
+    gate, change = await queued(tmp_path, Oracle(SEED, {"c/a": "", "c/b": "no linker"}, {"c/a": ""}))
     await gate.settle(change)
 
     def look(tx: Tx) -> tuple[Task, list[Task]]:
         return board.get(tx.db, change.task), board.open_tasks(tx.db)
 
-    mine, (other,) = await store.write(look)
+    mine, (other,) = await gate.store.write(look)
     assert (mine.cases, mine.state) == (("c/a",), TaskState.CLOSED)
     assert (other.cases, other.state) == (("c/b",), TaskState.READY)
     assert "no linker" in other.signature
-    await store.close()
+    await gate.store.close()
+
+
+async def test_what_passes_by_chance_is_not_what_main_has_to_pass_from_then_on(tmp_path: Path) -> None:
+    again = {"c/a": "", "c/b": "wrong now", "unit/t_1": "the suite did not report this test"}
+    judge = Oracle(SEED, {"c/a": "", "c/b": "", "unit/t_1": ""}, again)
+    gate, change = await queued(tmp_path, judge)
+    await gate.settle(change)
+    assert judge.asked[-1].cases == {"c/a", "c/b", "unit/t_1"}
+    assert (await gate.judge_main()).passed() == {"c/a"}
+    (landed,) = await gate.store.read(
+        lambda db: db.execute("SELECT data FROM journal WHERE kind = 'landed'").fetchall()
+    )
+    assert '"gained": 1' in landed["data"]
+    await gate.store.close()
+
+
+async def test_a_change_that_alone_keeps_the_judge_from_its_end_is_bounced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.gate.VOID_WAIT_S", 0)
+    gate, change = await queued(tmp_path, Oracle(SEED, "hm", "hm", "the machine", "hm", "it hangs", SEED))
+    states = []
+    for _ in range(4):
+        await gate.settle(change)
+        states.append((await gate.store.read(lambda db: rows.get(db, Change, "C1"))).state)
+    # Twice it may be the machine; then main is judged as well, and says nothing at first either.
+    assert states == [ChangeState.QUEUED] * 3 + [ChangeState.BOUNCED]
+    ended = await gate.store.read(lambda db: rows.get(db, Change, "C1"))
+    assert ended.reason.startswith("cannot be judged, while main can: it hangs")
+    await gate.store.close()

@@ -118,6 +118,32 @@ async def refused(repository: Repository, stream: bytes, words: str, limits: Str
 # In the room
 
 
+async def test_a_name_that_no_file_system_takes_is_refused(repository: Repository, room: Workspace) -> None:
+    name = "n" * 300
+    await room.sh(
+        f"git update-index --add --cacheinfo 100644,$(echo x | git hash-object -w --stdin),{name}; "
+        f"git update-index --skip-worktree {name}; git commit -qm long"
+    )
+    with pytest.raises(Refused, match="a name is longer than 255 bytes"):
+        await room.submit()
+
+
+async def test_a_link_that_a_rename_on_main_would_lead_out_does_not_merge(
+    landing: Repository, landing_room: Workspace, tmp_path: Path
+) -> None:
+    """Each tree is harmless: the link points out of the repository only where main has moved it to."""
+    await landing_room.sh("mkdir -p a/b; ln -s t a/b/link; echo x >a/b/t")
+    await land(landing, await landing_room.submit(11))
+    mover = await Workspace.make(tmp_path / "mover", landing, "agent-04")
+    turner = await Workspace.make(tmp_path / "turner", landing, "agent-05")
+    await mover.sh("git mv a/b/link toplink")
+    await land(landing, await mover.submit(12))
+    await turner.sh("ln -sfn ../../zz a/b/link")
+    found = await conflict(landing, await turner.submit(13))
+    assert "'toplink' is a symbolic link to '../../zz'" in found.hunks
+    assert found.reason == "conflicts with main in 'toplink'"
+
+
 @pytest.mark.parametrize("how", ["file", "symlink", "alternates"])
 async def test_a_workspace_that_points_at_the_runs_repository_brings_nothing(
     repository: Repository, room: Workspace, how: str

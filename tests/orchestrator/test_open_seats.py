@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 from typing import Any
 
 from tests.orchestrator.running import Run, faults, small_project, yard
@@ -49,3 +51,43 @@ def test_a_change_lands_from_a_shell_through_a_killed_process_and_the_next_sessi
         assert run.wait() == "stopped"
         assert not faults(run)
         assert [row["end"] for row in run.rows('SELECT "end" FROM session ORDER BY number')] == ["landed", "left"]
+
+
+def asked(run: Run, line: bytes) -> dict[str, Any]:
+    """What the run's process answers to one line over its socket."""
+    with socket.socket(socket.AF_UNIX) as ear:
+        ear.connect((run.folder / "run.sock").read_text())
+        ear.sendall(line)
+        answer: dict[str, Any] = json.loads(ear.makefile(encoding="utf-8").readline())
+        return answer
+
+
+def test_no_odd_request_or_call_ends_the_run_or_the_seat() -> None:
+    with yard() as place:
+        run = place.start(small_project(place.folder / "project", ("red",)), "open", 1)
+        run.until("SELECT 1 FROM scorecard")
+        token = seat(run, "", "take")["token"]
+        for line in (b"[" * 100_000 + b"\n", b"[]\n", b"{\n", b'{"do": "reveal"}\n'):
+            assert asked(run, line)["error"]["kind"] == "usage", line[:20]
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            assert asked(run, b"x" * (9 << 20))["error"]["kind"] == "usage"
+        long = json.dumps({"topic": "T1", "text": "x" * (9 << 20)})
+        said = run.yard.say("seat", run.name, "note", "-", "--token", token, typed=long)
+        assert (said.returncode, said.stderr) == (2, "error: a request may hold 8 MiB, this has 9\n")
+        call = {"do": "seat", "verb": "call", "token": token, "by": "x"}
+        for tool, arguments in (
+            ("\ud800", {}),
+            ("shell", {"command": "echo \0"}),
+            ("view", {"path": "a\0"}),
+            ("view", {"path": "README.md", "lines": "9" * 5000}),
+            ("wait", {"job": -1}),
+            ("wait", {"job": 10**30}),
+            ("edit", {"path": "x" * 5000, "old": "", "new": "x"}),
+        ):
+            answer = asked(run, json.dumps({**call, "tool": tool, "arguments": arguments}).encode() + b"\n")
+            assert answer["result"]["failed"], (tool, answer)
+        wait = {"do": "seat", "verb": "board", "wait_s": 10**400, "token": token, "by": "x"}
+        assert asked(run, json.dumps(wait).encode() + b"\n")["error"]["kind"] == "usage"
+        assert "well" in seat(run, token, "shell", "echo well")["text"]
+        assert place.say("stop", run.name, "--now").returncode == 0
+        assert not faults(run)

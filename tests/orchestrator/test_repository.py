@@ -209,6 +209,15 @@ async def test_a_restore_that_was_cut_is_no_workspace(repository: Repository, tm
     assert not (await room.run(is_there())).ok
 
 
+async def test_a_workspace_is_laid_over_what_a_killed_laying_left(repository: Repository, tmp_path: Path) -> None:
+    room = await Workspace.make(tmp_path / "ws", repository)
+    await room.sh("rm .git/refs/heads/main; touch .git/index.lock; echo older >of-another-main; mkdir a; chmod 0 a")
+    assert not (await room.run(is_there())).ok
+    done = await room.run(lay("agent-01"))
+    assert done.ok, done.stderr
+    assert await room.sh("git status --porcelain --ignored; ls -a | tr '\\n' ' '") == ". .. .git README.md src"
+
+
 async def test_commit_ids_depend_on_nothing_but_their_arguments(tmp_path: Path) -> None:
     ids = set()
     for name in ("one", "two"):

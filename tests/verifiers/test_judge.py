@@ -10,7 +10,7 @@ import pytest
 
 from sandbox.local import LocalEngine
 from sandbox.room import Engine, Labels, Room, RoomError, RoomSpec
-from tests.verifiers.tiny import HONEST, UNIT_OK, candidate
+from tests.verifiers.tiny import HONEST, UNIT_OK, Files, candidate
 from verifiers.judge import ReferenceFailed, RoomJudge
 from verifiers.scorecard import Outcome, Scorecard, Selection, Tier
 from verifiers.suites import JudgePlan
@@ -240,6 +240,12 @@ async def test_a_unit_suite_can_not_say_that_the_judge_broke(engine: Engine, pla
     card = await unit_card(engine, plan, UNIT_OK, 99)
     assert not card.void
     assert card.verdicts["unit/all"].outcome is Outcome.FAIL
+
+
+async def test_a_tree_that_no_room_can_hold_does_not_build_and_voids_nothing(engine: Engine, plan: JudgePlan) -> None:
+    card = await judge_of(engine, plan).judge(Files({"n" * 300: "x"}), Selection())
+    assert not card.void and not card.build.ok
+    assert card.build.reason.startswith("the tree cannot be unpacked: ")
 
 
 async def test_a_tree_is_built_once_unless_cold_and_nothing_is_left_behind(engine: Engine, plan: JudgePlan) -> None:
