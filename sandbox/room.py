@@ -150,37 +150,30 @@ class Room(Protocol):
 
     async def run(self, command: Command, on_output: OnOutput | None = None) -> Result:
         """Runs to the end. Cancelling ends the command's whole process tree. `on_output` hears stdout as it comes."""
-        ...
 
     async def start(self, job: str, command: Command) -> None:
         """Starts a background job under an id of the caller's. A second start with the same id changes nothing.
 
         A job outlives the orchestrator's process; it ends with its time limit, `kill` or the room.
         """
-        ...
 
     async def job(self, job: str, wait_s: float = 0.0) -> JobStatus:
         """The job's state, after waiting at most `wait_s` for its end. Raises `KeyError` for an unknown id.
 
         A job that is gone without a stored result is reported as ended with `Ended.INTERRUPTED`.
         """
-        ...
 
     async def kill(self, job: str) -> None:
         """Ends the job's whole process tree. Ended jobs are left as they are."""
-        ...
 
     async def write(self, path: str, data: bytes) -> None:
         """Writes a file from inside the room, making its folders. Raises `RoomFileError`."""
-        ...
 
     async def read(self, path: str, limit: int = 1 * MIB) -> bytes:
         """Reads a regular file from inside the room. Raises `RoomFileError` when it is missing or over `limit`."""
-        ...
 
     async def stop(self) -> None:
         """Ends everything in the room and removes it; the workspace folder stays. Idempotent."""
-        ...
 
 
 class Engine(Protocol):
@@ -191,17 +184,13 @@ class Engine(Protocol):
 
     async def open(self, spec: RoomSpec) -> Room:
         """Opens the room, or adopts the living one of that name. Raises `EngineUnavailable`, `RoomError`."""
-        ...
 
     async def sweep(self, run: str, epoch: int, keep: frozenset[str] = frozenset()) -> int:
         """Ends what processes of `run` before `epoch` left: foreground commands always; rooms, mounts and folders
         except the rooms named in `keep`, whose background jobs go on. Touches no other run. Returns how many went."""
-        ...
 
     async def discard(self, workspace: Path) -> None:
         """Removes a workspace folder and what holds it (mounts, ownership)."""
-        ...
 
     def gaps(self) -> tuple[str, ...]:
         """What this engine cannot bound or protect on this machine, one plain sentence each."""
-        ...

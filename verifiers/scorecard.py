@@ -110,4 +110,3 @@ class Judge(Protocol):
 
         Never raises for what the candidate did. Trouble of the judge or the machine is `Scorecard.void`.
         """
-        ...
