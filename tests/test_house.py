@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("orchestrator", "agents", "sandbox", "verifiers")
-CODE_LIMIT = 8_850  # lines that are neither blank, comment nor docstring; the goal is 8,000, and this only ever falls
+CODE_LIMIT = 8_070
 ADDRESSES = re.compile(r"pypi\.org|pythonhosted\.org|deb\.debian\.org|registry\.npmjs|docker\.io/|ghcr\.io|quay\.io")
 
 
