@@ -11,8 +11,10 @@ import contextlib
 import getpass
 import json
 import os
+import re
+import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,7 +52,9 @@ class Refusal(Exception):
 
     def told(self) -> dict[str, Any]:
         """As JSON, for a program or for the other end of the socket."""
-        return {"kind": self.kind, "message": str(self), "where": None, "hint": "\n".join(self.remedies) or None}
+        place = re.match(r"\S+\.(toml|lock|json|db)(:\d+)?(?=:? )", str(self))  # with which such a message begins
+        hint = "\n".join(self.remedies) or None
+        return {"kind": self.kind, "message": str(self), "where": place and place[0], "hint": hint}
 
     @classmethod
     def of(cls, told: dict[str, Any]) -> Refusal:
@@ -66,6 +70,17 @@ def failure_of(error: BaseException) -> Refusal:
     if (kind := getattr(error, "kind", *named[:1] or [""])) in EXIT:
         return Refusal(str(error), kind, *getattr(error, "remedies", ()))
     return Refusal(f"our bug: {type(error).__name__}: {error}", "internal")
+
+
+@contextlib.contextmanager
+def usable(file: Path) -> Iterator[Path]:
+    """What goes wrong in here goes wrong with a file of a run: a `Refusal` names it, and says what to do."""
+    try:
+        yield file
+    except (OSError, ValueError, sqlite3.Error) as broken:
+        words = f"{getattr(broken, 'filename', None) or file} cannot be used: {str(broken).partition(chr(10))[0]}"
+        remedy = f"is it another user's? else put it back from a copy, or take {file.parent} away"
+        raise Refusal(words, "refused", remedy) from broken
 
 
 def who() -> str:

@@ -293,6 +293,8 @@ class Run:
                 desk.settings = await desk.store.write(lambda tx: set_budget(tx, budget, by))
                 desk.ledger.budget = budget
             case {"do": "say", "to": str(to), "text": str(text), "by": str(by)}:
+                if to not in ("all", *(seat.name for seat in desk.seats)):
+                    raise Refusal(f"this run has no seat {to}", "not_found")
                 await desk.store.write(lambda tx: say(tx, to, text, by))
             case {"do": "reveal", "by": str(by)}:
                 await desk.journal("revealed", by=by)
@@ -309,10 +311,13 @@ class Run:
 
 
 def say(tx: Tx, to: str, text: str, by: str = "") -> None:
-    """Leaves a word of the run's, or of the person `by`, for one seat or for all."""
-    for session in sessions.live(tx.db):
-        if to in ("all", session.seat):
-            sessions.say(tx, session.id, "person" if by else "run", text)
+    """Leaves a word of the run's, or of the person `by`, for one seat or for all. Raises `Refusal` to a person whom
+    nobody would hear."""
+    heard = [session for session in sessions.live(tx.db) if to in ("all", session.seat)]
+    if by and not heard:
+        raise Refusal(f"nobody would hear it: no session lives now{'' if to == 'all' else f' in {to}'}")
+    for session in heard:
+        sessions.say(tx, session.id, "person" if by else "run", text)
     if by:
         tx.journal("said", to=to, by=by, text=text)
 

@@ -36,7 +36,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     unlocked: bool = False
 
     def model_of(self, role: str) -> str:
-        return self.models.get(role, self.models[""])
+        return self.models.get(role) or self.models[""]
 
     def seats(self, weights: Mapping[str, int]) -> dict[str, int]:
         """Seats for each role by largest remainder, ties to the role named first, and at least one builder."""

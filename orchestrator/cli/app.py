@@ -10,6 +10,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -20,6 +21,7 @@ from typer import _click as click
 
 from orchestrator.cli.process import Query, asked, find
 from orchestrator.control import EXIT, Refusal, failure_of
+from orchestrator.project.reading import nearest
 from orchestrator.watch.render import Answer, encode, visible
 
 MODULES: Final = {
@@ -34,7 +36,7 @@ COMMANDS: Final = {
     for name in names.split()
 }
 Json = Annotated[bool, typer.Option("--json", help="Exactly one JSON object on stdout.")]
-Logs = Annotated[Path, typer.Option("--logs", envvar="ORCHESTRATOR_LOGS", help="The folder of all runs.")]
+Logs = Annotated[Path, typer.Option(envvar="ORCHESTRATOR_LOGS", file_okay=False, help="The folder of all runs.")]
 
 
 @dataclass(frozen=True)
@@ -70,29 +72,35 @@ def main(arguments: list[str]) -> int:
     except click.exceptions.UsageError as usage:
         path = usage.ctx.command_path if usage.ctx else "python -m orchestrator"
         failure = Refusal(usage.format_message(), "usage", f"{path} --help")
+    except OSError as broken:  # this machine's: a disk that is full, a folder that is somebody else's
+        failure = Refusal(str(broken))
+        if broken.filename is None:  # stdout's own: nothing more can be said there, now or when Python ends
+            sys.stdout = sys.stderr
     except Exception as raised:  # noqa: BLE001 - the last net: what nobody named is our bug, and said so
         failure = failure_of(raised)
         if failure.kind == "internal":
             traceback.print_exception(raised)
-    if "--json" in arguments:
-        typer.echo(json.dumps({"error": failure.told()}))
-    else:
-        lines = [*f"error: {failure}".splitlines(), *(f"  {line}" for line in failure.remedies)]
-        typer.echo("\n".join(visible(line, 2000) for line in lines), err=True)
+    as_json, lines = "--json" in arguments, [f"error: {failure}", *(f"  {line}" for line in failure.remedies)]
+    words = "\n".join(visible(line, 2000) for line in "\n".join(lines).splitlines())
+    with suppress(OSError):
+        typer.echo(json.dumps({"error": failure.told()}) if as_json else words, err=not as_json)
     return EXIT[failure.kind]
 
 
 def _run(arguments: list[str]) -> Any:
-    words = 2 if arguments[:1] == ["project"] else 1
-    name, rest = " ".join(arguments[:words]), arguments[words:]
-    if name in ("", "-h", "--help", "help"):
-        lines = [f"  {one:<13}  {resolve_name(path).__doc__.splitlines()[0]}" for one, path in COMMANDS.items()]
-        typer.echo("\n".join(["usage: python -m orchestrator COMMAND …      COMMAND --help says more", "", *lines]))
-        return 0 if name else 2
+    group = "project " if arguments[:1] == ["project"] else ""
+    first, *rest = arguments[bool(group) :] or [""]
+    name = group + first
+    if first in ("", "-h", "--help", "help"):
+        found = {one: resolve_name(path).__doc__ for one, path in COMMANDS.items() if one.startswith(group)}
+        usage = f"usage: python -m orchestrator {group}COMMAND …      COMMAND --help says more\n"
+        typer.echo("\n".join([usage, *(f"  {one:<13}  {says.splitlines()[0]}" for one, says in found.items())]))
+        return 0 if first else 2
     if name == "_serve":  # the run's own process, begun by `start` and `resume`: its folder is the last argument
         return resolve_name("orchestrator.cli.process:serve")(Path(rest[-1]))
     if name not in COMMANDS:
-        raise Refusal(f"there is no command {name!r}", "usage", "python -m orchestrator --help")
+        wrong = f"there is no command {name!r}{nearest(name, COMMANDS)}"
+        raise Refusal(wrong, "usage", f"python -m orchestrator {group}--help")
     if name == "seat":  # which reads its arguments itself
         return resolve_name(COMMANDS[name])(rest)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)

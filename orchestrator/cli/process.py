@@ -22,7 +22,7 @@ import filelock
 import psutil
 import typer
 
-from orchestrator.control import LINE_LIMIT, POINTER, Refusal, failure_of, who
+from orchestrator.control import LINE_LIMIT, POINTER, Refusal, failure_of, usable, who
 from orchestrator.store import Store, Tx, reading
 from orchestrator.store.store import utc_now
 from orchestrator.watch.journal import PARTS, Entry, entries, spoken
@@ -36,9 +36,16 @@ Query = Callable[[Connection, Answer], Answer]
 """What answers a question about a run, from its state and the answer's beginning: run, state, as of when."""
 
 
+@contextlib.contextmanager
+def state(folder: Path) -> Iterator[Connection]:
+    """What is stored of a run, in one snapshot. Raises `Refusal` when it cannot be read."""
+    with usable(folder / STATE) as file, reading(file) as db:
+        yield db
+
+
 def asked(folder: Path, query: Query) -> Answer:
     """What a query answers, after the beginning that it is handed."""
-    with reading(folder / STATE) as db:
+    with state(folder) as db:
         begin = frame(db, live_pid(folder) is not None, utc_now())
         return begin | query(db, begin)
 
@@ -55,7 +62,7 @@ def runs_in(logs: Path) -> list[Path]:
 def live_pid(folder: Path) -> int | None:
     """The process that works on a run. A later process that was given the same number is not it."""
     pid_file = folder / "run.pid"
-    with contextlib.suppress(OSError, ValueError, psutil.Error):
+    with contextlib.suppress(OSError, ValueError, OverflowError, psutil.Error):
         process = psutil.Process(int(pid_file.read_text()))
         began = process.create_time()
         if process.status() != psutil.STATUS_ZOMBIE and began <= pid_file.stat().st_mtime + 1:
@@ -77,10 +84,13 @@ def find(logs: Path, name: str | None = None) -> Path:
 def spawn(folder: Path) -> int:
     """Starts the run's process in a session of its own and returns its id once it answers.
 
-    Raises the `Refusal` with which the process ended when it ended before that.
+    Raises the `Refusal` with which the process ended when it ended before that, or because the folder is not whole.
     """
     output = folder / "orchestrator.jsonl"
-    with output.open("ab") as log:
+    with usable(folder / "lock.json") as lock, output.open("ab") as log:
+        json.loads(lock.read_bytes())
+        for part in ("secret", "repo.git/HEAD", "public.git/HEAD"):
+            (folder / part).stat()
         begins = log.tell()
         command = [sys.executable, "-m", "orchestrator", "_serve", "--json", str(folder.resolve())]
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
@@ -141,7 +151,7 @@ def tell(folder: Path, do: str, **fields: Any) -> dict[str, Any]:
             line.connect((folder / POINTER).read_text())
             line.sendall(request)
             while not select.select([line], [], [], NEWS_S)[0]:
-                with reading(folder / STATE) as db:
+                with state(folder) as db:
                     last = [f"; {spoken(entry, clock(entry.at))}" for entry in entries(db, PARTS["gate"])[-1:]]
                 typer.echo(f"… {time.monotonic() - began:.0f} s{''.join(last)}", err=True)
             answer: dict[str, dict[str, Any]] = json.loads(line.makefile(encoding="utf-8").readline())
@@ -174,7 +184,7 @@ def follow(folder: Path, where: str, *values: object) -> Iterator[Entry]:
     after, alive = 0, True
     while alive:
         alive = live_pid(folder) is not None
-        with reading(folder / STATE) as db:
+        with state(folder) as db:
             for entry in entries(db, f"seq > ? AND ({where})", after, *values):
                 after = entry.seq
                 yield entry

@@ -12,10 +12,11 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import anyio
 import typer
@@ -28,7 +29,8 @@ from orchestrator.cli.process import STATE, asked, follow, spawn
 from orchestrator.control import Refusal
 from orchestrator.freezing import load_frozen, prepare
 from orchestrator.project import check, lock
-from orchestrator.project.folder import Project, load
+from orchestrator.project.folder import Project, load, overlaid
+from orchestrator.project.furnishing import Furnished
 from orchestrator.run import prices_of
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -40,7 +42,7 @@ from sandbox.engines import choose
 from sandbox.keep import state_home
 
 Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.")]
-Sandbox = Annotated[str | None, typer.Option(help="docker, bubblewrap or local (no isolation).")]
+Sandbox = Annotated[Literal["docker", "bubblewrap", "local"] | None, typer.Option(help="local does not isolate.")]
 Quick = Annotated[bool, typer.Option("--quick", help="A sample of the cases, one round.")]
 Unlocked = Annotated[bool, typer.Option("--unlocked", help="Start though the folder differs from its lock.")]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Show the plan and its worst case; spend nothing.")]
@@ -101,9 +103,9 @@ def start(
     folder: Dir,
     agents: Annotated[int, typer.Option(min=1, help="Seats in the team.")],
     model: Annotated[list[str] | None, typer.Option(metavar="[ROLE=]ID", help=f"{FORMS}. May be repeated.")] = None,
-    budget: Annotated[float | None, typer.Option(min=0.01, help="USD for the whole run.")] = None,
+    budget: Annotated[float | None, typer.Option(min=0.01, max=999_999_999, help="USD for the whole run.")] = None,
     declared: Annotated[Path | None, typer.Option("--prices", help="TOML: USD per million tokens by model id.")] = None,
-    hours: Annotated[float | None, typer.Option(min=0.001, help="Drain after so many hours of work.")] = None,
+    hours: Annotated[float | None, typer.Option(min=0.001, max=1e6, help="Drain after so many hours of work.")] = None,
     sandbox: Sandbox = None,
     unlocked: Unlocked = False,
     name: Annotated[str | None, typer.Option(help="The run's name instead of the next number.")] = None,
@@ -133,6 +135,9 @@ def start(
     plan = _plan(settings, project)
     if plan["worst_case_usd"] is None:
         raise Refusal(f"{folder}/project.toml: no budget.usd, and these models cost money", "config", "--budget USD")
+    if not unlocked:  # what is fetched and built is compared once it is there
+        with overlaid(folder) as whole:
+            lock.check_lock(Furnished(whole, {}, {}), replace(lock.read_lock(whole.folder), sources={}))
     seats = ", ".join(f"{count} {role}" for role, count in plan["seats"].items())
     if dry_run:
         screen.give("start", plan, _words(plan, seats))
@@ -197,13 +202,13 @@ def watch(run: Path, screen: Screen) -> int:
 
 
 def _name(logs: Path, project: str, asked_for: str | None) -> str:
-    """The name that was asked for, else `c-compiler-3` after c-compiler-2."""
-    if asked_for is None:
-        matches = (re.fullmatch(re.escape(project) + r"-(\d+)", folder.name) for folder in logs.glob("*"))
-        return f"{project}-{max([int(match[1]) for match in matches if match], default=0) + 1}"
-    if not re.fullmatch(r"\w[\w.-]*", asked_for) or (logs / asked_for).exists():
-        raise Refusal(f"--name {asked_for}: taken, or not only letters, digits, - _ and .", "usage")
-    return asked_for
+    """The name that was asked for, else `c-compiler-3` after c-compiler-2. It stands in a trailer of every landing."""
+    matches = (re.fullmatch(re.escape(project) + r"-(\d+)", folder.name) for folder in logs.glob("*"))
+    name = asked_for or f"{project}-{max([int(match[1]) for match in matches if match], default=0) + 1}"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}", name) or (logs / name).exists():
+        rule = "only ASCII letters, digits, - _ and ., the first a letter or digit, at most 120"
+        raise Refusal(f"{name!r} is taken or no name for a run: {rule}", "usage", "give another: --name NAME")
+    return name
 
 
 def _models(given: list[str], project: Project) -> dict[str, str]:
@@ -214,6 +219,8 @@ def _models(given: list[str], project: Project) -> dict[str, str]:
     roles = f"roles: {', '.join(project.roles)}; without one it is every other role's; {FORMS}"
     if strange := [role for role in models if role and role not in project.roles]:
         raise Refusal(f"--model {strange[0]}=…: no such role", "usage", roles)
+    if len(models) < len(given):
+        raise Refusal(f"--model {' --model '.join(given)}: more than one for a role", "usage", roles)
     if without := [role for role in project.roles if role not in models and "" not in models]:
         raise Refusal(f"no --model for {', '.join(without)}", "usage", roles)
     return models
@@ -222,17 +229,17 @@ def _models(given: list[str], project: Project) -> dict[str, str]:
 def _plan(settings: Settings, project: Project) -> Answer:
     """What would be started. A team of which a model costs money has a budget, and a price for each of its models."""
     seats = settings.seats(project.roles)
-    ids = {role: settings.model_of(role) for role in seats}
-    priced = {id: None if prices.Prices.unmetered(id) else True for id in ids.values()}
+    models = [{"role": role, "id": settings.model_of(role)} for role in seats]
+    priced = [{**one, "priced": not prices.Prices.unmetered(one["id"]) or None} for one in models]
     limits = {"budget_usd": settings.budget, "session_usd": settings.session_budget, "hours": settings.hours}
     return {
         "run": settings.name,
         "as_of": iso(utc_now()),
         "seats": seats,
-        "models": [{"role": role, "id": id, "priced": priced[id]} for role, id in ids.items()],
+        "models": priced,
         "limits": limits | {"idle_s": settings.idle_s},
         "estimate_usd": None,
-        "worst_case_usd": settings.budget if any(priced.values()) else 0,
+        "worst_case_usd": settings.budget if any(one["priced"] for one in priced) else 0,
     }
 
 

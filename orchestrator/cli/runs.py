@@ -15,15 +15,14 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.app import Screen
-from orchestrator.cli.process import STATE, asked, change, find, follow, live_pid, runs_in, spawn, tell
+from orchestrator.cli.process import asked, change, find, follow, live_pid, runs_in, spawn, state, tell
 from orchestrator.control import Refusal, who
 from orchestrator.settings import set_budget
-from orchestrator.store import reading
 from orchestrator.store.store import iso, utc_now
 from orchestrator.watch import queries, render
 from orchestrator.watch.journal import PARTS, Entry, entries, spoken
 from orchestrator.watch.queries import By, Show
-from orchestrator.watch.render import Answer, clock, moment
+from orchestrator.watch.render import Answer, clock, moment, money
 from orchestrator.watch.report import publish
 from orchestrator.watch.why import why as why_of
 
@@ -47,7 +46,13 @@ def runs(screen: Screen) -> None:
 
     Example: python -m orchestrator runs --logs logs
     """
-    rows = [asked(folder, queries.status) for folder in runs_in(screen.logs)]
+    rows = []
+    for folder in runs_in(screen.logs):
+        try:
+            rows.append(asked(folder, queries.status))
+        except Refusal as broken:
+            rows.append({"run": folder.name, "state": "unreadable", "reason": str(broken)})
+            screen.hint("unreadable", str(broken))
     answer = {"run": None, "as_of": iso(utc_now()), "rows": rows}
     screen.give("runs", answer, render.runs(answer))
 
@@ -77,7 +82,7 @@ def logs(screen: Screen, words: Words = None, follow_on: Follow = False, since: 
     folder = find(screen.logs, *names)
     where, values = (PARTS[part], []) if part in PARTS else ("seat = ?", [part])
     if since:
-        if not re.fullmatch(r"\d{1,6}[smhd]", since):
+        if not re.fullmatch(r"\d{1,6}[smh]|\d{1,5}d", since):
             raise Refusal(f"--since {since}: not a length of time like 90s, 10m, 2h or 1d", "usage")
         where += " AND at >= ?"
         values.append(iso(utc_now() - timedelta(**{UNITS[since[-1]]: int(since[:-1])})))
@@ -139,6 +144,11 @@ def resume(screen: Screen, run: Run = None, dry_run: DryRun = False) -> None:
     Example: python -m orchestrator resume c-compiler-2
     """
     folder, began, since = find(screen.logs, run), time.monotonic(), iso(utc_now())
+    with state(folder) as db:
+        ends = entries(db, "kind IN ('run-ended', 'run-stopped', 'condition-changed')")[-1:]
+    if ends and ends[0].data.get("reason", "").startswith("budget"):
+        remedy = f"python -m orchestrator set {folder.name} budget=USD, then resume it"
+        raise Refusal(f"{folder.name} has no money left ({ends[0].data['reason']})", "refused", remedy)
     if dry_run:
         _act(screen, folder, "resume", None)
         return
@@ -173,8 +183,6 @@ def stop(screen: Screen, run: Run = None, at_once: AtOnce = False, dry_run: DryR
     """
     folder = find(screen.logs, run)
     did = "stop at the next stored turn" if at_once else "drain: no new sessions, seats are asked to submit or note"
-    if live_pid(folder) is None:
-        dry_run, did = True, "do nothing, as it is not running"
 
     def drain() -> None:
         since = iso(utc_now())
@@ -183,7 +191,10 @@ def stop(screen: Screen, run: Run = None, at_once: AtOnce = False, dry_run: DryR
         for entry in follow(folder, f"{PARTS['run']} AND at >= ?", since):
             screen.hint(clock(entry.at), spoken(entry, ""))
 
-    _act(screen, folder, did, None if dry_run else drain)
+    do: Callable[[], object] = drain
+    if live_pid(folder) is None:
+        did, do = "leave it as it is: it does not run", dict
+    _act(screen, folder, did, None if dry_run else do)
 
 
 def set_(screen: Screen, words: Budget, dry_run: DryRun = False) -> None:
@@ -192,10 +203,12 @@ def set_(screen: Screen, words: Budget, dry_run: DryRun = False) -> None:
     Example: python -m orchestrator set c-compiler-2 budget=2500
     """
     *run, setting = words
-    given = re.fullmatch(r"budget=(\d+(\.\d+)?)", setting)
-    if given is None or not float(given[1]) or len(run) > 1:
-        raise Refusal(f"{' '.join(words)}: set takes [RUN] budget=USD", "usage", "the budget is a number above 0")
+    given = re.fullmatch(r"budget=(\d{1,9}(\.\d+)?)", setting)
+    if given is None or float(given[1]) < 0.01 or len(run) > 1:
+        raise Refusal(f"{' '.join(words)}: set takes [RUN] budget=USD", "usage", "USD is from 0.01 to 999999999")
     folder, budget = find(screen.logs, *run), round(float(given[1]) * 1_000_000)
+    if budget <= (spent := asked(folder, queries.status)["spent_usd"] or 0):
+        raise Refusal(f"{folder.name} has spent {money(spent)} already: a budget must be above that")
     do = partial(change, folder, lambda tx: set_budget(tx, budget, who()), "set", key="budget", value=budget)
     _act(screen, folder, f"set {setting}", None if dry_run else do)
 
@@ -215,7 +228,7 @@ def say(screen: Screen, words: Text, dry_run: DryRun = False) -> None:
 
 def _reveal(folder: Path) -> None:
     """Journals, once, that the held-out results of a run have been shown."""
-    with reading(folder / STATE) as db:
+    with state(folder) as db:
         known = entries(db, "kind = 'revealed'")
     if not known:
         change(folder, lambda tx: tx.journal("revealed", by=who()), "reveal")

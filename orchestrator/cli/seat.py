@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from agents.tools import ARGUMENTS, DESCRIPTIONS, names
 from orchestrator.cli.app import Screen
@@ -19,18 +19,26 @@ from orchestrator.quoting import visible
 
 TOKEN: Final = "ORCHESTRATOR_SEAT"
 BOARD_WAIT_S: Final = 540.0  # `wait` without a job: until the board changes, but within usual limits of a shell tool
-HOW: Final[dict[str, dict[str, Any]]] = {
-    "bool": {"action": "store_true", "default": None},
-    "list": {"nargs": "+"},
-    "float": {"type": float},
-}
-"""How an option takes its value, by what stands in its field's type."""
 VERBS: Final = {
     "take": "take a free seat, or begin the next session of yours",
     "last": "your newest command's answer, waiting for it if it still runs",
     "leave": "give the seat back; your task is released, its work kept",
     **{name: DESCRIPTIONS[name] for name in names("planner")},
 }
+
+
+def seconds(text: str) -> float:
+    if not 0 <= float(text) < 1e9:
+        raise ValueError(text)
+    return float(text)
+
+
+HOW: Final[dict[str, dict[str, Any]]] = {
+    "bool": {"action": "store_true", "default": None},
+    "list": {"nargs": "+"},
+    "float": {"type": seconds},
+}
+"""How an option takes its value, by what stands in its field's type."""
 
 
 def seat(arguments: Sequence[str]) -> int:
@@ -76,7 +84,7 @@ def _arguments(asked: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(asked, name) for name in fields if getattr(asked, name) is not None}
     if asked.rest == ["-"]:
         try:
-            return {**given, **json.load(sys.stdin)}
+            return {**given, **json.loads(sys.stdin.read() if sys.stdin else "")}
         except (ValueError, TypeError) as wrong:
             what = f"standard input must hold one JSON object, the tool's arguments: {wrong}"
             raise Refusal(what, "usage") from wrong
@@ -109,9 +117,16 @@ def _lines(answer: dict[str, Any], run: str) -> list[str]:
     return lines
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """One that fails like every other command."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Refusal(message, "usage", f"{self.prog} --help")
+
+
+def _parser() -> _Parser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m orchestrator seat", description=inspect.cleandoc(str(seat.__doc__)), formatter_class=raw
     )
     parser.add_argument("run", metavar="RUN")

@@ -39,7 +39,7 @@ def rows(db: sqlite3.Connection, sql: str, **values: object) -> list[Answer]:
 def frame(db: sqlite3.Connection, alive: bool, now: datetime) -> Answer:
     """How every answer begins. A run is `dead` when by its stored state a process works on it and none does; without a
     process it is as of when it last did anything."""
-    name, state, last = db.execute(f"SELECT name, state, ({SQL['as_of']}) FROM run").fetchone()
+    ((name, state, last),) = db.execute(f"SELECT name, state, ({SQL['as_of']}) FROM run")
     dead = state in LIVE and not alive
     return {"run": name, "state": "dead" if dead else state, "as_of": last if last and not alive else iso(now)}
 
@@ -77,6 +77,7 @@ def cost(db: sqlite3.Connection, by: By) -> Answer:
     (money,), (waste,), (hours,) = rows(db, SQL["money"], hour=""), rows(db, SQL["waste"]), rows(db, SQL["hours"])
     key = f"ifnull(nullif({by}, ''), 'none')"
     (total,) = rows(db, SQL["cost"].format(by=by, key="'total'", group=""))
+    total["spent_usd"] = money["spent_usd"]
     return {
         "by": by,
         "rows": rows(db, SQL["cost"].format(by=by, key=key, group="GROUP BY 1")),

@@ -26,23 +26,28 @@ SELECT key AS suite, value ->> 0 AS passed, value ->> 1 AS total FROM json_each(
     WHERE tier = 'heldout' AND void = '' ORDER BY id DESC LIMIT 1))
 
 --: money
-SELECT iif(max(metered), ifnull(sum(micro), 0), NULL) AS spent_usd,
-    iif(max(metered), ifnull(sum(micro) FILTER (WHERE at > :hour), 0), NULL) AS burn_usd_h,
+-- NULL is unmetered: a team without a model that costs money
+SELECT iif(priced, ifnull(sum(micro), 0), NULL) AS spent_usd,
+    iif(priced, ifnull(sum(micro) FILTER (WHERE at > :hour), 0), NULL) AS burn_usd_h,
     ifnull(sum(micro) FILTER (WHERE state = 'in-doubt'), 0) AS in_doubt_usd,
     count(*) FILTER (WHERE state = 'in-doubt') AS in_doubt,
     ifnull(sum(reserved) FILTER (WHERE state = 'reserved'), 0) AS reserved_usd,
     count(*) FILTER (WHERE state = 'reserved') AS reserved,
     count(*) FILTER (WHERE metered AND micro IS NULL AND state IN ('settled', 'in-doubt')) AS unpriced
-FROM (SELECT *, {PRICE} AS micro FROM attempt)
+FROM (SELECT EXISTS (SELECT 1 FROM run, json_each(settings, '$.models')
+        WHERE value <> 'open' AND value NOT LIKE 'recorded%') AS priced)
+    LEFT JOIN (SELECT *, {PRICE} AS micro FROM attempt)
 
 --: seats
 SELECT seat, ifnull(role, '') AS role, ifnull(task, '') AS task, ifnull(id, '') AS session,
-    CASE ifnull(state, 'ended') WHEN 'ended' THEN 'idle' WHEN 'waiting' THEN 'waiting'
-        ELSE iif(data ->> 'why' <> '', 'waiting', 'at work') END AS state,
-    CASE state WHEN 'waiting' THEN 'a verdict' WHEN 'active' THEN ifnull(data ->> 'why', '')
+    CASE WHEN ifnull(state, 'ended') = 'ended' THEN 'idle'
+        WHEN over THEN 'suspended'
+        WHEN state = 'waiting' OR data ->> 'why' <> '' THEN 'waiting' ELSE 'at work' END AS state,
+    CASE iif(over AND state <> 'ended', 'suspended', state) WHEN 'suspended' THEN ''
+        WHEN 'waiting' THEN 'a verdict' WHEN 'active' THEN ifnull(data ->> 'why', '')
         ELSE coalesce(data ->> 'reason', data ->> 'error', 'last session ended: ' || end, '') END AS why,
     iif(state = 'active', strftime('%Y-%m-%dT%H:%M:%S+00:00', at, (data ->> 'until') || ' seconds'), NULL) AS until
-FROM (SELECT DISTINCT seat FROM journal WHERE seat <> '')
+FROM (SELECT DISTINCT seat FROM journal WHERE seat <> ''), (SELECT state IN ('ended', 'stopped') AS over FROM run)
     LEFT JOIN (SELECT *, max(number) FROM session GROUP BY seat) USING (seat)
     LEFT JOIN (SELECT seat, data, at, max(seq) FROM journal WHERE kind IN ('seat-idle', 'seat-crashed')
         OR kind = 'waiting' AND epoch = (SELECT epoch FROM run) GROUP BY seat) USING (seat)

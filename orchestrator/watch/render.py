@@ -104,8 +104,8 @@ def heading(name: str) -> str:
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows under the names of their columns, numbers to the right. A column with nothing in it is left out."""
     columns = []
-    for name in rows[0] if rows else ():
-        values = [row[name] for row in rows]
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
         if any(values):
             cells = [heading(name), *(cell(name, value) for value in values)]
             side = "<" if any(isinstance(value, str) for value in values) else ">"
@@ -183,6 +183,9 @@ def tasks(answer: Answer) -> str:
 def runs(answer: Answer) -> str:
     shown = []
     for one in answer["rows"]:
+        if one["state"] == "unreadable":
+            shown.append({name: one[name] for name in ("run", "state")})
+            continue
         passed, total = (sum(suite[key] for suite in one["suites"].values()) for key in ("passed", "total"))
         times = {"began": moment(one["since"])[:16], "took": span(one["elapsed_s"]), "seats": one["agents"]}
         ended = {state: one["queue"].get(state, 0) for state in ("landed", "bounced")}

@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
+from orchestrator.control import usable
 from orchestrator.settings import settings_of
 from orchestrator.watch import queries, render
 from orchestrator.watch.journal import entries, spoken
@@ -54,7 +55,8 @@ def _page(db: sqlite3.Connection, folder: Path, status: Answer, picture: str) ->
         {"suite": name, "shown": render.share(one), "held_out": render.share(heldout[name]) if name in heldout else ""}
         for name, one in status["suites"].items()
     ]
-    lock = json.loads((folder / "lock.json").read_text())
+    with usable(folder / "lock.json") as file:
+        lock = json.loads(file.read_text())
     asked = {"asked": settings_of(db).model_dump(exclude_none=True), "lock": lock}
     boxes = {
         "At the end": f"<pre>{escape(render.status(status))}</pre>",

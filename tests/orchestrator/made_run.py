@@ -98,7 +98,12 @@ def make_run(logs: Path, name: str = "c-compiler-2", *, ended: bool = True, mete
         json.dumps({"project": "sha256:e75d", "image": "sha256:aa11", "gaps": ["no cpu share"]})
     )
     settings = Settings(
-        name=name, project="projects/c-compiler", agents=len(ROLES), models={"": MODEL}, budget=20_000_000, hours=72.0
+        name=name,
+        project="projects/c-compiler",
+        agents=len(ROLES),
+        models={"": MODEL if metered else "open"},
+        budget=20_000_000,
+        hours=72.0,
     )
 
     async def work() -> None:

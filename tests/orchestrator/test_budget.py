@@ -58,6 +58,8 @@ def test_a_team_that_would_spend_fifty_dollars_stops_below_one_and_goes_on_with_
     run.serve()  # with no more than before: ends again, nothing is asked
     run.finish()
     assert used(run) == spent_up
+    refused = place.say("resume", run.name)
+    assert (refused.returncode, "no money left (budget: " in refused.stderr) == (1, True), refused.stderr
 
     assert place.say("set", run.name, "budget=2").returncode == 0
     run.resume()

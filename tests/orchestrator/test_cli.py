@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +24,7 @@ import pytest
 from orchestrator import control
 from orchestrator.cli.app import COMMANDS, main
 from orchestrator.control import EXIT
+from orchestrator.repository import message
 from orchestrator.store import reading
 from orchestrator.watch.journal import entries
 from tests.orchestrator.made_run import CASES, make_run
@@ -155,6 +157,10 @@ def test_why_names_where_a_lost_case_still_passes(say: Type, shared: Path) -> No
         ("logs --since soon", 2, "usage"),
         ("set budget=lots", 2, "usage"),
         ("set colour=red", 2, "usage"),
+        ("set budget=0.0000001", 2, "usage"),
+        ("set budget=inf", 2, "usage"),
+        (f"set budget={'9' * 400}", 2, "usage"),
+        ("logs --since 999999d", 2, "usage"),
         ("project", 2, "usage"),
         ("project look x", 2, "usage"),
         ("why", 2, "usage"),
@@ -347,3 +353,240 @@ def test_every_command_explains_itself_with_an_example(capsys: pytest.CaptureFix
     for name in COMMANDS.keys() - {"seat"}:
         assert main([*name.split(), "--help"]) == 0
         assert f"Example: python -m orchestrator {name}" in " ".join(capsys.readouterr().out.split()), name
+
+
+# -- what start and its dry run refuse
+
+
+HELLO, SCRIPT = Path("projects/hello"), "scripted:projects/hello/team.toml"
+
+
+def start(say: Type, *options: object, logs: Path, project: Path = HELLO, models: tuple[str, ...] = (SCRIPT,)) -> Said:
+    given = [word for model in models for word in ("--model", model)]
+    return say("start", project, "--agents", 4, *given, *options, "--dry-run", logs=logs)
+
+
+def test_every_role_may_be_named_without_a_model_for_the_others(say: Type, tmp_path: Path) -> None:
+    models = (f"planner={SCRIPT}", "builder=open")
+    project = Path("projects/c-compiler")
+    answer = say(
+        "start", project, "--agents", 8, *("--model", models[0], "--model", models[1]), "--dry-run", logs=tmp_path
+    )
+    assert answer.code == 0, answer.err
+    assert start(say, "--budget", 1, project=project, models=models, logs=tmp_path).code == 0
+    twice = start(say, models=("builder=open", f"builder={SCRIPT}"), logs=tmp_path)
+    assert (twice.code, "more than one for a role" in twice.err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["my hello-1", "héllo", "_x", "{}", "x" * 121, "x" * 300, "a/b", "-x", "x:y"])
+def test_a_name_that_no_trailer_could_carry_is_refused_before_anything_starts(
+    name: str, say: Type, tmp_path: Path
+) -> None:
+    answer = start(say, f"--name={name}", logs=tmp_path)
+    assert (answer.code, "no name for a run" in answer.err) == (2, True)
+    assert start(say, "--name", "x" * 120, logs=tmp_path).code == 0
+    with pytest.raises(ValueError, match="not an id") if name not in ("a/b", "x:y") else nullcontext():
+        message("", {"Run": name})
+
+
+def test_a_folder_whose_name_no_run_can_have_asks_for_another(say: Type, tmp_path: Path) -> None:
+    project = shutil.copytree(HELLO, tmp_path / "my hello")
+    answer = start(say, project=project, logs=tmp_path / "logs")
+    assert (answer.code, "--name NAME" in answer.err, "'my hello-1'" in answer.err) == (2, True, True)
+    assert start(say, "--name", "hello", project=project, logs=tmp_path / "logs").code == 0
+
+
+def test_a_dry_run_compares_the_folder_with_its_lock(say: Type, tmp_path: Path) -> None:
+    project = shutil.copytree(HELLO, tmp_path / "hello")
+    (project / "goal.md").write_text("Another goal.\n")
+    differs = start(say, project=project, logs=tmp_path)
+    assert (differs.code, "project differ from project.lock" in differs.err) == (6, True)
+    assert start(say, "--unlocked", project=project, logs=tmp_path).code == 0
+    (project / "project.lock").unlink()
+    missing = start(say, "--json", project=project, logs=tmp_path)
+    assert (missing.code, missing.json["error"]["where"]) == (6, f"{project}/project.lock")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--sandbox dokcer", "'docker', 'bubblewrap', 'local'"),
+        ("--budget inf", "--budget"),
+        ("--budget nan", "--budget"),
+        ("--hours inf", "--hours"),
+    ],
+)
+def test_what_start_cannot_take_is_refused_in_words(options: str, words: str, say: Type, tmp_path: Path) -> None:
+    answer = say("start", HELLO, "--agents", 2, "--model", SCRIPT, *options.split(), logs=tmp_path)
+    assert (answer.code, words in answer.err) == (2, True), answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_no_folder_of_runs(say: Type) -> None:
+    for command in ("runs", f"start {HELLO} --agents 2 --model {SCRIPT}"):
+        answer = say(*command.split(), logs=Path("README.md"))
+        assert (answer.code, "is a file" in answer.err) == (2, True)
+
+
+def test_an_error_in_a_project_says_where(say: Type, tmp_path: Path) -> None:
+    (tmp_path / "project.toml").write_text("schema = 1\ncolour = 'red'\n")
+    error = start(say, "--json", project=tmp_path, logs=tmp_path).json["error"]
+    assert error["message"].startswith(error["where"] + ": ")
+    assert error["where"].startswith(f"{tmp_path}/project.toml:")
+
+
+# -- runs whose files cannot be used
+
+
+def whole_run(logs: Path, name: str = "c-compiler-2", *, ended: bool = False) -> Path:
+    """A run with all that a resume looks for."""
+    folder = make_run(logs, name, ended=ended)
+    for part in ("secret", "repo.git/HEAD", "public.git/HEAD"):
+        (folder / part).parent.mkdir(exist_ok=True)
+        (folder / part).touch()
+    return folder
+
+
+def cut(file: Path) -> None:
+    for beside in file.parent.glob(f"{file.name}-*"):
+        beside.unlink()
+    file.write_bytes(file.read_bytes()[:20_000])
+
+
+def a_folder(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    file.mkdir()
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "empty": lambda file: file.write_bytes(b""),
+    "text": lambda file: file.write_text("hello\n" * 1000),
+    "cut": cut,
+    "folder": a_folder,
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_state_is_refused_by_name_and_spoils_no_other_run(how: str, say: Type, tmp_path: Path) -> None:
+    whole_run(tmp_path, "good-1", ended=True)
+    state = whole_run(tmp_path, "bad-1") / "state.db"
+    BROKEN[how](state)
+    for command in ("status", "logs", "tasks", "why", "cost", "report", "resume", "stop", "set"):
+        word = {"why": ["C1", "--run"]}.get(command, [])
+        answer = say(command, *word, "bad-1", *["budget=99"] * (command == "set"), logs=tmp_path)
+        assert (answer.code, f"error: {state} cannot be used" in answer.err) == (1, True), (command, answer.err)
+        assert "take " in answer.err
+    listed = say("runs", logs=tmp_path)
+    assert (listed.code, str(state) in listed.err) == (0, True)
+    assert {line.split()[0]: line.split()[1] for line in listed.out.splitlines()[1:]} == {
+        "good-1": "ended",
+        "bad-1": "unreadable",
+    }
+    rows = {row["run"]: row for row in say("runs", "--json", logs=tmp_path).json["rows"]}
+    assert str(state) in rows["bad-1"]["reason"]
+    assert rows["good-1"]["spent_usd"] == "6.53"
+
+
+@pytest.mark.parametrize("part", ["lock.json", "secret", "repo.git/HEAD", "public.git/HEAD"])
+def test_a_run_that_lost_a_file_is_not_resumed(part: str, say: Type, tmp_path: Path) -> None:
+    file = whole_run(tmp_path) / part
+    file.unlink()
+    answer = say("resume", logs=tmp_path)
+    assert (answer.code, f"error: {file} cannot be used" in answer.err) == (1, True), answer.err
+
+
+def test_a_cut_lock_is_refused_by_name(say: Type, tmp_path: Path) -> None:
+    lock = whole_run(tmp_path) / "lock.json"
+    lock.write_text('{"project": "sha')
+    for command in ("resume", "report"):
+        answer = say(command, logs=tmp_path)
+        assert (answer.code, f"error: {lock} cannot be used" in answer.err) == (1, True), answer.err
+
+
+def test_files_that_are_not_ours_to_write_are_no_bug(say: Type, tmp_path: Path) -> None:
+    folder = whole_run(tmp_path)
+    for name in ("orchestrator.jsonl", "run.lock"):
+        (folder / name).mkdir()
+    assert (say("resume", logs=tmp_path).code, say("set", "budget=99", logs=tmp_path).code) == (1, 1)
+
+
+# -- usage
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["seat", "seat live frob", "seat live shell --bogus ls", "seat live wait --timeout-s nan", "seat live"],
+)
+def test_a_wrong_use_of_a_seat_is_one_object(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "--json"]) == 2
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["error"]["kind"] == "usage"
+
+
+def test_project_lists_its_commands_and_a_slip_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, code in (("project --help", 0), ("project", 2)):
+        assert main(command.split()) == code
+        assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[2:]] == ["lock", "check"]
+    assert main(["statu"]) == 2
+    assert "did you mean status?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["", "--json"])
+def test_a_full_disk_at_the_other_end_is_one_line(option: str, shared: Path) -> None:
+    for command, code in (("runs", 1), ("logs c-compiler-2", 1), ("--help", 1)):
+        words = [*command.split(), "--logs", str(shared), *option.split()]
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "orchestrator", *words], stdout=full, stderr=subprocess.PIPE, check=False
+            )
+        assert (done.returncode, done.stderr.count(b"\n")) == (code, 1), done.stderr
+
+
+def test_a_closed_standard_input_is_a_usage_error(shared: Path) -> None:
+    command = f"exec {sys.executable} -m orchestrator seat c-compiler-1 edit - --token x --logs {shared} <&-"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, "must hold one JSON object" in done.stderr) == (2, True), done.stderr
+
+
+# -- what a run is said to do
+
+
+def test_stopping_an_ended_run_is_done_and_says_so(say: Type, shared: Path) -> None:
+    answer = say("stop", "c-compiler-2", "--json", logs=shared)
+    assert (answer.code, answer.json["dry_run"], "does not run" in answer.json["did"]) == (0, False, True)
+    assert say("stop", "c-compiler-2", "--dry-run", "--json", logs=shared).json["dry_run"] is True
+
+
+def test_nobody_works_in_a_run_that_has_stopped(say: Type, tmp_path: Path) -> None:
+    folder = make_run(tmp_path, ended=False)
+    with sqlite3.connect(folder / "state.db") as db:
+        db.execute("UPDATE run SET state = 'stopped', reason = 'stopped by hand'")
+    assert "4 suspended" in say("status", logs=tmp_path).out
+    assert {one["state"] for one in say("status", "--json", logs=tmp_path).json["seats"]} == {"suspended"}
+
+
+def test_a_run_that_has_asked_nothing_yet_has_its_whole_budget(say: Type, tmp_path: Path) -> None:
+    folder = make_run(tmp_path, ended=False)
+    with sqlite3.connect(folder / "state.db") as db:
+        db.execute("DELETE FROM attempt")
+    assert "$0.00 of $20.00" in say("status", logs=tmp_path).out
+    assert say("status", "--json", logs=tmp_path).json["spent_usd"] == "0.00"
+    assert "unmetered" not in say("cost", logs=tmp_path).out
+
+
+@pytest.mark.parametrize("budget", ["6.53", "1"])
+def test_a_budget_below_what_is_spent_is_refused(budget: str, say: Type, shared: Path) -> None:
+    for option in ([], ["--dry-run"]):
+        answer = say("set", "c-compiler-2", f"budget={budget}", *option, logs=shared)
+        assert (answer.code, "has spent $6.53 already" in answer.err) == (1, True), answer.err
+
+
+def test_a_run_without_money_is_resumed_once_it_has_more(say: Type, tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    with sqlite3.connect(folder / "state.db") as db:
+        reason = "budget: $0.01 left"
+        db.execute("UPDATE journal SET data = json_object('reason', ?) WHERE kind = 'run-ended'", [reason])
+    answer = say("resume", logs=tmp_path)
+    assert (answer.code, reason in answer.err, "set c-compiler-2 budget=USD" in answer.err) == (1, True, True)
+    assert say("set", "budget=30", logs=tmp_path).code == 0
+    assert say("resume", "--dry-run", logs=tmp_path).code == 0

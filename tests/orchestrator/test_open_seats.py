@@ -23,6 +23,9 @@ def test_a_change_lands_from_a_shell_through_a_killed_process_and_the_next_sessi
         project = small_project(place.folder / "project", ("red", "green"))
         run = place.start(project, "open", 1)
         run.until("SELECT 1 FROM scorecard")
+        for to, code in (("agent-99", 4), ("agent-01", 1), ("", 1)):  # nobody would hear it
+            said = place.say("say", run.name, *filter(None, [to]), "Hello.")
+            assert (said.returncode, said.stderr.count("error: ")) == (code, 1), said.stderr
         token = seat(run, "", "take")["token"]
         claimed = seat(run, token, "claim", run.one("SELECT id FROM task WHERE cases LIKE '%a-red%'"))["text"]
         assert "a-red" in claimed
