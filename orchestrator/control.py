@@ -35,9 +35,9 @@ NAMED: Final = {
     "not_ready": ("Unpriced", "ModelNotReady", "RoomError"),
     "usage": ("ModelUnknown",),
     "config": ("ScriptError", "SuiteError"),
-    "refused": ("ReferenceFailed", "StoreError"),
+    "refused": ("ReferenceFailed", "StoreError", "OSError"),
 }
-"""Failures of other packages, which know no kinds of ours, by class."""
+"""Failures of other packages and of the machine, which know no kinds of ours, by class: the first that fits."""
 
 Answerer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 

@@ -72,14 +72,12 @@ def main(arguments: list[str]) -> int:
     except click.exceptions.UsageError as usage:
         path = usage.ctx.command_path if usage.ctx else "python -m orchestrator"
         failure = Refusal(usage.format_message(), "usage", f"{path} --help")
-    except OSError as broken:  # this machine's: a disk that is full, a folder that is somebody else's
-        failure = Refusal(str(broken))
-        if broken.filename is None:  # stdout's own: nothing more can be said there, now or when Python ends
-            sys.stdout = sys.stderr
     except Exception as raised:  # noqa: BLE001 - the last net: what nobody named is our bug, and said so
         failure = failure_of(raised)
         if failure.kind == "internal":
             traceback.print_exception(raised)
+        if isinstance(raised, OSError) and raised.filename is None:  # stdout's: nothing more can be said there
+            sys.stdout = sys.stderr
     as_json, lines = "--json" in arguments, [f"error: {failure}", *(f"  {line}" for line in failure.remedies)]
     words = "\n".join(visible(line, 2000) for line in "\n".join(lines).splitlines())
     with suppress(OSError):

@@ -118,7 +118,7 @@ def serve(folder: Path) -> None:
         try:
             anyio.run(run, folder)
         except Exception as error:
-            if failure_of(error).kind == "internal":
+            if failure_of(error).kind in ("internal", "refused"):
                 trace = folder / "crash" / f"{utc_now():%Y%m%dT%H%M%S}-{os.getpid()}.txt"
                 trace.parent.mkdir(exist_ok=True)
                 trace.write_text(traceback.format_exc())

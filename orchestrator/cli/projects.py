@@ -137,7 +137,10 @@ def start(
         raise Refusal(f"{folder}/project.toml: no budget.usd, and these models cost money", "config", "--budget USD")
     if not unlocked:  # what is fetched and built is compared once it is there
         with overlaid(folder) as whole:
-            lock.check_lock(Furnished(whole, {}, {}), replace(lock.read_lock(whole.folder), sources={}))
+            locked, here = lock.read_lock(whole.folder), Furnished(whole, {}, {})
+            lock.check_lock(here, replace(locked, sources={}))
+            if not whole.sources:
+                lock.locked_cases(here, locked)
     seats = ", ".join(f"{count} {role}" for role, count in plan["seats"].items())
     if dry_run:
         screen.give("start", plan, _words(plan, seats))

@@ -145,10 +145,9 @@ def resume(screen: Screen, run: Run = None, dry_run: DryRun = False) -> None:
     """
     folder, began, since = find(screen.logs, run), time.monotonic(), iso(utc_now())
     with state(folder) as db:
-        ends = entries(db, "kind IN ('run-ended', 'run-stopped', 'condition-changed')")[-1:]
-    if ends and ends[0].data.get("reason", "").startswith("budget"):
-        remedy = f"python -m orchestrator set {folder.name} budget=USD, then resume it"
-        raise Refusal(f"{folder.name} has no money left ({ends[0].data['reason']})", "refused", remedy)
+        for (reason,) in db.execute(queries.SQL["no_money"]):
+            remedy = f"python -m orchestrator set {folder.name} budget=USD, then resume it"
+            raise Refusal(f"{folder.name} has no money left ({reason})", "refused", remedy)
     if dry_run:
         _act(screen, folder, "resume", None)
         return
@@ -191,10 +190,10 @@ def stop(screen: Screen, run: Run = None, at_once: AtOnce = False, dry_run: DryR
         for entry in follow(folder, f"{PARTS['run']} AND at >= ?", since):
             screen.hint(clock(entry.at), spoken(entry, ""))
 
-    do: Callable[[], object] = drain
     if live_pid(folder) is None:
-        did, do = "leave it as it is: it does not run", dict
-    _act(screen, folder, did, None if dry_run else do)
+        _act(screen, folder, "leave it as it is: it does not run", None if dry_run else dict)
+    else:
+        _act(screen, folder, did, None if dry_run else drain)
 
 
 def set_(screen: Screen, words: Budget, dry_run: DryRun = False) -> None:

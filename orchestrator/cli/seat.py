@@ -64,8 +64,7 @@ def seat(arguments: Sequence[str]) -> int:
     if asked.verb == "take":
         request |= {"role": asked.role, "seat": asked.seat}
     elif not asked.token:
-        wrong = "which seat? give --token, or set ORCHESTRATOR_SEAT"
-        raise Refusal(wrong, "usage", f"seat {asked.run} take   gives one")
+        raise Refusal(f"which seat? give --token, or set {TOKEN}", "usage", f"seat {asked.run} take   gives one")
     elif asked.verb in ARGUMENTS:
         given = _arguments(asked)
         if asked.verb == "wait" and "job" not in given:
@@ -135,7 +134,7 @@ def _parser() -> _Parser:
         one = verbs.add_parser(name, help=text, description=text)
         one.add_argument("--token", default=os.environ.get(TOKEN, ""), help=f"the seat's token; or set {TOKEN}")
         one.add_argument("--json", dest="as_json", action="store_true", help="exactly one JSON object on stdout")
-        logs = Path(os.environ.get("ORCHESTRATOR_LOGS", "logs"))
+        logs = os.environ.get("ORCHESTRATOR_LOGS", "logs")
         one.add_argument("--logs", type=Path, default=logs, help="folder of all runs")
         if name == "take":
             one.add_argument("--role", default="", help="builder, planner or a role of the project's own")

@@ -38,6 +38,11 @@ FROM (SELECT EXISTS (SELECT 1 FROM run, json_each(settings, '$.models')
         WHERE value <> 'open' AND value NOT LIKE 'recorded%') AS priced)
     LEFT JOIN (SELECT *, {PRICE} AS micro FROM attempt)
 
+--: no_money
+-- Why a run ended that ran out of money and has had no other budget since
+SELECT data ->> 'reason' FROM journal WHERE data ->> 'reason' LIKE 'budget:%' AND seq = (SELECT max(seq)
+    FROM journal WHERE kind IN ('run-ended', 'run-stopped', 'condition-changed'))
+
 --: seats
 SELECT seat, ifnull(role, '') AS role, ifnull(task, '') AS task, ifnull(id, '') AS session,
     CASE WHEN ifnull(state, 'ended') = 'ended' THEN 'idle'

@@ -393,7 +393,9 @@ def test_a_folder_whose_name_no_run_can_have_asks_for_another(say: Type, tmp_pat
     project = shutil.copytree(HELLO, tmp_path / "my hello")
     answer = start(say, project=project, logs=tmp_path / "logs")
     assert (answer.code, "--name NAME" in answer.err, "'my hello-1'" in answer.err) == (2, True, True)
-    assert start(say, "--name", "hello", project=project, logs=tmp_path / "logs").code == 0
+    named = start(say, "--name", "hello", project=project, logs=tmp_path / "logs")
+    assert (named.code, "suites.greet gives other cases" in named.err) == (6, True)  # which are drawn by its name
+    assert start(say, "--name", "hello", "--unlocked", project=project, logs=tmp_path / "logs").code == 0
 
 
 def test_a_dry_run_compares_the_folder_with_its_lock(say: Type, tmp_path: Path) -> None:
