@@ -52,7 +52,9 @@ class Refusal(Exception):
 
     def told(self) -> dict[str, Any]:
         """As JSON, for a program or for the other end of the socket."""
-        place = re.match(r"\S+\.(toml|lock|json|db)(:\d+)?(?=:? )", str(self))  # with which such a message begins
+        place = re.match(
+            r"(?!-).+?\.(toml|lock|json|db)(:\d+)?(?=:? )", str(self)
+        )  # a message about a file begins with it
         hint = "\n".join(self.remedies) or None
         return {"kind": self.kind, "message": str(self), "where": place and place[0], "hint": hint}
 

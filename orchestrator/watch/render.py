@@ -183,14 +183,13 @@ def tasks(answer: Answer) -> str:
 def runs(answer: Answer) -> str:
     shown = []
     for one in answer["rows"]:
+        shown.append({"run": one["run"], "state": one["state"]})
         if one["state"] == "unreadable":
-            shown.append({name: one[name] for name in ("run", "state")})
             continue
         passed, total = (sum(suite[key] for suite in one["suites"].values()) for key in ("passed", "total"))
         times = {"began": moment(one["since"])[:16], "took": span(one["elapsed_s"]), "seats": one["agents"]}
         ended = {state: one["queue"].get(state, 0) for state in ("landed", "bounced")}
-        head = {"run": one["run"], "state": one["state"]}
-        shown.append({**head, **times, "passing": f"{passed}/{total}", **ended, "spent_usd": one["spent_usd"]})
+        shown[-1] |= {**times, "passing": f"{passed}/{total}", **ended, "spent_usd": one["spent_usd"]}
     return table(shown)
 
 

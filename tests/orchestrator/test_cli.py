@@ -431,10 +431,13 @@ def test_a_file_is_no_folder_of_runs(say: Type) -> None:
 
 
 def test_an_error_in_a_project_says_where(say: Type, tmp_path: Path) -> None:
-    (tmp_path / "project.toml").write_text("schema = 1\ncolour = 'red'\n")
-    error = start(say, "--json", project=tmp_path, logs=tmp_path).json["error"]
+    project = tmp_path / "my project"
+    project.mkdir()
+    (project / "project.toml").write_text("schema = 1\ncolour = 'red'\n")
+    error = start(say, "--json", project=project, logs=tmp_path).json["error"]
     assert error["message"].startswith(error["where"] + ": ")
-    assert error["where"].startswith(f"{tmp_path}/project.toml:")
+    assert error["where"].startswith(f"{project}/project.toml:")
+    assert start(say, "--json", models=(SCRIPT, SCRIPT), logs=tmp_path).json["error"]["where"] is None
 
 
 # -- runs whose files cannot be used
