@@ -52,9 +52,8 @@ class Refusal(Exception):
 
     def told(self) -> dict[str, Any]:
         """As JSON, for a program or for the other end of the socket."""
-        place = re.match(
-            r"(?!-).+?\.(toml|lock|json|db)(:\d+)?(?=:? )", str(self)
-        )  # a message about a file begins with it
+        # A message about a file begins with it.
+        place = re.match(r"(?!-).+?\.(toml|lock|json|db)(:\d+)?(?=:? )", str(self))
         hint = "\n".join(self.remedies) or None
         return {"kind": self.kind, "message": str(self), "where": place and place[0], "hint": hint}
 
