@@ -35,7 +35,7 @@ NAMED: Final = {
     "not_ready": ("Unpriced", "ModelNotReady", "RoomError"),
     "usage": ("ModelUnknown",),
     "config": ("ScriptError", "SuiteError"),
-    "refused": ("ReferenceFailed", "StoreError", "OSError"),
+    "refused": ("ReferenceFailed", "StoreError", "GitError", "OSError"),
 }
 """Failures of other packages and of the machine, which know no kinds of ours, by class: the first that fits."""
 

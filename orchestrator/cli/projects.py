@@ -29,7 +29,7 @@ from orchestrator.cli.process import STATE, asked, follow, spawn
 from orchestrator.control import Refusal
 from orchestrator.freezing import load_frozen, prepare
 from orchestrator.project import check, lock
-from orchestrator.project.folder import Project, load, overlaid
+from orchestrator.project.folder import Project, overlaid
 from orchestrator.project.furnishing import Furnished
 from orchestrator.run import prices_of
 from orchestrator.settings import Settings
@@ -115,9 +115,15 @@ def start(
 
     Example: python -m orchestrator start projects/hello --agents 4 --model open
     """
-    project = load(folder)
+    with overlaid(folder) as project:
+        name = _name(screen.logs, project.name, name)
+        if not unlocked:  # what is fetched and built is compared when it is there
+            locked, here = lock.read_lock(project.folder), Furnished(project, {}, {})
+            lock.check_lock(here, replace(locked, sources={}))
+            if not project.sources:
+                lock.locked_cases(here, locked)
     settings = Settings(
-        name=_name(screen.logs, project.name, name),
+        name=name,
         project=str(folder),
         agents=agents,
         models=_models(model or [], project),
@@ -135,12 +141,6 @@ def start(
     plan = _plan(settings, project)
     if plan["worst_case_usd"] is None:
         raise Refusal(f"{folder}/project.toml: no budget.usd, and these models cost money", "config", "--budget USD")
-    if not unlocked:  # what is fetched and built is compared once it is there
-        with overlaid(folder) as whole:
-            locked, here = lock.read_lock(whole.folder), Furnished(whole, {}, {})
-            lock.check_lock(here, replace(locked, sources={}))
-            if not whole.sources:
-                lock.locked_cases(here, locked)
     seats = ", ".join(f"{count} {role}" for role, count in plan["seats"].items())
     if dry_run:
         screen.give("start", plan, _words(plan, seats))

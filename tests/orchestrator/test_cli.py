@@ -24,6 +24,7 @@ import pytest
 from orchestrator import control
 from orchestrator.cli.app import COMMANDS, main
 from orchestrator.control import EXIT
+from orchestrator.git import GitError
 from orchestrator.repository import message
 from orchestrator.store import reading
 from orchestrator.watch.journal import entries
@@ -513,6 +514,7 @@ def test_files_that_are_not_ours_to_write_are_no_bug(say: Type, tmp_path: Path) 
     for name in ("orchestrator.jsonl", "run.lock"):
         (folder / name).mkdir()
     assert (say("resume", logs=tmp_path).code, say("set", "budget=99", logs=tmp_path).code) == (1, 1)
+    assert control.failure_of(GitError(folder, ("rev-parse",), 128, "not a git repository")).kind == "refused"
 
 
 # -- usage
