@@ -33,7 +33,7 @@ EXIT: Final = dict(
 """Exit code of each kind of failure. Whatever carries a `kind` from this table is such a failure."""
 NAMED: Final = {
     "not_ready": ("Unpriced", "ModelNotReady", "RoomError"),
-    "usage": ("ModelUnknown",),
+    "usage": ("ModelUnknown", "BadArguments"),
     "config": ("ScriptError", "SuiteError"),
     "refused": ("ReferenceFailed", "StoreError", "GitError", "OSError"),
 }

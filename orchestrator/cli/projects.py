@@ -232,17 +232,17 @@ def _models(given: list[str], project: Project) -> dict[str, str]:
 def _plan(settings: Settings, project: Project) -> Answer:
     """What would be started. A team of which a model costs money has a budget, and a price for each of its models."""
     seats = settings.seats(project.roles)
-    models = [{"role": role, "id": settings.model_of(role)} for role in seats]
-    priced = [{**one, "priced": not prices.Prices.unmetered(one["id"]) or None} for one in models]
+    ids = {role: settings.model_of(role) for role in seats}
+    priced = {id: None if prices.Prices.unmetered(id) else True for id in ids.values()}
     limits = {"budget_usd": settings.budget, "session_usd": settings.session_budget, "hours": settings.hours}
     return {
         "run": settings.name,
         "as_of": iso(utc_now()),
         "seats": seats,
-        "models": priced,
+        "models": [{"role": role, "id": id, "priced": priced[id]} for role, id in ids.items()],
         "limits": limits | {"idle_s": settings.idle_s},
         "estimate_usd": None,
-        "worst_case_usd": settings.budget if any(one["priced"] for one in priced) else 0,
+        "worst_case_usd": settings.budget if any(priced.values()) else 0,
     }
 
 

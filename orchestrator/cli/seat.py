@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from agents.tools import ARGUMENTS, DESCRIPTIONS, names
+from agents.tools import ARGUMENTS, DESCRIPTIONS, check, names
 from orchestrator.cli.app import Screen
 from orchestrator.cli.process import find, tell
 from orchestrator.control import Refusal
@@ -19,26 +19,17 @@ from orchestrator.quoting import visible
 
 TOKEN: Final = "ORCHESTRATOR_SEAT"
 BOARD_WAIT_S: Final = 540.0  # `wait` without a job: until the board changes, but within usual limits of a shell tool
+HOW: Final[dict[str, dict[str, Any]]] = {
+    "bool": {"action": "store_true", "default": None},
+    "list": {"nargs": "+"},
+}
+"""How an option takes its value, by what stands in its field's type."""
 VERBS: Final = {
     "take": "take a free seat, or begin the next session of yours",
     "last": "your newest command's answer, waiting for it if it still runs",
     "leave": "give the seat back; your task is released, its work kept",
     **{name: DESCRIPTIONS[name] for name in names("planner")},
 }
-
-
-def seconds(text: str) -> float:
-    if not 0 <= float(text) < 1e9:
-        raise ValueError(text)
-    return float(text)
-
-
-HOW: Final[dict[str, dict[str, Any]]] = {
-    "bool": {"action": "store_true", "default": None},
-    "list": {"nargs": "+"},
-    "float": {"type": seconds},
-}
-"""How an option takes its value, by what stands in its field's type."""
 
 
 def seat(arguments: Sequence[str]) -> int:
@@ -68,7 +59,8 @@ def seat(arguments: Sequence[str]) -> int:
     elif asked.verb in ARGUMENTS:
         given = _arguments(asked)
         if asked.verb == "wait" and "job" not in given:
-            request |= {"verb": "board", "wait_s": min(given.get("timeout_s", BOARD_WAIT_S), BOARD_WAIT_S)}
+            whole = check("planner", "wait", {"job": 0, **given}).model_dump()
+            request |= {"verb": "board", "wait_s": min(whole["timeout_s"], BOARD_WAIT_S)}
         else:
             request |= {"verb": "call", "tool": asked.verb, "arguments": given}
     answer = tell(find(asked.logs, asked.run), "seat", **request)
@@ -124,17 +116,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> _Parser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(
-        prog="python -m orchestrator seat", description=inspect.cleandoc(str(seat.__doc__)), formatter_class=raw
-    )
+    parser = _Parser(prog="python -m orchestrator seat", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.description = inspect.cleandoc(str(seat.__doc__))
     parser.add_argument("run", metavar="RUN")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, text in VERBS.items():
         one = verbs.add_parser(name, help=text, description=text)
         one.add_argument("--token", default=os.environ.get(TOKEN, ""), help=f"the seat's token; or set {TOKEN}")
         one.add_argument("--json", dest="as_json", action="store_true", help="exactly one JSON object on stdout")
-        logs = os.environ.get("ORCHESTRATOR_LOGS", "logs")
+        logs = Path(os.environ.get("ORCHESTRATOR_LOGS", "logs"))
         one.add_argument("--logs", type=Path, default=logs, help="folder of all runs")
         if name == "take":
             one.add_argument("--role", default="", help="builder, planner or a role of the project's own")

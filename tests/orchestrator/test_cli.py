@@ -522,7 +522,7 @@ def test_files_that_are_not_ours_to_write_are_no_bug(say: Type, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "command",
-    ["seat", "seat live frob", "seat live shell --bogus ls", "seat live wait --timeout-s nan", "seat live"],
+    ["seat", "seat live frob", "seat live shell --bogus ls", "seat live wait --token x --timeout-s nan", "seat live"],
 )
 def test_a_wrong_use_of_a_seat_is_one_object(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command.split(), "--json"]) == 2
