@@ -6,11 +6,10 @@ the declared artifacts into a folder that judges alone write and that every case
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
@@ -69,8 +68,6 @@ class Workshop:
         """Runs a command in a fresh room that differs from a build room in `changes`; with `tree`, after unpacking it
         in the workspace, inside the room alone. Raises `RoomError`, also when the machine interrupted the command."""
         spec = replace(self._spec, name=f"judge-{token_hex(6)}", **changes)  # type: ignore[arg-type]  # fields by name
-        if spec.root is None:
-            spec, command = _on_host(spec, command)
         room = await self._engine.open(spec)
         try:
             if tree:
@@ -78,7 +75,7 @@ class Workshop:
                 done = await room.run(Command(unpack, stdin=tree.tar(), time_s=UNPACK_S))
                 if not done.ok:
                     raise NotUnpacked(f"the tree cannot be unpacked: {last_line(done.stderr)}")
-            result = await room.run(command)
+            result = await room.run(replace(command, argv=tuple(map(room.seen, command.argv))))
         finally:
             with anyio.CancelScope(shield=True):
                 await room.stop()
@@ -155,17 +152,3 @@ class Workshop:
     async def _discard(self, path: Path) -> None:
         with anyio.CancelScope(shield=True):
             await self._engine.discard(path)
-            await anyio.to_thread.run_sync(lambda: shutil.rmtree(path, ignore_errors=True))
-
-
-def _on_host(spec: RoomSpec, command: Command) -> tuple[RoomSpec, Command]:
-    """For the `local` engine, which shows everything where it lies: our words for places are put right."""
-    places = {WORKSPACE: str(spec.workspace)} | {mount.target: str(mount.source) for mount in spec.mounts}
-
-    def seen(word: str) -> str:
-        place = PurePosixPath(word)
-        target = next((target for target in places if place.is_relative_to(target)), None)
-        return word if target is None else places[target] + word[len(target) :]
-
-    env = {name: seen(value) for name, value in spec.env.items() if name not in ("PATH", "HOME")}
-    return replace(spec, env=env), replace(command, argv=tuple(map(seen, command.argv)))
