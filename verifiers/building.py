@@ -26,8 +26,7 @@ KEPT_BUILDS = 4  # artifacts of recent trees, so that verify, fast and full of o
 WALL_FACTOR = 5  # wall clock for a CPU second: the machine may be busy with other judgements
 UNPACK_S = 300.0
 OUTPUT = 8 * MIB
-PATH: Final = "/usr/local/bin:/usr/bin:/bin"
-BUILD_ENV: Final = {"PATH": PATH, "HOME": "/tmp", "LANG": "C.UTF-8", "CARGO_TERM_COLOR": "never"}
+BUILD_ENV: Final = {"CARGO_TERM_COLOR": "never"}  # and what every room has
 
 COPY = """
 from=$1 to=$2

@@ -33,8 +33,7 @@ ARTIFACTS: Final = "/artifacts"
 CASE: Final = "/case"
 FAST_SHARE, FAST_LEAST = 0.1, 20
 OUT_DISK = 256 * MIB  # what one case may write
-PRODUCT_ENV: Final = {"PATH": BUILD_ENV["PATH"], "LANG": BUILD_ENV["LANG"]}
-CASE_ENV: Final = PRODUCT_ENV | {"OUT": WORKSPACE, "ARTIFACTS": ARTIFACTS, "CASES": f"{CASE}/ids"}
+CASE_ENV: Final = BUILD_ENV | {"OUT": WORKSPACE, "ARTIFACTS": ARTIFACTS, "CASES": f"{CASE}/ids"}
 PRODUCT: Final = "$OUT/"  # so begins a step that runs what the candidate produced
 TRIALS_A_LINE: Final = 250  # progress is told after so many
 
@@ -195,7 +194,7 @@ class RoomJudge:
                     built.tree if in_tree and not number else None,
                     workspace=None if number else out,
                     mounts=tuple(mounts),
-                    env=PRODUCT_ENV if product else BUILD_ENV | case_env if in_tree else case_env,
+                    env={} if product else case_env,
                     **room,
                 )
                 seconds += result.seconds
