@@ -15,7 +15,7 @@ from typing import Final
 
 import anyio
 
-from sandbox.room import MIB, Command, Ended, Engine, Labels, Mount, Result, RoomError, RoomSpec
+from sandbox.room import MIB, Command, Engine, Labels, Mount, Result, RoomError, RoomSpec
 from verifiers.results import build_of, last_line
 from verifiers.scorecard import Build, Tree
 from verifiers.suites import JudgePlan
@@ -65,7 +65,7 @@ class Workshop:
 
     async def run(self, command: Command, tree: Tree | None = None, **changes: object) -> Result:
         """Runs a command in a fresh room that differs from a build room in `changes`; with `tree`, after unpacking it
-        in the workspace, inside the room alone. Raises `RoomError`, also when the machine interrupted the command."""
+        in the workspace, inside the room alone. Raises `RoomError`."""
         spec = replace(self._spec, name=f"judge-{token_hex(6)}", **changes)  # type: ignore[arg-type]  # fields by name
         room = await self._engine.open(spec)
         try:
@@ -74,13 +74,10 @@ class Workshop:
                 done = await room.run(Command(unpack, stdin=tree.tar(), time_s=UNPACK_S))
                 if not done.ok:
                     raise NotUnpacked(f"the tree cannot be unpacked: {last_line(done.stderr)}")
-            result = await room.run(replace(command, argv=tuple(map(room.seen, command.argv))))
+            return await room.run(replace(command, argv=tuple(map(room.seen, command.argv))))
         finally:
             with anyio.CancelScope(shield=True):
                 await room.stop()
-        if result.ended is Ended.INTERRUPTED:
-            raise RoomError("the command was interrupted by the machine")
-        return result
 
     @asynccontextmanager
     async def folder(self) -> AsyncIterator[Path]:

@@ -191,7 +191,7 @@ class RoomJudge:
                     mounts += [Mount(laid, CASE), Mount(built.artifacts, ARTIFACTS)]
                 result = await self._shop.run(
                     Command(argv, time_s=suite.time_s * WALL_FACTOR, cpu_s=suite.time_s, output_limit=OUTPUT),
-                    built.tree if in_tree and not number else None,
+                    built.tree if in_tree else None,
                     workspace=None if number else out,
                     mounts=tuple(mounts),
                     env={} if product else case_env,
