@@ -15,7 +15,7 @@ from typing import Final
 
 import anyio.to_thread
 
-from agents.tools import FOREGROUND_S, Answer, Arguments, Edit, Shell, View, Wait
+from agents.tools import FOREGROUND_S, Answer, Edit, InRoom, Shell, View, Wait
 from sandbox.room import MIB, Command, Ended, Result, Room, RoomFileError
 
 SHOWN_LINES, HEAD_LINES = 36, 14  # with the lines around them at most 40
@@ -50,7 +50,7 @@ class Hands:
         self._room = room
         self._longest_s = longest_s
 
-    async def do(self, arguments: Arguments, number: int) -> Answer:
+    async def do(self, arguments: InRoom, number: int) -> Answer:
         """Runs one shell tool. `number` is the call's place in its session: it names the background job and the file of
         the full output, so that a call that is run again after a crash is the same job. Raises `RoomError`.
         """
@@ -66,7 +66,6 @@ class Hands:
                     return await self._edit(arguments)
         except (OSError, ValueError) as error:  # a file's (`RoomFileError`), or what cannot be asked of a machine
             return Answer(f"not done: {error}", refused=True)
-        raise TypeError(f"not a shell tool: {arguments!r}")
 
     async def _shell(self, shell: Shell, number: int) -> Answer:
         longest = self._longest_s if shell.background else FOREGROUND_S

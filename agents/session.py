@@ -11,7 +11,7 @@ from agents.attempts import OutOfMoney
 from agents.context import CUT, Transcript, fitted
 from agents.hands import Hands
 from agents.models.base import Fault, ModelFailure, Reply, Request, Stop, Text, ToolCall, ToolSpec
-from agents.tools import SHELL_TOOLS, Answer, BadArguments, Edit, End, Shell, Team, check
+from agents.tools import Answer, BadArguments, Edit, End, InRoom, Shell, Team, check
 
 SAME_FAILURES = 3  # identical failures in a row that end a session
 
@@ -163,7 +163,7 @@ async def act(pending: Pending, log: SessionLog, role: str, hands: Hands, team: 
     except BadArguments as refusal:
         return await log.finish(pending, Answer(str(refusal), refused=True))
     await log.begin(pending)
-    if call.name in SHELL_TOOLS:
+    if isinstance(arguments, InRoom):
         answer = await hands.do(arguments, pending.number)
     else:
         answer = await team.do(call.name, pending.key, arguments.model_dump())

@@ -154,7 +154,7 @@ TOOLS: Final = (Shell, Wait, View, Edit, Tasks, Claim, Verify, Submit, Release, 
 ARGUMENTS: Final[Mapping[str, type[Arguments]]] = {tool.__name__.lower(): tool for tool in TOOLS}
 DESCRIPTIONS: Final = {name: " ".join(str(tool.__doc__).split()) for name, tool in ARGUMENTS.items()}
 
-SHELL_TOOLS: Final = ("shell", "wait", "view", "edit")  # done in the room; all others are the team's verbs
+InRoom = Shell | Wait | View | Edit  # whose work is done in the room; all others are the team's verbs
 
 
 class BadArguments(Exception):
@@ -185,10 +185,10 @@ def check(role: str, name: str, arguments: Mapping[str, Any]) -> Arguments:
 def _schema(arguments: type[Arguments]) -> dict[str, Any]:
     """pydantic's schema without what the model has already or has no use for: titles, and the tool's description."""
     schema = arguments.model_json_schema()
-    fields = {name: {k: v for k, v in field.items() if k != "title"} for name, field in schema["properties"].items()}
-    return {
-        key: fields if key == "properties" else schema[key] for key in schema if key not in ("title", "description")
-    }
+    del schema["title"], schema["description"]
+    for field in schema["properties"].values():
+        del field["title"]
+    return schema
 
 
 class End(StrEnum):

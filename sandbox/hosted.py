@@ -136,7 +136,6 @@ class HostedRoom(ABC):
         return data
 
     def seen(self, path: str) -> str:
-        """A path of the interface as commands see it."""
         return path
 
     async def _file(self, done_to: str, path: str, command: Command) -> bytes:

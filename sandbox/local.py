@@ -1,8 +1,8 @@
 """Rooms without isolation, for machines that allow neither namespaces nor an engine. Never chosen, only asked for.
 
 What is left still holds: time, output, memory of each process, whole process trees, jobs, and, as root, a host user of
-its own for every room's commands. `/workspace` and mount targets are translated where the interface names them (`cwd`,
-`read`, `write`); inside a command the workspace is at `$WORKSPACE`.
+its own for every room's commands. `/workspace`, `/tmp` and mount targets are translated where the interface names them
+(`cwd`, `read`, `write`, values of the environment); inside a command the workspace is at `$WORKSPACE`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ class LocalRoom(HostedRoom):
     words: tuple[str, ...]
 
     async def enter(self, command: Command, name: str, on_output: OnOutput | None) -> Result:
-        tmp = self.seen("/tmp")
-        env = self.environment(command, HOME=tmp, TMPDIR=tmp, WORKSPACE=self.seen(mounts.WORKSPACE))
+        words = self.environment(command, TMPDIR="/tmp", WORKSPACE=mounts.WORKSPACE)
+        env = {name: self.seen(value) for name, value in words.items()}
         here = replace(command, cwd=self.seen(command.cwd))
         inside = limits.inner(self.spec, here, env, "memory", "processes" if self.words else "")
         reaper = (sys.executable, "-I", "-S", reap.__file__, "--argv0", self.place.tag + name, "--")
         return await run((*reaper, *self.words, "env", "-i", *inside), command, on_output)
 
     def seen(self, path: str) -> str:
-        path = path if path.startswith("/") else f"{mounts.WORKSPACE}/{path}"
         for mount in reversed(self.mounts):
             if path == mount.target or path.startswith(mount.target + "/"):
                 return str(mount.source) + path[len(mount.target) :]

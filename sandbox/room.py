@@ -172,6 +172,9 @@ class Room(Protocol):
     async def read(self, path: str, limit: int = 1 * MIB) -> bytes:
         """Reads a regular file from inside the room. Raises `RoomFileError` when it is missing or over `limit`."""
 
+    def seen(self, path: str) -> str:
+        """A path of this interface as the room's commands see it; any other word stays as it is."""
+
     async def stop(self) -> None:
         """Ends everything in the room and removes it; the workspace folder stays. Idempotent."""
 

@@ -6,17 +6,16 @@ the declared artifacts into a folder that judges alone write and that every case
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
 import anyio
 
-from sandbox.room import MIB, Command, Ended, Engine, Labels, Mount, Result, RoomError, RoomSpec
+from sandbox.room import MIB, Command, Engine, Labels, Mount, Result, RoomError, RoomSpec
 from verifiers.results import build_of, last_line
 from verifiers.scorecard import Build, Tree
 from verifiers.suites import JudgePlan
@@ -27,8 +26,7 @@ KEPT_BUILDS = 4  # artifacts of recent trees, so that verify, fast and full of o
 WALL_FACTOR = 5  # wall clock for a CPU second: the machine may be busy with other judgements
 UNPACK_S = 300.0
 OUTPUT = 8 * MIB
-PATH: Final = "/usr/local/bin:/usr/bin:/bin"
-BUILD_ENV: Final = {"PATH": PATH, "HOME": "/tmp", "LANG": "C.UTF-8", "CARGO_TERM_COLOR": "never"}
+BUILD_ENV: Final = {"CARGO_TERM_COLOR": "never"}  # and what every room has
 
 COPY = """
 from=$1 to=$2
@@ -67,10 +65,8 @@ class Workshop:
 
     async def run(self, command: Command, tree: Tree | None = None, **changes: object) -> Result:
         """Runs a command in a fresh room that differs from a build room in `changes`; with `tree`, after unpacking it
-        in the workspace, inside the room alone. Raises `RoomError`, also when the machine interrupted the command."""
+        in the workspace, inside the room alone. Raises `RoomError`."""
         spec = replace(self._spec, name=f"judge-{token_hex(6)}", **changes)  # type: ignore[arg-type]  # fields by name
-        if spec.root is None:
-            spec, command = _on_host(spec, command)
         room = await self._engine.open(spec)
         try:
             if tree:
@@ -78,13 +74,10 @@ class Workshop:
                 done = await room.run(Command(unpack, stdin=tree.tar(), time_s=UNPACK_S))
                 if not done.ok:
                     raise NotUnpacked(f"the tree cannot be unpacked: {last_line(done.stderr)}")
-            result = await room.run(command)
+            return await room.run(replace(command, argv=tuple(map(room.seen, command.argv))))
         finally:
             with anyio.CancelScope(shield=True):
                 await room.stop()
-        if result.ended is Ended.INTERRUPTED:
-            raise RoomError("the command was interrupted by the machine")
-        return result
 
     @asynccontextmanager
     async def folder(self) -> AsyncIterator[Path]:
@@ -155,17 +148,3 @@ class Workshop:
     async def _discard(self, path: Path) -> None:
         with anyio.CancelScope(shield=True):
             await self._engine.discard(path)
-            await anyio.to_thread.run_sync(lambda: shutil.rmtree(path, ignore_errors=True))
-
-
-def _on_host(spec: RoomSpec, command: Command) -> tuple[RoomSpec, Command]:
-    """For the `local` engine, which shows everything where it lies: our words for places are put right."""
-    places = {WORKSPACE: str(spec.workspace)} | {mount.target: str(mount.source) for mount in spec.mounts}
-
-    def seen(word: str) -> str:
-        place = PurePosixPath(word)
-        target = next((target for target in places if place.is_relative_to(target)), None)
-        return word if target is None else places[target] + word[len(target) :]
-
-    env = {name: seen(value) for name, value in spec.env.items() if name not in ("PATH", "HOME")}
-    return replace(spec, env=env), replace(command, argv=tuple(map(seen, command.argv)))

@@ -29,13 +29,11 @@ from verifiers.scorecard import Build, Outcome, Scorecard, Selection, Tier, Tree
 from verifiers.suites import JudgePlan, LockedCase, Suite
 
 ARTIFACTS: Final = "/artifacts"
-CASE: Final = (
-    "/case"  # `files/` is the case with its companions, `step/` the project's runners, `ids` what is asked for
-)
+# `files/` is the case with its companions, `step/` the project's runners, `ids` what is asked for.
+CASE: Final = "/case"
 FAST_SHARE, FAST_LEAST = 0.1, 20
 OUT_DISK = 256 * MIB  # what one case may write
-PRODUCT_ENV: Final = {"PATH": BUILD_ENV["PATH"], "LANG": BUILD_ENV["LANG"]}
-CASE_ENV: Final = PRODUCT_ENV | {"OUT": WORKSPACE, "ARTIFACTS": ARTIFACTS, "CASES": f"{CASE}/ids"}
+CASE_ENV: Final = BUILD_ENV | {"OUT": WORKSPACE, "ARTIFACTS": ARTIFACTS, "CASES": f"{CASE}/ids"}
 PRODUCT: Final = "$OUT/"  # so begins a step that runs what the candidate produced
 TRIALS_A_LINE: Final = 250  # progress is told after so many
 
@@ -95,30 +93,31 @@ class RoomJudge:
         The judge's plan has what the reference needs added to its images. Raises `ReferenceFailed` when the reference
         does not build or a case cannot be judged at all.
         """
-        twists = {case: sorted(self._weights(replace(case, twists=()))) or [""] for case in self.plan.cases}
-        trials: dict[tuple[LockedCase, str], Verdict] = {}
+        twists = {case: sorted(self._weights(case)) for case in self.plan.cases}
+        trials = {case: [replace(case, twists=(twist,)) for twist in twists[case]] or [case] for case in twists}
+        verdicts: dict[LockedCase, Verdict] = {}
 
-        async def one(case: LockedCase, twist: str) -> None:
-            trials[case, twist] = (await self._verdicts(case, built, twist=twist))[0]
-            if len(trials) % TRIALS_A_LINE == 0:
-                progress(f"reference: {len(trials)} trials of {len(twists)} cases")
+        async def one(trial: LockedCase) -> None:
+            [verdicts[trial]] = await self._verdicts(trial, built)
+            if len(verdicts) % TRIALS_A_LINE == 0:
+                progress(f"reference: {len(verdicts)} trials of {len(trials)} cases")
 
         async with self._shop.built(reference, cold=True) as built:
             if not built.build.ok:
                 raise ReferenceFailed(f"the reference does not build: {built.build.reason}")
             async with anyio.create_task_group() as tasks:
-                for case in twists:
-                    for twist in twists[case]:
-                        tasks.start_soon(one, case, twist)
-        if broken := _broken(trials.values()):
+                for tried in trials.values():
+                    for trial in tried:
+                        tasks.start_soon(one, trial)
+        if broken := _broken(verdicts.values()):
             raise ReferenceFailed(broken)
         kept: list[LockedCase] = []
         dropped: dict[str, str] = {}
-        for case, offered in twists.items():
-            if passed := [twist for twist in offered if trials[case, twist].outcome is Outcome.PASS]:
-                kept.append(replace(case, twists=tuple(filter(None, passed))))
+        for case, tried in trials.items():
+            if passed := [trial for trial in tried if verdicts[trial].outcome is Outcome.PASS]:
+                kept.append(replace(case, twists=tuple(twist for trial in passed for twist in trial.twists)))
             else:
-                first = trials[case, offered[0]]
+                first = verdicts[tried[0]]
                 dropped[case.id] = f"{first.outcome.name.lower()}: {first.reason}"
         return tuple(kept), dropped
 
@@ -159,29 +158,27 @@ class RoomJudge:
 
     # One case, or one whole-suite command
 
-    async def _verdicts(
-        self, case: LockedCase, built: Built, tests: Collection[str] = (), twist: str | None = None
-    ) -> list[Verdict]:
+    async def _verdicts(self, case: LockedCase, built: Built, tests: Collection[str] = ()) -> list[Verdict]:
         """What one case or whole-suite command says of one build, on a core of its own. Repeated once when the machine
-        or the judge failed; then it is an error, never a failure. `twist` overrides this run's draw."""
+        or the judge failed; then it is an error, never a failure."""
         for _ in range(2):
             try:
                 async with self._cores:
-                    verdicts = await self._trial(case, built, tests, twist)
+                    verdicts = await self._trial(case, built, tests)
             except RoomError as error:
                 verdicts = [Verdict(case.id, Outcome.ERROR, reason=one_line(f"room: {error}"))]
             if verdicts[0].outcome is not Outcome.ERROR:
                 break
         return verdicts
 
-    async def _trial(self, case: LockedCase, built: Built, tests: Collection[str], twist: str | None) -> list[Verdict]:
+    async def _trial(self, case: LockedCase, built: Built, tests: Collection[str]) -> list[Verdict]:
         """The suite's steps, each in a room of its own. The candidate's product gets a room with nothing beside it."""
         suite, seconds = self._suites[case.suite], 0.0
         limits = replace(self.plan.limits, disk=min(self.plan.limits.disk, OUT_DISK))
         in_tree = suite.room == "build"
         room = {"scratch_exec": True} if in_tree else {"root": self.plan.judge_root, "limits": limits, "brief": True}
         async with self._shop.folder() as laid, self._shop.folder() as out:
-            entry, answer = await anyio.to_thread.run_sync(self._lay, case, suite, laid, twist, tests)
+            entry, answer = await anyio.to_thread.run_sync(self._lay, case, suite, laid, tests)
             case_env = CASE_ENV | ({"CASE": f"{CASE}/files/{entry}"} if entry else {})
             steps = suite.steps or (suite.run,)
             for number, step in enumerate(steps):
@@ -194,10 +191,10 @@ class RoomJudge:
                     mounts += [Mount(laid, CASE), Mount(built.artifacts, ARTIFACTS)]
                 result = await self._shop.run(
                     Command(argv, time_s=suite.time_s * WALL_FACTOR, cpu_s=suite.time_s, output_limit=OUTPUT),
-                    built.tree if in_tree and not number else None,
+                    built.tree if in_tree else None,
                     workspace=None if number else out,
                     mounts=tuple(mounts),
-                    env=PRODUCT_ENV if product else BUILD_ENV | case_env if in_tree else case_env,
+                    env={} if product else case_env,
                     **room,
                 )
                 seconds += result.seconds
@@ -208,11 +205,9 @@ class RoomJudge:
         verdict = replace(verdict, seconds=seconds)
         if suite.cases or verdict.outcome is Outcome.ERROR:
             return [verdict]
-        return _of_tests(suite, verdict, result.stdout.decode("utf-8", "replace"), tests)
+        return _of_tests(suite.name, verdict, result.stdout.decode("utf-8", "replace"), tests)
 
-    def _lay(
-        self, case: LockedCase, suite: Suite, folder: Path, twist: str | None, tests: Collection[str]
-    ) -> tuple[str, Prepared]:
+    def _lay(self, case: LockedCase, suite: Suite, folder: Path, tests: Collection[str]) -> tuple[str, Prepared]:
         """Writes the runners and the case's files, rewritten by `prepare`, under a neutral name. Returns the name ("" =
         the case has no file, only an id) and the right answer."""
         exact = [test.split("/", 1)[1] for test in tests if not _is_pattern(test)]
@@ -226,8 +221,7 @@ class RoomJudge:
             )
             entry, answer = f"case{path.suffix}", Prepared({path.name: path.read_bytes()})
             if suite.prepare:
-                draw = self._draw(case) if twist is None else replace(self._draw(case), twist=twist)
-                answer = self._plugins[suite.prepare].prepare(path.read_bytes(), path.name, draw)
+                answer = self._plugins[suite.prepare].prepare(path.read_bytes(), path.name, self._draw(case))
             laid |= {f"files/{other.name}": other.read_bytes() for other in others}  # itself too, if it includes itself
             laid |= {f"files/{entry if name == path.name else name}": data for name, data in answer.files.items()}
         for part in (folder, folder / "files", folder / "step"):
@@ -259,20 +253,19 @@ def _is_pattern(asked: str) -> bool:
     return "/" not in asked or re.search(r"[*?\[]", asked) is not None
 
 
-def _of_tests(suite: Suite, summary: Verdict, output: str, asked: Collection[str]) -> list[Verdict]:
+def _of_tests(suite: str, summary: Verdict, output: str, asked: Collection[str]) -> list[Verdict]:
     """Every verdict of a whole-suite command. `summary` is the command's own, left out where a test's says the same."""
     found: list[Verdict] = []
-    if suite.results == "libtest":
-        try:
-            found = [Verdict(f"{suite.name}/{test}", outcome) for test, outcome in libtest(output).items()]
-        except ResultsError as error:
-            summary = replace(summary, outcome=Outcome.FAIL, reason=f"results refused: {one_line(str(error))}")
+    try:
+        found = [Verdict(f"{suite}/{test}", outcome) for test, outcome in libtest(output).items()]
+    except ResultsError as error:
+        summary = replace(summary, outcome=Outcome.FAIL, reason=f"results refused: {one_line(str(error))}")
     told = summary.outcome is Outcome.PASS or any(verdict.outcome is Outcome.FAIL for verdict in found)
     known = {summary.case, *(verdict.case for verdict in found)}
     missing = [case for case in asked if case not in known and not _is_pattern(case)]
     wanted = [verdict for verdict in found if not asked or any(_matches(verdict.case, pattern) for pattern in asked)]
     wanted += [Verdict(case, Outcome.MISSING, reason="the suite did not report this test") for case in missing]
-    return wanted if told and suite.results == "libtest" else [summary, *wanted]
+    return wanted if told else [summary, *wanted]
 
 
 def _broken(verdicts: Collection[Verdict]) -> str:

@@ -18,7 +18,7 @@ from sandbox.room import Ended, Result
 from verifiers.drawing import Prepared
 from verifiers.scorecard import Build, Outcome, Verdict
 
-LOG_TAIL = 4000  # characters
+LOG_TAIL, REASON = 4000, 300  # characters
 KILLED: Final = "killed: out of memory or processes"
 EXITS: Final = {0: Outcome.PASS, 77: Outcome.SKIP, 99: Outcome.ERROR}  # automake's convention; others fail
 CPU_EXCEEDED = 128 + signal.SIGXCPU
@@ -133,13 +133,13 @@ def build_of(done: Result, time_s: float) -> Build:
     return Build(not reason, done.seconds, reason, log[-LOG_TAIL:])
 
 
-def one_line(text: bytes | str, limit: int = 300) -> str:
+def one_line(text: str) -> str:
     """Untrusted text as one short line without control characters."""
-    words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    line = "".join(char if char.isprintable() else " " for char in words).strip()
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    line = "".join(char if char.isprintable() else " " for char in text).strip()
+    return line if len(line) <= REASON else line[: REASON - 1] + "…"
 
 
 def last_line(text: bytes) -> str:
     """The last line that says anything."""
-    return one_line(next((line for line in reversed(text.split(b"\n")) if line.strip()), b"no output"))
+    lines = reversed(text.decode("utf-8", "replace").split("\n"))
+    return one_line(next((line for line in lines if line.strip()), "no output"))

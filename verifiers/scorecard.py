@@ -42,7 +42,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One case's outcome: stable id `suite/name[@variant]`, wall seconds, a line of reason, a measured value."""
+    """One case's outcome: stable id `suite/name`, wall seconds, a line of reason, a measured value."""
 
     case: str
     outcome: Outcome

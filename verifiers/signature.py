@@ -46,7 +46,7 @@ def signature(verdict: Verdict) -> str:
     line = _QUOTED.sub(lambda quoted: "<name>" if re.search(r"\w", quoted[0]) else quoted[0], line)
     for pattern, word in _PARTICULARS:
         line = pattern.sub(word, line)
-    if name := name.split("@", 1)[0]:
+    if name:
         line = re.sub(rf"(?<![\w.<-]){re.escape(name)}(?![\w>-])", "<case>", line)
     reason = " ".join(_NUMBER.sub("<n>", line).split())[:LONGEST]
     return f"{suite} | {verdict.outcome.name.lower()} | {reason} | {place}"

@@ -95,26 +95,21 @@ class Script(BaseModel, extra="forbid"):
     session: list[Entry] = Field(min_length=1)
 
 
-def load(file: Path) -> Script:
-    """Reads a script. Raises `ScriptError`."""
-    try:
-        return Script.model_validate(tomllib.loads(file.read_text()))
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        where = ".".join(part for part in map(str, wrong["loc"]) if "[" not in part)  # else it names a validator
-        raise ScriptError(f"{file}: {where}: {wrong['msg']}") from error
-    except (OSError, ValueError) as error:  # no such file, not UTF-8, not TOML (which says the line)
-        raise ScriptError(f"{file}: {error}") from error
-
-
 class Scripted:
-    """The model behind `scripted:FILE`."""
+    """The model behind `scripted:FILE`. To make it raises `ScriptError`."""
 
     window = 100_000_000  # a script reads its conversation, so nothing of it may be trimmed
 
     def __init__(self, file: Path) -> None:
         self.id = f"scripted:{file}"
-        self.script = load(file)
+        try:
+            self.script = Script.model_validate(tomllib.loads(file.read_text()))
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            where = ".".join(part for part in map(str, wrong["loc"]) if "[" not in part)  # else it names a validator
+            raise ScriptError(f"{file}: {where}: {wrong['msg']}") from error
+        except (OSError, ValueError) as error:  # no such file, not UTF-8, not TOML (which says the line)
+            raise ScriptError(f"{file}: {error}") from error
 
     async def reply(self, request: Request) -> Reply:
         story, usage = _Story(request.messages), Usage(**self.script.usage)

@@ -64,6 +64,9 @@ class FolderRoom:
         except OSError as error:
             raise RoomFileError(f"{path}: {error.strerror}") from error
 
+    def seen(self, path: str) -> str:
+        return path
+
     async def stop(self) -> None: ...
 
 

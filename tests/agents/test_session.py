@@ -27,7 +27,7 @@ from agents.models.base import (
 )
 from agents.models.scripted import Scripted
 from agents.session import CUT_OFF, INTERRUPTED, Mind, Outcome, converse, same_failure
-from agents.tools import End, check, specs
+from agents.tools import End, Shell, specs
 from sandbox.room import RoomDied
 from tests.agents.conftest import Models, Serving
 from tests.agents.stage import Board, Crash, FolderRoom, MemoryLog, Purse, call, going_on, until
@@ -136,7 +136,7 @@ async def test_a_command_that_was_running_is_answered_as_interrupted_and_a_job_i
     log = MemoryLog(Transcript(OPENING, (Turn(reply(*calls)),)))
     room, board = FolderRoom(tmp_path), Board()
     log.running = {pending.key for pending in log.pending}  # begun by a process that is gone
-    await Hands(room).do(check("builder", "shell", calls[1].arguments), 2)
+    await Hands(room).do(Shell.model_validate(calls[1].arguments), 2)
     await board.do("note", log.pending[3].key, {})
     outcome = await converse(log, mind(replaying(reply(text="Done."))), Hands(room), board, going_on)
     assert outcome == Outcome(End.FINISHED, "Done.")

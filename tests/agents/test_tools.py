@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agents.hands import SHOWN_CHARS, Hands, clipped
-from agents.tools import Answer, BadArguments, check, names, specs
+from agents.tools import Answer, BadArguments, InRoom, check, names, specs
 from orchestrator.quoting import visible
 from tests.agents.stage import FolderRoom
 
@@ -22,7 +22,9 @@ class Desk:
 
     async def __call__(self, tool: str, **arguments: object) -> Answer:
         self.calls += 1
-        return await self.hands.do(check("builder", tool, arguments), self.calls)
+        checked = check("builder", tool, arguments)
+        assert isinstance(checked, InRoom)
+        return await self.hands.do(checked, self.calls)
 
 
 @pytest.fixture
