@@ -189,18 +189,14 @@ class Repository:
         """
         if await self.git.text("merge-base", old, new, accept=(0, 1)) != old:
             raise ValueError(f"{new} is not built on {old}: landing it would drop commits of main")
-        if not await self.landed(old, new):
-            await self.git.run("update-ref", MAIN, new, old)
-        await self._publish()
-
-    async def landed(self, old: str, new: str) -> bool:
-        """Whether a landing that was intended has happened. Raises `ForeignMain` when main is neither."""
         main = await self.main()
         if main not in (old, new):
             raise ForeignMain(
                 f"main of {self.git.folder} is {main}; the landing expects {old} before or {new} after it"
             )
-        return main == new
+        if main == old:
+            await self.git.run("update-ref", MAIN, new, old)
+        await self._publish()
 
     async def _publish(self) -> None:
         """Brings public.git to main. Only main's own objects go over."""
@@ -273,9 +269,9 @@ def _clean_up(*folders: Path) -> None:
     folder, the quarantine, as a whole."""
     ours = [
         process
-        for process in psutil.process_iter(["name", "environ"])  # None where another user's
+        for process in psutil.process_iter(["name", "cwd"])  # None where another user's
         if process.info["name"] in ("git", "prlimit")
-        and any(Path((process.info["environ"] or {}).get("GIT_DIR", "")).is_relative_to(folder) for folder in folders)
+        and any(Path(process.info["cwd"] or "/").is_relative_to(folder) for folder in folders)
     ]
     for process in ours:
         process.kill()
