@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,14 +23,14 @@ from agents.models.choose import OPEN, make
 from agents.models.scripted import Scripted
 from orchestrator import VERSION, board, briefing, control
 from orchestrator.control import Refusal
-from orchestrator.desk import Desk, Seat, seats_of
+from orchestrator.desk import Desk, Seat
 from orchestrator.freezing import SECRET, load_frozen, thawed
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
 from orchestrator.open_seats import OpenSeats
 from orchestrator.prices import Prices
 from orchestrator.project.furnishing import furnish, judge_plan
-from orchestrator.records import RunState, Session, TaskSource
+from orchestrator.records import RunState, TaskSource
 from orchestrator.repository import Repository
 from orchestrator.seat import again, room_name, work
 from orchestrator.settings import Settings, set_budget, settings_of
@@ -83,10 +83,6 @@ class Run:
         project = frozen.project
         engine = choose(settings.sandbox, home)
         furnished = await furnish(project, engine, home, lambda line: log.info("furnish", line=line))
-        changed = {name: now for name, now in furnished.digests().items() if frozen.lock.digests.get(name, now) != now}
-        for name, now in changed.items():  # built again where nothing of it was kept, from mirrors that had moved on
-            facts = {"what": name, "old": frozen.lock.digests[name], "new": now, "by": "run"}
-            await store.write(lambda tx, facts=facts: tx.journal("condition-changed", **facts))  # type: ignore[misc]
         repository = Repository(folder)
         await repository.recover()
         judge_engine = engine if engine.name == "local" else choose(None, home, judging=True)
@@ -100,15 +96,20 @@ class Run:
             stack.push_async_callback(made.close)
             return made
 
-        await judge_engine.sweep(label, store.epoch, kept(await store.read(sessions.live)))
+        going_on = frozenset(room_name(session) for session in await store.read(sessions.live))  # with their jobs
+        swept = sum([await one.sweep(label, store.epoch, going_on) for one in {engine, judge_engine}])
+
+        def tell(tx: Tx) -> None:
+            for name, now in furnished.digests().items():  # built again where nothing of it was kept
+                if (old := frozen.lock.digests.get(name, now)) != now:  # from mirrors that had moved on
+                    tx.journal("condition-changed", what=name, old=old, new=now, by="run")
+            if swept:
+                tx.journal("swept", count=swept)
+
+        await store.write(tell)
         models = {id: make(thawed(folder, id), os.environ) for id in settings.models.values() if id != OPEN}
-        gate = Gate(
-            store=store,
-            repository=repository,
-            judge=judge("gate", JUDGE_USER, settings.judge_cores),
-            heldout=judge("heldout", HELDOUT_USER, 1) if any(case.heldout for case in frozen.cases) else None,
-            run=settings.name,
-        )
+        heldout = judge("heldout", HELDOUT_USER, 1) if any(case.heldout for case in frozen.cases) else None
+        gate = Gate(store, repository, judge("gate", JUDGE_USER, settings.judge_cores), heldout, settings.name)
         desk = Desk(
             folder=folder,
             frozen=frozen,
@@ -124,7 +125,6 @@ class Run:
             root=furnished.images.get("image"),
             sources={name: furnished.sources[name].folder for name, one in project.sources.items() if one.show},
             models=models,
-            seats=seats_of(project.roles, settings),
             shown_cases=frozenset(case.id for case in frozen.cases if not case.heldout),
             changed=gate.changed,
         )
@@ -133,12 +133,11 @@ class Run:
     async def recover(self) -> None:
         """Everything an earlier process left between two steps is finished, given back, or put where it goes on."""
         desk = self.desk
-        live = await desk.store.read(sessions.live)
-        swept = await desk.engine.sweep(desk.label, desk.store.epoch, kept(live))
         await desk.gate.recover()
 
         def take_over(tx: Tx) -> float:
             run = tx.db.execute(SQL["run"], {"alive": False, "at": ""}).fetchone()
+            live = sessions.live(tx.db)
             desk.ledger.recover(tx)
             board.recover(tx, {session.id for session in live})
             tx.run("UPDATE run SET state = ?, reason = ''", RunState.RUNNING)
@@ -146,8 +145,6 @@ class Run:
                 tx.journal("run-resumed", version=VERSION, by=control.who(), sessions=len(live))
             else:
                 self._plan(tx)
-            if swept:
-                tx.journal("swept", count=swept)
             return float(run["elapsed_s"] or 0)
 
         self._worked_before = await desk.store.write(take_over)
@@ -286,7 +283,11 @@ class Run:
                 desk.paused, desk.held = True, desk.held or now
                 await self._turn(RunState.PAUSED, "run-paused", by=by, now=now)
             case {"do": "resume", "by": str(by)}:
-                await self._resume(by)
+                if desk.draining:
+                    raise Refusal("the run drains: wait until it has stopped, then resume")
+                if desk.paused:
+                    desk.paused = desk.held = False
+                    await self._turn(RunState.RUNNING, "run-resumed", version=VERSION, by=by, sessions=0)
             case {"do": "stop", "now": bool(now), "by": str(by)}:
                 await self.drain(RunState.STOPPED, "stopped by hand", by, at_once=now)
             case {"do": "set", "key": "budget", "value": int(budget), "by": str(by)}:
@@ -299,13 +300,6 @@ class Run:
             case _:
                 raise Refusal(f"this run knows no request {request}", "usage")
         return {}
-
-    async def _resume(self, by: str) -> None:
-        if self.desk.draining:
-            raise Refusal("the run drains: wait until it has stopped, then resume")
-        if self.desk.paused:
-            self.desk.paused = self.desk.held = False
-            await self._turn(RunState.RUNNING, "run-resumed", version=VERSION, by=by, sessions=0)
 
 
 def say(tx: Tx, to: str, text: str, by: str = "") -> None:
@@ -323,11 +317,6 @@ def nothing_left(db: sqlite3.Connection, seats: Set[str]) -> bool:
     return seats <= idle and not (sessions.live(db) or changes.live(db) or board.ready(db))
 
 
-def kept(live: Iterable[Session]) -> frozenset[str]:
-    """Names of the rooms that a resume goes on in, with the jobs that run there."""
-    return frozenset(room_name(session) for session in live)
-
-
 def last_gain(db: sqlite3.Connection) -> datetime | None:
     """When a case last newly passed on main."""
     gains = "SELECT at FROM journal WHERE kind = 'landed' AND json_extract(data, '$.gained') > 0"
@@ -338,8 +327,7 @@ def last_gain(db: sqlite3.Connection) -> datetime | None:
 def prices_of(models: Mapping[str, Model], settings: Settings) -> Prices:
     """genai-prices, before it what scripted teams declare (their price, and that no reply uses more than they say), and
     before both what the user declared."""
-    scripted = {id: model for id, model in models.items() if isinstance(model, Scripted)}
-    prices = {id: model.script.price for id, model in scripted.items()}
-    declared = {id: price for id, price in prices.items() if price}
-    most = {id: Usage(**model.script.usage) for id, model in scripted.items()}
+    scripts = {id: model.script for id, model in models.items() if isinstance(model, Scripted)}
+    declared = {id: script.price for id, script in scripts.items() if script.price}
+    most = {id: Usage(**script.usage) for id, script in scripts.items()}
     return Prices(declared | settings.prices, most)
