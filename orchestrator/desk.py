@@ -58,6 +58,7 @@ class Desk:
     verifying: anyio.Lock = field(default_factory=anyio.Lock)
     submitting: anyio.Lock = field(default_factory=anyio.Lock)
     accounts: dict[str, anyio.CapacityLimiter] = field(default_factory=dict)
+    working: list[Seat] = field(default_factory=list)  # seats that have a session, or wait for work
     draining: str = ""
     """Why no new session starts; "" while the run works."""
     broke: str = ""

@@ -48,12 +48,8 @@ class Gate:
         open_landing = "SELECT change, old, new FROM landing WHERE NOT done"
         if landing := await self.store.read(lambda db: db.execute(open_landing).fetchone()):
             await self._finish(*landing)
-
-        def requeue(tx: Tx) -> None:
-            for change in changes.live(tx.db):
-                changes.move(tx, change.id, ChangeState.QUEUED)
-
-        await self.store.write(requeue)
+        requeue = "UPDATE change SET state = ? WHERE state = ?"
+        await self.store.write(lambda tx: tx.run(requeue, ChangeState.QUEUED, ChangeState.JUDGING))
 
     async def judge_main(self) -> Scorecard:
         """Main's scorecard; the seed is judged here before anything else happens. Raises `SeedNotJudged`."""

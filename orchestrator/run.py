@@ -23,7 +23,7 @@ from agents.models.choose import OPEN, make
 from agents.models.scripted import Scripted
 from orchestrator import VERSION, board, briefing, control
 from orchestrator.control import Refusal
-from orchestrator.desk import Desk, Seat
+from orchestrator.desk import Desk
 from orchestrator.freezing import SECRET, load_frozen, thawed
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
@@ -72,7 +72,6 @@ class Run:
     _end: tuple[RunState, str] = (RunState.STOPPED, "")  # and why; once it is written down that the run drains
     _began: float = field(default_factory=anyio.current_time)
     _worked_before: float = 0.0
-    _seats_working: int = 0
 
     @classmethod
     async def open(cls, folder: Path, store: Store, stack: AsyncExitStack) -> Run:
@@ -96,12 +95,14 @@ class Run:
             stack.push_async_callback(made.close)
             return made
 
-        going_on = frozenset(room_name(session) for session in await store.read(sessions.live))  # with their jobs
+        # The rooms that a resume goes on in stay, with the jobs that run there.
+        going_on = frozenset(room_name(session) for session in await store.read(sessions.live))
         swept = sum([await one.sweep(label, store.epoch, going_on) for one in {engine, judge_engine}])
 
         def tell(tx: Tx) -> None:
-            for name, now in furnished.digests().items():  # built again where nothing of it was kept
-                if (old := frozen.lock.digests.get(name, now)) != now:  # from mirrors that had moved on
+            for name, now in furnished.digests().items():
+                old = frozen.lock.digests.get(name, now)
+                if old != now:  # built again where nothing of it was kept, from mirrors that had moved on
                     tx.journal("condition-changed", what=name, old=old, new=now, by="run")
             if swept:
                 tx.journal("swept", count=swept)
@@ -166,7 +167,7 @@ class Run:
         desk = self.desk
         scribe = Scribe(desk.folder)
         async with anyio.create_task_group() as tasks_of_run:
-            self.open_seats = OpenSeats(desk, [seat for seat in desk.seats if seat.model == OPEN], tasks_of_run)
+            self.open_seats = OpenSeats(desk, tasks_of_run)
             async with control.listening(desk.folder, self.answer):
                 await desk.gate.judge_main()
                 for keep in (desk.gate.keep, desk.gate.keep_heldout, scribe.keep, self._keep_lock_files):
@@ -174,7 +175,7 @@ class Run:
                 await self.open_seats.recover()
                 for seat in desk.seats:
                     if seat.model != OPEN:
-                        tasks_of_run.start_soon(self._work, seat)
+                        tasks_of_run.start_soon(again, seat, desk, partial(work, seat, desk))
                 await self._watch()
                 await self._settle()
                 tasks_of_run.cancel_scope.cancel()
@@ -183,14 +184,6 @@ class Run:
         await self._turn(state, f"run-{state}", reason=reason, **by)
         await desk.engine.sweep(desk.label, desk.store.epoch + 1)  # unmounts workspaces; a resume finds their disks
         await anyio.to_thread.run_sync(scribe.catch_up)
-
-    async def _work(self, seat: Seat) -> None:
-        self._seats_working += 1
-        try:
-            await again(seat, self.desk, partial(work, seat, self.desk))
-        finally:
-            self._seats_working -= 1
-            self.desk.changed.ring()
 
     async def _keep_lock_files(self) -> None:
         async for _ in self.desk.changed.rings():
@@ -230,10 +223,9 @@ class Run:
             gained = await desk.store.read(last_gain)
             if min(here_s, (utc_now() - gained).total_seconds() if gained else here_s) >= settings.idle_s:
                 return f"idle: {settings.idle_s / 3600:g} h without a newly passing case"
-        if not desk.paused and not any(seat.model == OPEN for seat in desk.seats):
-            names = {seat.name for seat in desk.seats}
-            if await desk.store.read(lambda db: nothing_left(db, names)):
-                return "nothing left: no task is ready and no seat works"
+        names = {seat.name for seat in desk.seats}
+        if not desk.paused and await desk.store.read(lambda db: nothing_left(db, names)):
+            return "nothing left: no task is ready and no seat works"
         return ""
 
     async def drain(self, state: RunState, reason: str, by: str, *, at_once: bool) -> None:
@@ -257,11 +249,11 @@ class Run:
         cases, each within its time. A run that is stopped at once waits for its seats' stored turns alone."""
         desk = self.desk
         with anyio.move_on_after(desk.settings.drain_s):
-            await desk.changed.until(lambda: desk.stopping or not (self._seats_working or self.open_seats.working))
-        if self._seats_working or self.open_seats.working:
+            await desk.changed.until(lambda: desk.stopping or not desk.working)
+        if desk.working:
             await self.drain(*self._end, "run", at_once=True)
         with anyio.move_on_after(SUSPEND_S):
-            await desk.changed.until(lambda: not self._seats_working)
+            await desk.changed.until(lambda: all(seat.model == OPEN for seat in desk.working))
         with anyio.move_on_after(HELDOUT_WAIT_S):
             while not (desk.stopping and self._end[0] is RunState.STOPPED):
                 if await desk.store.read(desk.gate.done):
@@ -312,7 +304,7 @@ def say(tx: Tx, to: str, text: str, by: str = "") -> None:
 
 
 def nothing_left(db: sqlite3.Connection, seats: Set[str]) -> bool:
-    """Whether each seat has found nothing to do, and nobody works or waits."""
+    """Whether each seat has found nothing to do, which an open one never says, and nobody works or waits."""
     idle = {row["seat"] for row in db.execute("SELECT DISTINCT seat FROM journal WHERE kind = 'seat-idle'")}
     return seats <= idle and not (sessions.live(db) or changes.live(db) or board.ready(db))
 

@@ -48,19 +48,25 @@ Drive = Callable[[StoredLog, Hands, Verbs], Awaitable[Outcome]]
 async def again(seat: Seat, desk: Desk, step: Callable[[], Awaitable[bool]]) -> None:
     """Takes one step after another until one says no. A crash of ours is told, waited out and gone on from."""
     crashes = 0
-    while not desk.stopping:
-        try:
-            if not await step():
-                return
-            crashes = 0
-        except (StoreError, ForeignMain):
-            raise
-        except Exception as error:
-            log.error("seat crashed", seat=seat.name, exc_info=error)
-            wait_s = BACKOFF_S[min(crashes, len(BACKOFF_S) - 1)]
-            crashes += 1
-            await desk.journal("seat-crashed", seat.name, error=f"{type(error).__name__}: {error}"[:500], wait_s=wait_s)
-            await anyio.sleep(wait_s)
+    desk.working.append(seat)
+    try:
+        while not desk.stopping:
+            try:
+                if not await step():
+                    return
+                crashes = 0
+            except (StoreError, ForeignMain):
+                raise
+            except Exception as error:
+                log.error("seat crashed", seat=seat.name, exc_info=error)
+                wait_s = BACKOFF_S[min(crashes, len(BACKOFF_S) - 1)]
+                crashes += 1
+                told = f"{type(error).__name__}: {error}"[:500]
+                await desk.journal("seat-crashed", seat.name, error=told, wait_s=wait_s)
+                await anyio.sleep(wait_s)
+    finally:
+        desk.working.remove(seat)
+        desk.changed.ring()
 
 
 async def work(seat: Seat, desk: Desk) -> bool:

@@ -14,11 +14,11 @@ from orchestrator import board, quarantine, ramp, workspace
 from orchestrator.board import Refused
 from orchestrator.briefing import Show, describe
 from orchestrator.desk import Desk
+from orchestrator.git import GitTree
 from orchestrator.queue import Conflict, error_line
 from orchestrator.records import Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
 from orchestrator.repository import Received
 from orchestrator.store import Tx, changes, rows, sessions
-from orchestrator.trees import GitTree
 from sandbox.room import Room
 from verifiers.scorecard import Outcome, Scorecard, Selection, Tier, Verdict
 

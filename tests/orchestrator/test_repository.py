@@ -17,9 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.git import Bounds, Git, GitError, create_bare
+from orchestrator.git import Bounds, Git, GitError, GitTree, create_bare
 from orchestrator.repository import ForeignMain, Repository, message
-from orchestrator.trees import GitTree
 from orchestrator.workspace import CHECKPOINT, is_there, lay
 from tests.orchestrator.workshop import NOON, TRAILERS, Workspace, conflict, git, land, make_repository, object_id
 
