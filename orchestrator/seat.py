@@ -151,9 +151,7 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
             board.claim(tx, task.id, session.id)
         return session
 
-    begun = await desk.store.write(start)
-    desk.changed.ring()
-    return begun
+    return await desk.store.write(start)
 
 
 async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
@@ -171,6 +169,7 @@ async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
 
 async def live(seat: Seat, desk: Desk, session: Session, drive: Drive) -> Outcome:
     """A session in its room, for as long as `drive` goes on; a room that dies is rebuilt on the way."""
+    desk.changed.ring()  # it may just have begun, with a claim
     for lives in range(1, DEAD_ROOMS + 1):
         try:
             async with room_of(seat, desk, session) as room:
