@@ -21,7 +21,8 @@ from typing import IO, Final
 
 import anyio
 
-MIB: Final = 1 << 20
+from sandbox.room import MIB
+
 CHUNK: Final = 64 * 1024
 EMPTY_TREE: Final = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 FOLDER, GITLINK, SYMLINK, PROGRAM = "040000", "160000", "120000", "100755"
@@ -48,7 +49,7 @@ class GitError(Exception):
     def __init__(self, folder: Path, argv: tuple[str, ...], code: int, stderr: str) -> None:
         said = stderr.strip() or "nothing was said"
         super().__init__(f"git {' '.join(argv)[:300]} in {folder} ended with {code}: {said}")
-        self.folder, self.argv, self.code, self.stderr = folder, argv, code, stderr
+        self.folder, self.code, self.stderr = folder, code, stderr
 
     @property
     def full(self) -> bool:
