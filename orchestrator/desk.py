@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -34,17 +35,6 @@ class Seat:
     user: int
 
 
-def seats_of(roles: Mapping[str, int], settings: Settings) -> Sequence[Seat]:
-    """The team: planners first, then the project's order."""
-    shares = settings.seats(roles)
-    order = sorted(shares, key=lambda role: role != "planner")
-    names = [role for role in order for _ in range(shares[role])]
-    return [
-        Seat(f"agent-{number:02d}", role, settings.model_of(role), FIRST_USER + number)
-        for number, role in enumerate(names, start=1)
-    ]
-
-
 @dataclass
 class Desk:
     """The run as its sessions see it. Who may work is said by the last four fields, which the run alone sets."""
@@ -63,12 +53,12 @@ class Desk:
     root: RootFs | None
     sources: Mapping[str, Path]  # shown ones
     models: Mapping[str, Model]  # by model id; open seats have none
-    seats: Sequence[Seat]
     shown_cases: frozenset[str]
     changed: Bell  # the gate's
     verifying: anyio.Lock = field(default_factory=anyio.Lock)
     submitting: anyio.Lock = field(default_factory=anyio.Lock)
     accounts: dict[str, anyio.CapacityLimiter] = field(default_factory=dict)
+    working: list[Seat] = field(default_factory=list)  # seats that have a session, or wait for work
     draining: str = ""
     """Why no new session starts; "" while the run works."""
     broke: str = ""
@@ -79,6 +69,17 @@ class Desk:
     """No new session."""
     held: bool = False
     """No session makes another request."""
+
+    @cached_property
+    def seats(self) -> Sequence[Seat]:
+        """The team: planners first, then the project's order."""
+        shares = self.settings.seats(self.frozen.project.roles)
+        order = sorted(shares, key=lambda role: role != "planner")
+        names = [role for role in order for _ in range(shares[role])]
+        return [
+            Seat(f"agent-{number:02d}", role, self.settings.model_of(role), FIRST_USER + number)
+            for number, role in enumerate(names, start=1)
+        ]
 
     async def journal(self, kind: str, seat: str = "", /, **data: object) -> None:
         await self.store.write(lambda tx: tx.journal(kind, seat, **data))

@@ -1,7 +1,7 @@
 """The gate: judges what is queued, one change at a time, and moves main.
 
 git and SQLite are two authorities, so landing is: intent stored (old, new, change, scorecard) → compare-and-swap of
-main → marked landed. `recover` finishes what a crash left between any two of these.
+main → marked landed. `recover` goes on where a crash left it between any two of these.
 """
 
 from __future__ import annotations
@@ -47,17 +47,9 @@ class Gate:
         """Finishes a landing that a crash cut, and puts half-judged changes back in the queue."""
         open_landing = "SELECT change, old, new FROM landing WHERE NOT done"
         if landing := await self.store.read(lambda db: db.execute(open_landing).fetchone()):
-            id, old, new = landing
-            if await self.repository.landed(old, new):
-                await self._mark_landed(await self.store.read(lambda db: rows.get(db, Change, id)), old, new)
-            else:
-                await self.store.write(lambda tx: tx.run("DELETE FROM landing WHERE NOT done"))
-
-        def requeue(tx: Tx) -> None:
-            for change in changes.live(tx.db):
-                changes.move(tx, change.id, ChangeState.QUEUED)
-
-        await self.store.write(requeue)
+            await self._finish(*landing)
+        requeue = "UPDATE change SET state = ? WHERE state = ?"
+        await self.store.write(lambda tx: tx.run(requeue, ChangeState.QUEUED, ChangeState.JUDGING))
 
     async def judge_main(self) -> Scorecard:
         """Main's scorecard; the seed is judged here before anything else happens. Raises `SeedNotJudged`."""
@@ -104,9 +96,11 @@ class Gate:
         began = anyio.current_time()
         merged = await self.repository.merge(main, change.commit)
         ruling = await rule(merged, floor.passed(), self.judge)
-        if ruling.fate is Fate.VOID and self._voids >= VOIDS and not (await self._control(main)).void:
-            words = f"cannot be judged, while main can: {ruling.reason}"
-            ruling = Ruling(Fate.BOUNCE, words, "Something in it keeps the judge from its end.")
+        if ruling.fate is Fate.VOID and self._voids >= VOIDS:  # the machine's fault, unless main can be judged
+            control = await self.judge.judge(await self.repository.tree(main), Selection(cold=True))
+            if not control.void:
+                words = f"cannot be judged, while main can: {ruling.reason}"
+                ruling = Ruling(Fate.BOUNCE, words, "Something in it keeps the judge from its end.")
         seconds = anyio.current_time() - began
         self._voids = self._voids + 1 if ruling.fate is Fate.VOID else 0
         if ruling.fate is Fate.LAND:
@@ -116,10 +110,6 @@ class Gate:
         self.changed.ring()
         if self._voids >= VOIDS:
             await anyio.sleep(VOID_WAIT_S)
-
-    async def _control(self, main: str) -> Scorecard:
-        """Main judged again: says whether a judgement that said nothing was the machine's fault."""
-        return await self.judge.judge(await self.repository.tree(main), Selection(cold=True))
 
     def _refuse(self, tx: Tx, change: Change, ruling: Ruling, seconds: float) -> None:
         if ruling.fate is Fate.BOUNCE:
@@ -144,12 +134,15 @@ class Gate:
             changes.intend(tx, change.id, main, new, _add_scorecard(tx, change, ruling, card, seconds, commit=new))
 
         await self.store.write(intend)
-        await self.repository.land(main, new)
-        await self._mark_landed(change, main, new)
+        await self._finish(change.id, main, new)
 
-    async def _mark_landed(self, change: Change, old: str, new: str) -> None:
-        def work(tx: Tx) -> None:
-            card, before = changes.scorecard_of(tx.db, new), changes.scorecard_of(tx.db, old)
+    async def _finish(self, id: str, old: str, new: str) -> None:
+        """Brings an intended landing to its end, from wherever it stands."""
+        await self.repository.land(old, new)
+
+        def mark(tx: Tx) -> None:
+            change, card = rows.get(tx.db, Change, id), changes.scorecard_of(tx.db, new)
+            before = changes.scorecard_of(tx.db, old)
             assert card and before  # main only ever points at a commit whose scorecard is stored (P3)
             tx.run("UPDATE landing SET done = 1 WHERE change = ?", change.id)
             changes.finish(tx, change, ChangeState.LANDED, landed_as=new)
@@ -161,7 +154,7 @@ class Gate:
             if not board.get(tx.db, change.task).cases:
                 board.close(tx, change.task, f"{change.id} landed")
 
-        await self.store.write(work)
+        await self.store.write(mark)
 
     # -- the held-out cases, in a lane of their own: nothing waits for it but the end of the run (P8)
 

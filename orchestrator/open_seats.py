@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -56,17 +56,12 @@ class _Chair:
 class OpenSeats:
     """The seats of a run that nobody of ours thinks for."""
 
-    def __init__(self, desk: Desk, seats: Sequence[Seat], tasks: TaskGroup) -> None:
+    def __init__(self, desk: Desk, tasks: TaskGroup) -> None:
         self._desk = desk
-        self._seats = {seat.name: seat for seat in seats}
+        self._seats = {seat.name: seat for seat in desk.seats if seat.model == OPEN}
         self._tasks = tasks
         self._taken: dict[str, _Chair] = {}  # by token
         self._taking = anyio.Lock()
-
-    @property
-    def working(self) -> bool:
-        """Whether a taken seat's session still lives."""
-        return any(chair.over is None for chair in self._taken.values())
 
     async def recover(self) -> None:
         """Live sessions of open seats go on where they were, with a full lease; whoever holds the token comes back."""

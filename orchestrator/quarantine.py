@@ -17,9 +17,9 @@ from typing import Final
 
 import anyio
 
-from orchestrator.git import CONFINED, EMPTY_TREE, MIB, Git, GitError, create_bare
-from orchestrator.trees import FOLDER, GITLINK, SYMLINK, Entry, GitTree, blobs
+from orchestrator.git import CONFINED, EMPTY_TREE, FOLDER, GITLINK, SYMLINK, Entry, Git, GitError, GitTree, create_bare
 from orchestrator.workspace import Stream
+from sandbox.room import MIB
 
 _HEADER: Final = re.compile(rb"(submission|checkpoint) ([0-9a-f]{40})\nPACK.{4}(.{4})", re.DOTALL)
 
@@ -108,7 +108,7 @@ async def _connect(git: Git, commit: str, main: str, limits: Stream) -> str:
 async def check_policy(git: Git, entries: Sequence[Entry]) -> None:
     """Refuses what may not be on main, in what a submission adds or changes."""
     links = [entry.id for entry in entries if entry.mode == SYMLINK]
-    targets = dict(zip(links, [target async for target in blobs(git, links)], strict=True))
+    targets = dict(zip(links, [target async for target in git.blobs(links)], strict=True))
     for entry in entries:
         trouble = _path_trouble(entry.path)
         if entry.mode == GITLINK:

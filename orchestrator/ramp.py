@@ -19,23 +19,26 @@ def next_task(
 
     `roles` has all seats in their order, `live` the sessions of those that have one. Until a case passes on main, one
     seat works, the planner if there is one. Then a builder for each ready task whose folders overlap no claimed task's,
-    and a planner while there are less than `AHEAD` ready tasks for each builder. A planner that has just found nothing
-    to plan is the caller's to hold back until the board has changed.
+    and a planner while there are less than `AHEAD` ready tasks for each builder, if something has happened since its
+    last session.
     """
     ready, claims = board.ready(db), board.claims(db)
     if not any_case_passes:
         alone = min(roles, key=lambda name: (name not in live, roles[name] != PLANNER))
         if seat != alone:
             raise board.Refused(f"no case passes yet; {alone} works alone")
-        if roles[seat] == PLANNER:
-            return ""
-        if not ready and board.open_tasks(db):
-            raise board.Refused("no task is ready: the others are held, set aside or wait")
-        return ready[0].id if ready else ""
+        if roles[seat] != PLANNER:
+            if not ready and board.open_tasks(db):
+                raise board.Refused("no task is ready: the others are held, set aside or wait")
+            return ready[0].id if ready else ""
     builders = [name for name in roles if roles[name] != PLANNER]
     if seat not in builders:
-        if ready and len(ready) >= AHEAD * len(builders):
+        if any_case_passes and ready and len(ready) >= AHEAD * len(builders):
             raise board.Refused(f"{len(ready)} tasks are ready")
+        news = "SELECT max(seq) FROM journal WHERE kind IN ('landed', 'bounced', 'released', 'task-closed')"
+        ended = "SELECT max(seq) FROM journal WHERE kind = 'session-ended' AND seat = ?"
+        if db.execute(f"SELECT 1 WHERE ({ended}) > coalesce(({news}), 0)", (seat,)).fetchone():
+            raise board.Refused("nothing has landed, bounced or been released since its last session")
         return ""
     folders, apart = [held.touches for held in claims], []
     for task in ready:

@@ -23,16 +23,14 @@ from typing import Final
 import anyio
 import psutil
 
-from orchestrator.git import CONFINED, Git, create_bare
+from orchestrator.git import CONFINED, EPOCH, Git, GitTree, create_bare
 from orchestrator.quarantine import Refused, check_policy, quarantined
 from orchestrator.queue import Conflict
-from orchestrator.trees import GitTree, difference
 from orchestrator.workspace import CHECKPOINT, MAIL_DOMAIN, SUBMISSION, Stream
 
 MAIN: Final = "refs/heads/main"
 ITSELF: Final = "orchestrator"
 UNTOUCHED: Final = "* -text -ident -filter !working-tree-encoding\n"  # goes before every attribute of a seed
-SEED_TIME: Final = 946684800  # 2000-01-01: the same seed gives the same first commit in every run
 LOOSE_LIMIT: Final = 30  # objects: fewer become loose ones, synced one by one; packs by the thousand would be slow
 CONFLICT_FILES, CONFLICT_TEXT = 20, 6000  # files, and characters, shown of a conflict
 SUMMARY_LIMIT: Final = 4000  # characters of an agent's words that reach main
@@ -84,7 +82,8 @@ class Repository:
             await anyio.Path(git.folder / "info/attributes").write_text(UNTOUCHED)
             git = replace(git, env={"GIT_WORK_TREE": str(await anyio.Path(seed).absolute())})
             await git.run("add", "--all", "--force")
-            commit = await _commit(git, await git.text("write-tree"), "", "Seed\n", SEED_TIME, ITSELF)
+            # At a fixed time: the same seed gives the same first commit in every run.
+            commit = await _commit(git, await git.text("write-tree"), "", "Seed\n", EPOCH, ITSELF)
             await repository._keep(git, commit, "", MAIN)
         await repository._publish()
         return repository
@@ -114,7 +113,7 @@ class Repository:
         """
         _checked(ref)
         async with quarantined(stream, limits, self.public, self._quarantine) as (git, found, base):
-            entries, files, added, removed = await difference(git, base, found)
+            entries, files, added, removed = await git.difference(base, found)
             if not files:
                 raise Refused(f"nothing to submit: your workspace is the same as main at {base[:10]}")
             await check_policy(git, entries)
@@ -158,7 +157,7 @@ class Repository:
         tree, *rest = said.split(b"\0")
         if code == 0:
             try:  # a rename on main may have moved a link to where it leads out
-                await check_policy(self._confined, (await difference(self._confined, onto, tree.decode()))[0])
+                await check_policy(self._confined, (await self._confined.difference(onto, tree.decode()))[0])
             except Refused as refused:
                 return Conflict((str(refused).partition(" ")[0],), str(refused))
             return GitTree(self._confined, tree.decode())
@@ -189,18 +188,14 @@ class Repository:
         """
         if await self.git.text("merge-base", old, new, accept=(0, 1)) != old:
             raise ValueError(f"{new} is not built on {old}: landing it would drop commits of main")
-        if not await self.landed(old, new):
-            await self.git.run("update-ref", MAIN, new, old)
-        await self._publish()
-
-    async def landed(self, old: str, new: str) -> bool:
-        """Whether a landing that was intended has happened. Raises `ForeignMain` when main is neither."""
         main = await self.main()
         if main not in (old, new):
             raise ForeignMain(
                 f"main of {self.git.folder} is {main}; the landing expects {old} before or {new} after it"
             )
-        return main == new
+        if main == old:
+            await self.git.run("update-ref", MAIN, new, old)
+        await self._publish()
 
     async def _publish(self) -> None:
         """Brings public.git to main. Only main's own objects go over."""
@@ -273,9 +268,9 @@ def _clean_up(*folders: Path) -> None:
     folder, the quarantine, as a whole."""
     ours = [
         process
-        for process in psutil.process_iter(["name", "environ"])  # None where another user's
+        for process in psutil.process_iter(["name", "cwd"])  # None where another user's
         if process.info["name"] in ("git", "prlimit")
-        and any(Path((process.info["environ"] or {}).get("GIT_DIR", "")).is_relative_to(folder) for folder in folders)
+        and any(Path(process.info["cwd"] or "/").is_relative_to(folder) for folder in folders)
     ]
     for process in ours:
         process.kill()

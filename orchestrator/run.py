@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,14 +23,14 @@ from agents.models.choose import OPEN, make
 from agents.models.scripted import Scripted
 from orchestrator import VERSION, board, briefing, control
 from orchestrator.control import Refusal
-from orchestrator.desk import Desk, Seat, seats_of
+from orchestrator.desk import Desk
 from orchestrator.freezing import SECRET, load_frozen, thawed
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
 from orchestrator.open_seats import OpenSeats
 from orchestrator.prices import Prices
 from orchestrator.project.furnishing import furnish, judge_plan
-from orchestrator.records import RunState, Session, TaskSource
+from orchestrator.records import RunState, TaskSource
 from orchestrator.repository import Repository
 from orchestrator.seat import again, room_name, work
 from orchestrator.settings import Settings, set_budget, settings_of
@@ -72,7 +72,6 @@ class Run:
     _end: tuple[RunState, str] = (RunState.STOPPED, "")  # and why; once it is written down that the run drains
     _began: float = field(default_factory=anyio.current_time)
     _worked_before: float = 0.0
-    _seats_working: int = 0
 
     @classmethod
     async def open(cls, folder: Path, store: Store, stack: AsyncExitStack) -> Run:
@@ -83,10 +82,6 @@ class Run:
         project = frozen.project
         engine = choose(settings.sandbox, home)
         furnished = await furnish(project, engine, home, lambda line: log.info("furnish", line=line))
-        changed = {name: now for name, now in furnished.digests().items() if frozen.lock.digests.get(name, now) != now}
-        for name, now in changed.items():  # built again where nothing of it was kept, from mirrors that had moved on
-            facts = {"what": name, "old": frozen.lock.digests[name], "new": now, "by": "run"}
-            await store.write(lambda tx, facts=facts: tx.journal("condition-changed", **facts))  # type: ignore[misc]
         repository = Repository(folder)
         await repository.recover()
         judge_engine = engine if engine.name == "local" else choose(None, home, judging=True)
@@ -100,15 +95,22 @@ class Run:
             stack.push_async_callback(made.close)
             return made
 
-        await judge_engine.sweep(label, store.epoch, kept(await store.read(sessions.live)))
+        # The rooms that a resume goes on in stay, with the jobs that run there.
+        going_on = frozenset(room_name(session) for session in await store.read(sessions.live))
+        swept = sum([await one.sweep(label, store.epoch, going_on) for one in {engine, judge_engine}])
+
+        def tell(tx: Tx) -> None:
+            for name, now in furnished.digests().items():
+                old = frozen.lock.digests.get(name, now)
+                if old != now:  # built again where nothing of it was kept, from mirrors that had moved on
+                    tx.journal("condition-changed", what=name, old=old, new=now, by="run")
+            if swept:
+                tx.journal("swept", count=swept)
+
+        await store.write(tell)
         models = {id: make(thawed(folder, id), os.environ) for id in settings.models.values() if id != OPEN}
-        gate = Gate(
-            store=store,
-            repository=repository,
-            judge=judge("gate", JUDGE_USER, settings.judge_cores),
-            heldout=judge("heldout", HELDOUT_USER, 1) if any(case.heldout for case in frozen.cases) else None,
-            run=settings.name,
-        )
+        heldout = judge("heldout", HELDOUT_USER, 1) if any(case.heldout for case in frozen.cases) else None
+        gate = Gate(store, repository, judge("gate", JUDGE_USER, settings.judge_cores), heldout, settings.name)
         desk = Desk(
             folder=folder,
             frozen=frozen,
@@ -124,7 +126,6 @@ class Run:
             root=furnished.images.get("image"),
             sources={name: furnished.sources[name].folder for name, one in project.sources.items() if one.show},
             models=models,
-            seats=seats_of(project.roles, settings),
             shown_cases=frozenset(case.id for case in frozen.cases if not case.heldout),
             changed=gate.changed,
         )
@@ -133,12 +134,11 @@ class Run:
     async def recover(self) -> None:
         """Everything an earlier process left between two steps is finished, given back, or put where it goes on."""
         desk = self.desk
-        live = await desk.store.read(sessions.live)
-        swept = await desk.engine.sweep(desk.label, desk.store.epoch, kept(live))
         await desk.gate.recover()
 
         def take_over(tx: Tx) -> float:
             run = tx.db.execute(SQL["run"], {"alive": False, "at": ""}).fetchone()
+            live = sessions.live(tx.db)
             desk.ledger.recover(tx)
             board.recover(tx, {session.id for session in live})
             tx.run("UPDATE run SET state = ?, reason = ''", RunState.RUNNING)
@@ -146,8 +146,6 @@ class Run:
                 tx.journal("run-resumed", version=VERSION, by=control.who(), sessions=len(live))
             else:
                 self._plan(tx)
-            if swept:
-                tx.journal("swept", count=swept)
             return float(run["elapsed_s"] or 0)
 
         self._worked_before = await desk.store.write(take_over)
@@ -169,7 +167,7 @@ class Run:
         desk = self.desk
         scribe = Scribe(desk.folder)
         async with anyio.create_task_group() as tasks_of_run:
-            self.open_seats = OpenSeats(desk, [seat for seat in desk.seats if seat.model == OPEN], tasks_of_run)
+            self.open_seats = OpenSeats(desk, tasks_of_run)
             async with control.listening(desk.folder, self.answer):
                 await desk.gate.judge_main()
                 for keep in (desk.gate.keep, desk.gate.keep_heldout, scribe.keep, self._keep_lock_files):
@@ -177,7 +175,7 @@ class Run:
                 await self.open_seats.recover()
                 for seat in desk.seats:
                     if seat.model != OPEN:
-                        tasks_of_run.start_soon(self._work, seat)
+                        tasks_of_run.start_soon(again, seat, desk, partial(work, seat, desk))
                 await self._watch()
                 await self._settle()
                 tasks_of_run.cancel_scope.cancel()
@@ -186,14 +184,6 @@ class Run:
         await self._turn(state, f"run-{state}", reason=reason, **by)
         await desk.engine.sweep(desk.label, desk.store.epoch + 1)  # unmounts workspaces; a resume finds their disks
         await anyio.to_thread.run_sync(scribe.catch_up)
-
-    async def _work(self, seat: Seat) -> None:
-        self._seats_working += 1
-        try:
-            await again(seat, self.desk, partial(work, seat, self.desk))
-        finally:
-            self._seats_working -= 1
-            self.desk.changed.ring()
 
     async def _keep_lock_files(self) -> None:
         async for _ in self.desk.changed.rings():
@@ -233,10 +223,9 @@ class Run:
             gained = await desk.store.read(last_gain)
             if min(here_s, (utc_now() - gained).total_seconds() if gained else here_s) >= settings.idle_s:
                 return f"idle: {settings.idle_s / 3600:g} h without a newly passing case"
-        if not desk.paused and not any(seat.model == OPEN for seat in desk.seats):
-            names = {seat.name for seat in desk.seats}
-            if await desk.store.read(lambda db: nothing_left(db, names)):
-                return "nothing left: no task is ready and no seat works"
+        names = {seat.name for seat in desk.seats}
+        if not desk.paused and await desk.store.read(lambda db: nothing_left(db, names)):
+            return "nothing left: no task is ready and no seat works"
         return ""
 
     async def drain(self, state: RunState, reason: str, by: str, *, at_once: bool) -> None:
@@ -260,11 +249,11 @@ class Run:
         cases, each within its time. A run that is stopped at once waits for its seats' stored turns alone."""
         desk = self.desk
         with anyio.move_on_after(desk.settings.drain_s):
-            await desk.changed.until(lambda: desk.stopping or not (self._seats_working or self.open_seats.working))
-        if self._seats_working or self.open_seats.working:
+            await desk.changed.until(lambda: desk.stopping or not desk.working)
+        if desk.working:
             await self.drain(*self._end, "run", at_once=True)
         with anyio.move_on_after(SUSPEND_S):
-            await desk.changed.until(lambda: not self._seats_working)
+            await desk.changed.until(lambda: all(seat.model == OPEN for seat in desk.working))
         with anyio.move_on_after(HELDOUT_WAIT_S):
             while not (desk.stopping and self._end[0] is RunState.STOPPED):
                 if await desk.store.read(desk.gate.done):
@@ -286,7 +275,11 @@ class Run:
                 desk.paused, desk.held = True, desk.held or now
                 await self._turn(RunState.PAUSED, "run-paused", by=by, now=now)
             case {"do": "resume", "by": str(by)}:
-                await self._resume(by)
+                if desk.draining:
+                    raise Refusal("the run drains: wait until it has stopped, then resume")
+                if desk.paused:
+                    desk.paused = desk.held = False
+                    await self._turn(RunState.RUNNING, "run-resumed", version=VERSION, by=by, sessions=0)
             case {"do": "stop", "now": bool(now), "by": str(by)}:
                 await self.drain(RunState.STOPPED, "stopped by hand", by, at_once=now)
             case {"do": "set", "key": "budget", "value": int(budget), "by": str(by)}:
@@ -302,13 +295,6 @@ class Run:
                 raise Refusal(f"this run knows no request {request}", "usage")
         return {}
 
-    async def _resume(self, by: str) -> None:
-        if self.desk.draining:
-            raise Refusal("the run drains: wait until it has stopped, then resume")
-        if self.desk.paused:
-            self.desk.paused = self.desk.held = False
-            await self._turn(RunState.RUNNING, "run-resumed", version=VERSION, by=by, sessions=0)
-
 
 def say(tx: Tx, to: str, text: str, by: str = "") -> None:
     """Leaves a word of the run's, or of the person `by`, for one seat or for all. Raises `Refusal` to a person whom
@@ -323,14 +309,9 @@ def say(tx: Tx, to: str, text: str, by: str = "") -> None:
 
 
 def nothing_left(db: sqlite3.Connection, seats: Set[str]) -> bool:
-    """Whether each seat has found nothing to do, and nobody works or waits."""
+    """Whether each seat has found nothing to do, which an open one never says, and nobody works or waits."""
     idle = {row["seat"] for row in db.execute("SELECT DISTINCT seat FROM journal WHERE kind = 'seat-idle'")}
     return seats <= idle and not (sessions.live(db) or changes.live(db) or board.ready(db))
-
-
-def kept(live: Iterable[Session]) -> frozenset[str]:
-    """Names of the rooms that a resume goes on in, with the jobs that run there."""
-    return frozenset(room_name(session) for session in live)
 
 
 def last_gain(db: sqlite3.Connection) -> datetime | None:
@@ -343,8 +324,7 @@ def last_gain(db: sqlite3.Connection) -> datetime | None:
 def prices_of(models: Mapping[str, Model], settings: Settings) -> Prices:
     """genai-prices, before it what scripted teams declare (their price, and that no reply uses more than they say), and
     before both what the user declared."""
-    scripted = {id: model for id, model in models.items() if isinstance(model, Scripted)}
-    prices = {id: model.script.price for id, model in scripted.items()}
-    declared = {id: price for id, price in prices.items() if price}
-    most = {id: Usage(**model.script.usage) for id, model in scripted.items()}
+    scripts = {id: model.script for id, model in models.items() if isinstance(model, Scripted)}
+    declared = {id: script.price for id, script in scripts.items() if script.price}
+    most = {id: Usage(**script.usage) for id, script in scripts.items()}
     return Prices(declared | settings.prices, most)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -27,7 +27,6 @@ from orchestrator.ledger import SPENT, SessionMeter
 from orchestrator.quarantine import Refused
 from orchestrator.records import Session, SessionState
 from orchestrator.repository import ForeignMain
-from orchestrator.signals import unwrapped
 from orchestrator.store import StoreError, Tx, rows, sessions
 from orchestrator.store.sessions import StoredLog
 from orchestrator.store.store import read_payload
@@ -49,19 +48,25 @@ Drive = Callable[[StoredLog, Hands, Verbs], Awaitable[Outcome]]
 async def again(seat: Seat, desk: Desk, step: Callable[[], Awaitable[bool]]) -> None:
     """Takes one step after another until one says no. A crash of ours is told, waited out and gone on from."""
     crashes = 0
-    while not desk.stopping:
-        try:
-            if not await step():
-                return
-            crashes = 0
-        except (StoreError, ForeignMain):
-            raise
-        except Exception as error:
-            log.error("seat crashed", seat=seat.name, exc_info=error)
-            wait_s = BACKOFF_S[min(crashes, len(BACKOFF_S) - 1)]
-            crashes += 1
-            await desk.journal("seat-crashed", seat.name, error=f"{type(error).__name__}: {error}"[:500], wait_s=wait_s)
-            await anyio.sleep(wait_s)
+    desk.working.append(seat)
+    try:
+        while not desk.stopping:
+            try:
+                if not await step():
+                    return
+                crashes = 0
+            except (StoreError, ForeignMain):
+                raise
+            except Exception as error:
+                log.error("seat crashed", seat=seat.name, exc_info=error)
+                wait_s = BACKOFF_S[min(crashes, len(BACKOFF_S) - 1)]
+                crashes += 1
+                told = f"{type(error).__name__}: {error}"[:500]
+                await desk.journal("seat-crashed", seat.name, error=told, wait_s=wait_s)
+                await anyio.sleep(wait_s)
+    finally:
+        desk.working.remove(seat)
+        desk.changed.ring()
 
 
 async def work(seat: Seat, desk: Desk) -> bool:
@@ -113,12 +118,15 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
     """
     main = await desk.repository.main()
     card = await desk.gate.judge_main()
-    schemas = [asdict(spec) | {"schema": dict(spec.schema)} for spec in tools.specs(seat.role)]
+    schemas = json.dumps([vars(spec) for spec in tools.specs(seat.role)], sort_keys=True, default=dict)
     budget = desk.settings.session_budget
     metered = budget is not None and not desk.ledger.prices.unmetered(seat.model)
 
     def start(tx: Tx) -> Session:
-        best = "" if open_token else _next_task(tx, seat, desk, any_case_passes=bool(card.passed()))
+        roles = {one.name: one.role for one in desk.seats}
+        working = {one.seat: one.id for one in sessions.live(tx.db)}
+        passing = bool(card.passed())
+        best = "" if open_token else ramp.next_task(tx.db, seat.name, roles, working, any_case_passes=passing)
         task = board.get(tx.db, best) if desk.frozen.project.planned and best else None
         number = rows.next_number(tx, "session", "WHERE seat = ?", seat.name)
         session = Session(
@@ -131,7 +139,7 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
             started=tx.now,
             base=main,
             system=tx.keep(desk.frozen.prompts[seat.role]),
-            tools=tx.keep(json.dumps(schemas, sort_keys=True)),
+            tools=tx.keep(schemas),
             open_seat=bool(open_token),
             token=open_token,
         )
@@ -143,22 +151,7 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
             board.claim(tx, task.id, session.id)
         return session
 
-    begun = await desk.store.write(start)
-    desk.changed.ring()
-    return begun
-
-
-def _next_task(tx: Tx, seat: Seat, desk: Desk, *, any_case_passes: bool) -> str:
-    """As the ramp says; but a planner is held back until something has happened since its last session."""
-    live = {session.seat: session.id for session in sessions.live(tx.db)}
-    roles = {one.name: one.role for one in desk.seats}
-    best = ramp.next_task(tx.db, seat.name, roles, live, any_case_passes=any_case_passes)
-    if seat.role == ramp.PLANNER:
-        news = "SELECT max(seq) FROM journal WHERE kind IN ('landed', 'bounced', 'released', 'task-closed')"
-        ended = "SELECT max(seq) FROM journal WHERE kind = 'session-ended' AND seat = ?"
-        if tx.one(f"SELECT 1 WHERE ({ended}) > coalesce(({news}), 0)", seat.name):
-            raise board.Refused("nothing has landed, bounced or been released since its last session")
-    return best
+    return await desk.store.write(start)
 
 
 async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
@@ -176,6 +169,7 @@ async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
 
 async def live(seat: Seat, desk: Desk, session: Session, drive: Drive) -> Outcome:
     """A session in its room, for as long as `drive` goes on; a room that dies is rebuilt on the way."""
+    desk.changed.ring()  # it may just have begun, with a claim
     for lives in range(1, DEAD_ROOMS + 1):
         try:
             async with room_of(seat, desk, session) as room:
@@ -251,12 +245,15 @@ async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[Roo
 
     try:
         await lay_workspace(desk, session, room)
-        with unwrapped():
-            async with anyio.create_task_group() as beside:
-                beside.start_soon(keep_saving)
-                yield room
-                beside.cancel_scope.cancel()
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(keep_saving)
+            yield room
+            beside.cancel_scope.cancel()
         await checkpoint(desk, session, room)
+    except BaseExceptionGroup as group:  # of the one exception in it callers can name what they catch
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
     finally:
         with anyio.CancelScope(shield=True):
             await room.stop()

@@ -1,9 +1,8 @@
-"""Small tools of concurrency: a bell to wait for, and an exception out of its group."""
+"""A bell: how coroutines wait for each other's changes."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 
 import anyio
 
@@ -42,14 +41,3 @@ class Bell:
         heard = self.heard
         while not true():
             heard = await self.wait(heard)
-
-
-@contextmanager
-def unwrapped() -> Iterator[None]:
-    """Lets the one exception out of a task group's `ExceptionGroup`, so that callers can name what they catch."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None
-        raise

@@ -14,11 +14,11 @@ from orchestrator import board, quarantine, ramp, workspace
 from orchestrator.board import Refused
 from orchestrator.briefing import Show, describe
 from orchestrator.desk import Desk
+from orchestrator.git import GitTree
 from orchestrator.queue import Conflict, error_line
 from orchestrator.records import Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
 from orchestrator.repository import Received
 from orchestrator.store import Tx, changes, rows, sessions
-from orchestrator.trees import GitTree
 from sandbox.room import Room
 from verifiers.scorecard import Outcome, Scorecard, Selection, Tier, Verdict
 
@@ -235,16 +235,13 @@ class Verbs:
 
     async def _verdict(self, change: Change) -> Answer:
         """The change's end, as its submitter reads it. A landing ends the session."""
-        if change.state is ChangeState.WITHDRAWN:
-            return Answer(f"{change.id} withdrawn: {change.reason}", refused=True)
-        if change.state is ChangeState.BOUNCED:
+        if change.state is not ChangeState.LANDED:
             main = (await self._desk.repository.main())[:7]
             advice = f"main is {main}: `git pull --rebase` brings it under your work; repair, verify, submit again."
-            return Answer(f"{change.id} bounced: {change.reason}\n{advice}", refused=True)
+            return Answer(f"{change.id} {change.state}: {change.reason}\n{advice}", refused=True)
         task = await self._desk.store.read(lambda db: board.get(db, change.task))
-        how = (
-            f"closed: {task.reason}" if task.state is TaskState.CLOSED else "is not done yet and goes back to the board"
-        )
+        done = task.state is TaskState.CLOSED
+        how = f"closed: {task.reason}" if done else "is not done yet and goes back to the board"
         return Answer(f"{change.id} landed as {change.landed_as[:7]}, {task.id} {how}", end=End.LANDED)
 
 

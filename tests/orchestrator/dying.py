@@ -31,7 +31,7 @@ POINTS: Final[dict[str, tuple[Any, str, bool]]] = {
     "before the commit of a landing": (Repository, "commit", True),
     "after the intent, before main moves": (Repository, "land", True),
     "after main moved, before it is marked": (Repository, "land", False),
-    "after a landing is marked": (Gate, "_mark_landed", False),
+    "after a landing is marked": (Gate, "_finish", False),
 }
 
 

@@ -327,6 +327,16 @@ def test_the_ramp_starts_one_seat_then_one_for_each_task_in_folders_of_its_own(t
     assert after[1] == "T3" and after[2].startswith("each of the 2 ready tasks")
 
 
+def test_a_planner_waits_until_something_has_happened_since_its_last_session(tx: Tx) -> None:
+    seats = {"agent-01": "planner", "agent-02": "builder"}
+    for passing in (True, False):
+        assert seating(tx, seats, passing=passing)[0] == ""
+        tx.journal("session-ended", "agent-01", session="agent-01/1", end="ended", note="", turns=1)
+        assert seating(tx, seats, passing=passing)[0].startswith("nothing has landed, bounced or been released")
+        tx.journal("task-closed", task="T1", reason="done")
+        assert seating(tx, seats, passing=passing)[0] == ""
+
+
 def test_a_seat_stays_idle_once_everybody_gave_up_on_every_task(tx: Tx) -> None:
     builders = {"agent-01": "builder", "agent-02": "builder"}
     assert seating(tx, builders, passing=False) == ["", "agent-01 works alone"]  # an empty board: it finds its own
