@@ -49,7 +49,7 @@ class FolderRoom:
 
     async def job(self, job: str, wait_s: float = 0.0) -> JobStatus:
         result = self.jobs[job]
-        return JobStatus(job, False, result.seconds, b"", result)
+        return JobStatus(result.seconds, b"", result)
 
     async def kill(self, job: str) -> None: ...
 
