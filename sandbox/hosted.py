@@ -105,21 +105,18 @@ class HostedRoom(ABC):
 
     async def start(self, job: str, command: Command) -> None:
         self._check()
-        name = key(job)  # of which none begins as another one does
-        await to_thread.run_sync(jobs.start, self._job(job), self.place.tag + name, (self, command, name))
+        await to_thread.run_sync(jobs.start, self._job(job), self.place.tag + job, (self, command, job))
 
     async def job(self, job: str, wait_s: float = 0.0) -> JobStatus:
-        if keeper := self._keeper(job):
+        self._check()
+        folder = self._job(job)
+        if not folder.exists():
+            raise KeyError(job)
+        if keeper := jobs.keeper(folder):
             with anyio.move_on_after(wait_s):
                 await gone(keeper)
         self._check()
-        return await to_thread.run_sync(jobs.status, self._job(job))
-
-    async def kill(self, job: str) -> None:
-        if keeper := self._keeper(job):
-            (self._job(job) / "killed").touch()
-            await to_thread.run_sync(self.place.end, key(job))
-            await gone(keeper)
+        return await to_thread.run_sync(jobs.status, folder)
 
     async def write(self, path: str, data: bytes) -> None:
         argv = ("sh", "-c", _WRITE, "sh", self.seen(path))
@@ -158,12 +155,6 @@ class HostedRoom(ABC):
         if not JOB_ID.fullmatch(job):
             raise ValueError(f"a job's id is letters, digits, '.', '_', '-', at most 100 (got {job!r})")
         return self.place.folder / "jobs" / job
-
-    def _keeper(self, job: str) -> int | None:
-        self._check()
-        if not self._job(job).exists():
-            raise KeyError(job)
-        return jobs.keeper(self._job(job))
 
 
 class HostedEngine(ABC):
