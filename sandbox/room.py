@@ -143,9 +143,6 @@ OnOutput = Callable[[bytes], Awaitable[None]]
 class Room(Protocol):
     """A place where commands run. All methods raise `RoomDied` when the room is gone."""
 
-    @property
-    def spec(self) -> RoomSpec: ...
-
     async def run(self, command: Command, on_output: OnOutput | None = None) -> Result:
         """Runs to the end. Cancelling ends the command's whole process tree. `on_output` hears stdout as it comes."""
 
