@@ -105,18 +105,21 @@ class HostedRoom(ABC):
 
     async def start(self, job: str, command: Command) -> None:
         self._check()
-        await to_thread.run_sync(jobs.start, self._job(job), self.place.tag + job, (self, command, job))
+        name = key(job)  # of which none begins as another one does
+        await to_thread.run_sync(jobs.start, self._job(job), self.place.tag + name, (self, command, name))
 
     async def job(self, job: str, wait_s: float = 0.0) -> JobStatus:
-        self._check()
-        folder = self._job(job)
-        if not folder.exists():
-            raise KeyError(job)
-        if keeper := jobs.keeper(folder):
+        if keeper := self._keeper(job):
             with anyio.move_on_after(wait_s):
                 await gone(keeper)
         self._check()
-        return await to_thread.run_sync(jobs.status, folder)
+        return await to_thread.run_sync(jobs.status, self._job(job))
+
+    async def kill(self, job: str) -> None:
+        if keeper := self._keeper(job):
+            (self._job(job) / "killed").touch()
+            await to_thread.run_sync(self.place.end, key(job))
+            await gone(keeper)
 
     async def write(self, path: str, data: bytes) -> None:
         argv = ("sh", "-c", _WRITE, "sh", self.seen(path))
@@ -155,6 +158,12 @@ class HostedRoom(ABC):
         if not JOB_ID.fullmatch(job):
             raise ValueError(f"a job's id is letters, digits, '.', '_', '-', at most 100 (got {job!r})")
         return self.place.folder / "jobs" / job
+
+    def _keeper(self, job: str) -> int | None:
+        self._check()
+        if not self._job(job).exists():
+            raise KeyError(job)
+        return jobs.keeper(self._job(job))
 
 
 class HostedEngine(ABC):

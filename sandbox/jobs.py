@@ -4,6 +4,7 @@
       call        the room, the command and its name, for the keeper
       pid         the keeper's process id; the keeper holds a lock on it for as long as it lives
       out         stdout as it comes
+      killed      its end was asked for, and that is how it ended
       result      written last
 
 Nothing changes for a job when the orchestrator dies. No result and no keeper: cut short.
@@ -62,12 +63,13 @@ def status(folder: Path) -> JobStatus:
     """How the job stands."""
     running = keeper(folder) is not None  # asked first: it writes its result before it ends
     out = (folder / "out").read_bytes() if (folder / "out").exists() else b""
-    if (folder / "result").exists():
+    killed = (folder / "killed").exists()
+    if (folder / "result").exists() and not killed:
         result = pickle.loads((folder / "result").read_bytes())
     elif running:
         return JobStatus(time.time() - (folder / "pid").stat().st_mtime, out[-TAIL:], None)
     else:
-        result = Result(128 + signal.SIGKILL, out, b"", 0.0, Ended.INTERRUPTED)
+        result = Result(128 + signal.SIGKILL, out, b"", 0.0, Ended.KILLED if killed else Ended.INTERRUPTED)
     return JobStatus(result.seconds, out[-TAIL:], result)
 
 

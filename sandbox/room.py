@@ -149,8 +149,8 @@ class Room(Protocol):
     async def start(self, job: str, command: Command) -> None:
         """Starts a background job under an id of the caller's. A second start with the same id changes nothing.
 
-        A job outlives the orchestrator's process, and so must its input, which no stream does. It ends, with its whole
-        process tree, at its time limit or with the room.
+        A job outlives the orchestrator's process, and so must its input, which no stream does. It ends with its time
+        limit, `kill` or the room.
         """
 
     async def job(self, job: str, wait_s: float = 0.0) -> JobStatus:
@@ -158,6 +158,9 @@ class Room(Protocol):
 
         A job that is gone without a stored result is reported as ended with `Ended.INTERRUPTED`.
         """
+
+    async def kill(self, job: str) -> None:
+        """Ends the job's whole process tree. Ended jobs are left as they are."""
 
     async def write(self, path: str, data: bytes) -> None:
         """Writes a file from inside the room, making its folders. Raises `RoomFileError`."""

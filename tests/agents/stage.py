@@ -50,6 +50,8 @@ class FolderRoom:
         result = self.jobs[job]
         return JobStatus(result.seconds, b"", result)
 
+    async def kill(self, job: str) -> None: ...
+
     async def write(self, path: str, data: bytes) -> None:
         target = anyio.Path(self._inside(path))
         await target.parent.mkdir(parents=True, exist_ok=True)

@@ -258,9 +258,25 @@ async def test_a_running_job_shows_its_newest_output(room: Room) -> None:
 async def test_ids_of_jobs_are_checked(room: Room) -> None:
     with pytest.raises(KeyError):
         await room.job("never-started")
+    with pytest.raises(KeyError):
+        await room.kill("never-started")
     for wrong in ("", "../up", ".hidden", "a/b", "a b", "!x"):
         with pytest.raises(ValueError, match="id"):
             await room.start(wrong, sh("true"))
+
+
+async def test_a_killed_job_is_gone_with_all_its_processes(room: Room) -> None:
+    await room.start("daemonic", sh(DAEMON + "trap '' TERM; sleep 60"))
+    await room.start("daemonic-2", sh("sleep 60"))
+    await room.run(sh("until [ -s beat ]; do sleep 0.02; done"))
+    await room.kill("daemonic")
+    done = (await room.job("daemonic", wait_s=30)).result
+    assert done is not None
+    assert done.ended is Ended.KILLED
+    await assert_no_beat(room)
+    await room.kill("daemonic")
+    assert (await room.job("daemonic-2")).result is None, "a job whose name begins so is another job"
+    await room.kill("daemonic-2")
 
 
 async def test_a_job_is_held_by_its_limits(room: Room) -> None:
@@ -268,7 +284,7 @@ async def test_a_job_is_held_by_its_limits(room: Room) -> None:
     busy = (await room.job("busy", wait_s=60)).result
     assert busy is not None
     assert busy.ended is Ended.TIMEOUT
-    await room.start("flood", sh(DAEMON + "trap '' TERM; yes", time_s=1, output_limit=1000))
+    await room.start("flood", sh(DAEMON + "exec yes", time_s=1, output_limit=1000))
     done = (await room.job("flood", wait_s=60)).result
     assert done is not None
     assert (done.ended, len(done.stdout)) == (Ended.TIMEOUT, 1000)
@@ -381,6 +397,7 @@ async def test_a_sweep_removes_a_dead_epoch_and_touches_no_other_run(
         dead.run(sh("true")),
         dead.start("late", sh("true")),
         dead.job("job"),
+        dead.kill("job"),
         dead.read("x"),
     ):
         with pytest.raises(RoomDied):
