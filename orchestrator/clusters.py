@@ -56,8 +56,7 @@ def update_board(tx: Tx, card: Scorecard) -> None:
         if home is not None:
             gained[home.id] = (*gained.get(home.id, ()), *cases)
         else:
-            title = _title(cases, failing)
-            board.put(tx, title, TaskSource.CASES, by="run", cases=cases, signature=cause)
+            board.put(tx, _title(cases, failing), TaskSource.CASES, by="run", cases=cases, signature=cause)
     for task in open_now:
         free = task.signature and task.state is TaskState.READY
         kept = () if free else (case for case in task.cases if not task.signature or case not in passing)

@@ -23,11 +23,11 @@ def one_line(text: str, limit: int = LINE) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def few_lines(text: str, lines: int = NOTE_LINES, limit: int = LINE) -> str:
+def few_lines(text: str, lines: int = NOTE_LINES) -> str:
     """At most `lines` lines that say something; the last ends in `…` when there were more."""
-    said = [line for line in (one_line(raw, limit) for raw in text.splitlines()[: 10 * lines]) if line]
+    said = [line for line in (one_line(raw) for raw in text.splitlines()[: 10 * lines]) if line]
     if len(said) > lines:
-        said = [*said[: lines - 1], said[lines - 1][: limit - 2] + " …"]
+        said = [*said[: lines - 1], said[lines - 1][: LINE - 2] + " …"]
     return "\n".join(said)
 
 

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -71,11 +71,6 @@ def _takes_groups() -> bool:
     return os.geteuid() == 0 and _client().info().get("CgroupDriver") == "cgroupfs"
 
 
-@asking()
-def _create(options: Mapping[str, Any]) -> Container:
-    return _client().containers.create(**options)
-
-
 # An engine that is short of time may find that a container has not ended yet.
 @retry(retry=retry_if_exception_type(APIError), stop=stop_after_delay(END_S), wait=wait_fixed(1.0), reraise=True)
 def _remove(container: Container) -> None:
@@ -109,7 +104,8 @@ class DockerRoom(HostedRoom):
         bound = ("timeout", "-s", "KILL", "-k", "1", str(command.time_s), "env", "-i")
         inside = (*bound, *limits.inner(self.spec, command, self.environment(command)))
         options = self.options | {"name": self.place.tag + name, "command": list(inside), "stdin_open": bool(fed)}
-        container = await to_thread.run_sync(_create, options)
+        with asking():
+            container = await to_thread.run_sync(lambda: _client().containers.create(**options))
         # The client is told when whoever started it dies, and passes that on to the container.
         client = ("setpriv", "--pdeathsig", "TERM", "docker", "-H", _host(), "start", "--attach", *fed)
         longer = replace(command, time_s=command.time_s + GRACE_S)

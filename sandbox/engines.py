@@ -18,8 +18,7 @@ def choose(name: str | None, home: Path, *, judging: bool = False) -> Engine:
     """
     if name == "local":
         return LocalEngine(home)
-    engines: list[DockerEngine | BubblewrapEngine] = [DockerEngine(home), BubblewrapEngine(home)]
-    order = [engine for engine in engines if name in (None, engine.name)]
+    order = [kind(home) for kind in (DockerEngine, BubblewrapEngine) if name in (None, kind.name)]
     if not order:
         raise EngineUnavailable(f"no sandbox is called {name!r}; there are docker, bubblewrap and local")
     reasons = []

@@ -105,14 +105,11 @@ class HostedRoom(ABC):
 
     async def start(self, job: str, command: Command) -> None:
         self._check()
-        data = command.stdin if isinstance(command.stdin, bytes) else b"".join([part async for part in command.stdin])
-        plain = replace(command, stdin=data, env=dict(command.env))
         name = key(job)  # of which none begins as another one does
-        await to_thread.run_sync(jobs.start, self._job(job), self.place.tag + name, (self, plain, name))
+        await to_thread.run_sync(jobs.start, self._job(job), self.place.tag + name, (self, command, name))
 
     async def job(self, job: str, wait_s: float = 0.0) -> JobStatus:
-        keeper = self._keeper(job)
-        if wait_s > 0 and keeper:
+        if keeper := self._keeper(job):
             with anyio.move_on_after(wait_s):
                 await gone(keeper)
         self._check()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -96,6 +96,9 @@ async def _build(spec: ImageSpec, progress: Callable[[str], None], half: Path) -
     tree.mkdir(parents=True)
     await anyio.to_thread.run_sync(_pack_overlay, spec, half / "overlay", overlay)
     wanted = sorted({*spec.packages, *(() if spec.judge else SEAT_PACKAGES)})
+    # mmdebstrap hands the root to these shell lines as $1. They are our own words, nothing of the project's in them.
+    clean = "env PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TMPDIR=/tmp"  # `env -i` would end fakechroot
+    setup = f'--customize-hook=chroot "$1" {clean} /{SETUP} && rm "$1/{SETUP}"'
     argv = [
         *("sh", "-c", 'exec "$@" 2>&1', "sh"),
         *(OWN_MOUNTS if await anyio.to_thread.run_sync(mounts.can_mount) else ()),
@@ -107,7 +110,10 @@ async def _build(spec: ImageSpec, progress: Callable[[str], None], half: Path) -
         '--aptopt=Acquire::Retries "3"',
         '--aptopt=APT::Sandbox::User "root"',  # else who builds decides whose apt's folders are
         f"--customize-hook=tar-in '{overlay}' /",
-        *_hooks(spec),
+        *((setup,) if spec.setup else ()),
+        # The machine's name, resolver and mirrors are not the image's: rooms bring their own or have none.
+        '--customize-hook=rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/* "$1"/var/lib/apt/lists/*',
+        '--customize-hook=cd "$1/etc"; echo room >hostname; : >resolv.conf; chmod 644 hostname resolv.conf',
         suite,
         str(tar),
         *await mirror_lines(suite, "deb"),
@@ -142,16 +148,6 @@ def builder_mode() -> str:
             f"run as root: apt-get install {' '.join(missing)}"
         )
     return mode
-
-
-def _hooks(spec: ImageSpec) -> Iterator[str]:
-    """Shell lines for mmdebstrap, which hands them the root as $1: our own words, nothing of the project's in them."""
-    if spec.setup:
-        clean = "env PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TMPDIR=/tmp"  # `env -i` would end fakechroot
-        yield f'--customize-hook=chroot "$1" {clean} /{SETUP} && rm "$1/{SETUP}"'
-    # The machine's name, resolver and mirrors are not the image's: rooms bring their own or have none.
-    yield '--customize-hook=rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/* "$1"/var/lib/apt/lists/*'
-    yield '--customize-hook=cd "$1/etc"; echo room >hostname; : >resolv.conf; chmod 644 hostname resolv.conf'
 
 
 def _pack_overlay(spec: ImageSpec, laid: Path, tar: Path) -> None:

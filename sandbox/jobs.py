@@ -67,10 +67,10 @@ def status(folder: Path) -> JobStatus:
     if (folder / "result").exists() and not killed:
         result = pickle.loads((folder / "result").read_bytes())
     elif running:
-        return JobStatus(folder.name, True, time.time() - (folder / "pid").stat().st_mtime, out[-TAIL:], None)
+        return JobStatus(time.time() - (folder / "pid").stat().st_mtime, out[-TAIL:], None)
     else:
         result = Result(128 + signal.SIGKILL, out, b"", 0.0, Ended.KILLED if killed else Ended.INTERRUPTED)
-    return JobStatus(folder.name, False, result.seconds, out[-TAIL:], result)
+    return JobStatus(result.seconds, out[-TAIL:], result)
 
 
 async def keep(folder: Path) -> None:

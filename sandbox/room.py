@@ -130,10 +130,8 @@ class Result:
 
 @dataclass(frozen=True)
 class JobStatus:
-    """A background job. `result` is there when it ended; until then `tail` holds its newest output, clipped."""
+    """A background job. `result` is there when it ended; `tail` is its newest output, clipped."""
 
-    id: str
-    running: bool
     seconds: float
     tail: bytes
     result: Result | None
@@ -145,16 +143,14 @@ OnOutput = Callable[[bytes], Awaitable[None]]
 class Room(Protocol):
     """A place where commands run. All methods raise `RoomDied` when the room is gone."""
 
-    @property
-    def spec(self) -> RoomSpec: ...
-
     async def run(self, command: Command, on_output: OnOutput | None = None) -> Result:
         """Runs to the end. Cancelling ends the command's whole process tree. `on_output` hears stdout as it comes."""
 
     async def start(self, job: str, command: Command) -> None:
         """Starts a background job under an id of the caller's. A second start with the same id changes nothing.
 
-        A job outlives the orchestrator's process; it ends with its time limit, `kill` or the room.
+        A job outlives the orchestrator's process, and so must its input, which no stream does. It ends with its time
+        limit, `kill` or the room.
         """
 
     async def job(self, job: str, wait_s: float = 0.0) -> JobStatus:

@@ -88,31 +88,10 @@ def finish_call(tx: Tx, call: str, answer: Answer, seconds: float = 0.0) -> None
     tx.journal("call", found["seat"], **asked, **facts)
 
 
-def answer_to(db: sqlite3.Connection, call: str) -> Answer | None:
-    """The stored answer to a call that is done."""
-    row = db.execute("SELECT result, failed, end FROM call WHERE id = ? AND state = 'done'", (call,)).fetchone()
-    if row is None:
-        return None
-    return Answer(
-        read_payload(db, row["result"]).decode(), bool(row["failed"]), End(row["end"]) if row["end"] else None
-    )
-
-
-def store_summary(tx: Tx, session: str, turns: int, text: str, reply: Reply) -> None:
-    """`text` takes the place of the first `turns` turns in requests."""
-    body = tx.keep(encode_reply(reply))
-    tx.run("INSERT OR REPLACE INTO summary VALUES (?, ?, ?, ?)", session, turns, text, body)
-
-
 def say(tx: Tx, session: str, sender: str, text: str) -> None:
     """Leaves a message, `[sender] text`, that the session reads before its next request."""
     line = f"[{sender}] {text.removeprefix(f'[{sender}] ')}"
     rows.put(tx, "message", session=session, at=tx.now, sender=sender, text=line)
-
-
-def deliver(tx: Tx, session: str, turn: int) -> None:
-    """Pins what waits to be read behind the turn after which it is read; 0 is before the first reply."""
-    tx.run("UPDATE message SET turn = ? WHERE session = ? AND turn IS NULL", turn, session)
 
 
 def stored(db: sqlite3.Connection, session: Session, known: Sequence[Turn] = ()) -> tuple[Transcript, list[Pending]]:
@@ -124,13 +103,14 @@ def stored(db: sqlite3.Connection, session: Session, known: Sequence[Turn] = ())
     for number, body in db.execute(sql, (id, len(known))):
         reply = decode_reply(read_payload(db, body))
         results, pending, end = list[ToolResult](), [], None
-        calls = db.execute("SELECT id, state FROM call WHERE session = ? AND turn = ? ORDER BY number", (id, number))
-        for place, (asked, (key, state)) in enumerate(zip(reply.calls, calls, strict=True), before):
-            if answer := answer_to(db, key):
-                results.append(ToolResult(asked.id, answer.text, answer.refused))
-                end = end or answer.end
+        calls = db.execute("SELECT * FROM call WHERE session = ? AND turn = ? ORDER BY number", (id, number))
+        for place, (asked, row) in enumerate(zip(reply.calls, calls, strict=True), before):
+            if row["state"] == CallState.DONE:
+                answer = read_payload(db, row["result"]).decode()
+                results.append(ToolResult(asked.id, answer, bool(row["failed"])))
+                end = end or (End(row["end"]) if row["end"] else None)
             else:
-                pending.append(Pending(key, place, asked, state == CallState.RUNNING))
+                pending.append(Pending(row["id"], place, asked, row["state"] == CallState.RUNNING))
         before += len(reply.calls)
         turns.append(Turn(reply, tuple(results), _said(db, id, number), end))
     newest = "SELECT turns, text FROM summary WHERE session = ? ORDER BY turns DESC LIMIT 1"
@@ -150,8 +130,8 @@ class StoredLog:
 
     _store: Store
     _session: Session
-    _transcript: Transcript = field(default_factory=lambda: Transcript(""))
-    _pending: Sequence[Pending] = ()
+    transcript: Transcript = field(default_factory=lambda: Transcript(""))
+    pending: Sequence[Pending] = ()
     _began: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -164,28 +144,21 @@ class StoredLog:
     async def _write(self, change: Callable[[Tx], object]) -> None:
         def write(tx: Tx) -> tuple[Transcript, list[Pending]]:
             change(tx)
-            return stored(tx.db, self._session, self._transcript.turns[:-1])
+            return stored(tx.db, self._session, self.transcript.turns[:-1])
 
-        self._transcript, self._pending = await self._store.write(write)
+        self.transcript, self.pending = await self._store.write(write)
 
     @property
     def turn(self) -> int:
-        return len(self._transcript.turns)
-
-    @property
-    def transcript(self) -> Transcript:
-        return self._transcript
-
-    @property
-    def pending(self) -> Sequence[Pending]:
-        return self._pending
+        return len(self.transcript.turns)
 
     async def store_reply(self, reply: Reply) -> None:
         turn = self.turn + 1
         await self._write(lambda tx: store_reply(tx, self._session.id, turn, reply))
 
     async def store_summary(self, reply: Reply, text: str) -> None:
-        await self._write(lambda tx: store_summary(tx, self._session.id, self.turn, text, reply))
+        sql = "INSERT OR REPLACE INTO summary VALUES (?, ?, ?, ?)"
+        await self._write(lambda tx: tx.run(sql, self._session.id, self.turn, text, tx.keep(encode_reply(reply))))
 
     async def begin(self, pending: Pending) -> None:
         self._began[pending.key] = anyio.current_time()
@@ -196,4 +169,6 @@ class StoredLog:
         await self._write(lambda tx: finish_call(tx, pending.key, answer, seconds))
 
     async def hear(self) -> None:
-        await self._write(lambda tx: deliver(tx, self._session.id, self.turn))
+        """Pins what waits to be read behind the turn after which it is read; 0 is before the first reply."""
+        sql = "UPDATE message SET turn = ? WHERE session = ? AND turn IS NULL"
+        await self._write(lambda tx: tx.run(sql, self.turn, self._session.id))

@@ -14,7 +14,7 @@ import tomllib
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -212,9 +212,6 @@ class Store:
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A read-only connection in one snapshot; also how other commands look at a run, live or not."""
-    db = connect(path)
-    try:
+    with closing(connect(path)) as db:
         db.execute("BEGIN")
         yield db
-    finally:
-        db.close()

@@ -16,7 +16,7 @@ from agents.context import Transcript, Turn
 from agents.models.base import ModelFailure, Reply, Request, ToolCall, ToolResult
 from agents.session import Pending
 from agents.tools import Answer, End
-from sandbox.room import MIB, Command, JobStatus, Labels, OnOutput, Result, RoomDied, RoomFileError, RoomSpec
+from sandbox.room import MIB, Command, JobStatus, OnOutput, Result, RoomDied, RoomFileError
 
 
 class FolderRoom:
@@ -24,7 +24,6 @@ class FolderRoom:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.spec = RoomSpec("test", Labels("run", 1, "agent-01"), None)
         self.dead = False
         self.jobs: dict[str, Result] = {}
         self.started = 0
@@ -49,7 +48,7 @@ class FolderRoom:
 
     async def job(self, job: str, wait_s: float = 0.0) -> JobStatus:
         result = self.jobs[job]
-        return JobStatus(job, False, result.seconds, b"", result)
+        return JobStatus(result.seconds, b"", result)
 
     async def kill(self, job: str) -> None: ...
 

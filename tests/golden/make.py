@@ -61,7 +61,7 @@ def fill(tx: Tx) -> None:
     rows.update(tx, "call", "agent-01/1.1.0", started=tx.now)
     sessions.finish_call(tx, "agent-01/1.1.0", Answer("exit 0"), 1.5)
     sessions.say(tx, "agent-01/1", "person", "Prefer small steps.")
-    sessions.deliver(tx, "agent-01/1", 1)
+    tx.run("UPDATE message SET turn = 1")
     change = Change("C1", "agent-01/1", "agent-01", "T1", ChangeState.QUEUED, NOW, "b0", "c1", "t1", "agent-01/1.2.0")
     changes.add(tx, change)
     verdicts = {
