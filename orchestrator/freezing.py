@@ -24,10 +24,10 @@ from pydantic import BaseModel, TypeAdapter
 
 from agents import tools
 from orchestrator import VERSION
-from orchestrator.project.folder import Project, copy_project, load, overlaid, project_digests, text_digest
+from orchestrator.project.folder import copy_project, load, overlaid, project_digests, text_digest
 from orchestrator.project.furnishing import Furnished, Progress, furnish
 from orchestrator.project.lock import LockDiffers, check_lock, locked_cases, read_lock
-from orchestrator.project.schema import SHIPPED_ROLES
+from orchestrator.project.schema import SHIPPED_ROLES, Project
 from orchestrator.repository import Repository
 from orchestrator.settings import Settings
 from sandbox.keep import file_digest
@@ -69,7 +69,7 @@ async def prepare(folder: Path, settings: Settings, engine: Engine, home: Path, 
     """
     with overlaid(Path(settings.project)) as project:
         furnished = await furnish(project, engine, home, progress)
-        lock = None if settings.unlocked else read_lock(project.folder)
+        lock = None if settings.unlocked else read_lock(Path(settings.project))
         for notice in check_lock(furnished, lock) if lock else ():
             progress(notice)
         cases = locked_cases(furnished, lock)

@@ -90,8 +90,8 @@ class Prices:
 def load(path: Path) -> dict[str, Price]:
     """Reads a file of declared prices. Raises `ConfigError`."""
     found: list[Problem] = []
-    if document := read_toml(path, PriceFile, found, "docs/operators.md"):
-        return document.model.root
+    if file := read_toml(path, PriceFile, found, "docs/operators.md says what belongs there"):
+        return file.root
     raise ConfigError(found)
 
 

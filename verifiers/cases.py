@@ -11,8 +11,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from verifiers.drawing import load_plugin
 from verifiers.suites import LockedCase, Suite, SuiteError
 
 INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
@@ -31,20 +33,29 @@ def locate(folder: Path, sources: Mapping[str, Path], file: str) -> Path:
 
 
 def expand(project: str, folder: Path, sources: Mapping[str, Path], suites: Sequence[Suite]) -> tuple[LockedCase, ...]:
-    """All cases of all suites, with companions and the held-out split; no twist is known yet.
+    """All cases of all suites, with companions, the held-out split and all rewritings on offer, each tried once.
 
     Whole-suite commands have no cases here: their ids come from results. Raises `SuiteError`.
     """
-    found = [case for suite in suites if suite.cases for case in _globbed(folder, sources, suite)]
+    found = [case for suite in suites if suite.cases for case in globbed(folder, sources, suite)]
     named = {suite.name: suite for suite in suites}
+    plugins = {suite.name: load_plugin(folder / suite.prepare, suite.name) for suite in suites if suite.prepare}
     _refuse_torn(found, named)
     groups = _groups(found)
     cases: dict[str, LockedCase] = {}
     for case in found:
         if case.id in cases:
-            raise SuiteError(f"{case.id}: two files make one case id; rename one of them")
-        cases[case.id] = replace(case, heldout=share(project, groups[case.file]) < named[case.suite].heldout)
+            raise SuiteError(f"{case.id}: two files make one case id; rename {case.file}", case.suite)
+        path, plugin = locate(folder, sources, case.file), plugins.get(case.suite)
+        twists = plugin.tried(path.read_bytes(), path.name) if plugin else ()
+        hidden = share(project, groups[case.file]) < named[case.suite].heldout
+        cases[case.id] = replace(case, heldout=hidden, twists=twists)
     return tuple(cases[id_] for id_ in sorted(cases))
+
+
+def matches(case: str, pattern: str) -> bool:
+    """A pattern is an id, a suite's name, or either with `*`, `?` and `[…]`."""
+    return case == pattern or fnmatchcase(case, pattern) or fnmatchcase(case.split("/", 1)[0], pattern)
 
 
 def share(project: str, lot: str) -> float:
@@ -53,15 +64,22 @@ def share(project: str, lot: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _globbed(folder: Path, sources: Mapping[str, Path], suite: Suite) -> Iterator[LockedCase]:
+def globbed(folder: Path, sources: Mapping[str, Path], suite: Suite) -> Iterator[LockedCase]:
+    """A suite's cases by their files; nothing else of them is known. Raises `SuiteError`."""
     parts = PurePosixPath(suite.cases).parts
-    prefix = parts[:2] if parts[0] == "sources" else ()
+    prefix = parts[:2] if parts[:1] == ("sources",) else ()
     base = locate(folder, sources, "/".join(prefix)) if prefix else folder
-    paths = sorted(path for path in base.glob("/".join(parts[len(prefix) :])) if path.is_file())
+    try:
+        paths = sorted(path for path in base.glob("/".join(parts[len(prefix) :])) if path.is_file())
+    except (ValueError, LookupError) as error:
+        raise SuiteError(f"{suite.cases} is no pattern of files: {error}", suite.name) from error
     if not paths:
-        raise SuiteError(f"suite {suite.name}: cases = {suite.cases!r} names no file below {base}")
+        raise SuiteError(f"{suite.cases} matches no file", suite.name)
     for path in paths:
         file = "/".join((*prefix, *path.relative_to(base).parts))
+        if not file.isprintable() or set(path.stem) & set(" ,*?["):
+            words = "an id must be of printable characters without spaces, commas, * ? and ["
+            raise SuiteError(f"{file!r} cannot be a case: {words}; rename it", suite.name)
         yield LockedCase(f"{suite.name}/{path.stem}", suite.name, file, False, with_files=_companions(path, file))
 
 
@@ -86,10 +104,8 @@ def _refuse_torn(found: Sequence[LockedCase], suites: Mapping[str, Suite]) -> No
         for file in (case.file, *case.with_files):
             one, other = suites[case.suite], declared.setdefault(file, suites[case.suite])
             if other.heldout != one.heldout:
-                raise SuiteError(
-                    f"{file}: suite {other.name} holds out {other.heldout:g} and suite {one.name}"
-                    f" {one.heldout:g} of the same files; give both the same `heldout`"
-                )
+                words = f"suite {other.name} holds out {other.heldout:g} and suite {one.name} {one.heldout:g}"
+                raise SuiteError(f"{file}: {words} of it; give both the same `heldout`", one.name, "heldout")
 
 
 def _groups(found: Sequence[LockedCase]) -> dict[str, str]:

@@ -21,6 +21,7 @@ import runpy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from verifiers.suites import SuiteError
 
@@ -51,21 +52,39 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Plugin:
-    """A loaded `prepare` file of the frozen project."""
+    """A loaded `prepare` file of the frozen project. Whatever goes wrong in it is a `SuiteError`."""
 
     prepare: Callable[[bytes, str, Draw], Prepared]
     twists: Callable[[bytes, str], Mapping[str, int]]
+    tried: Callable[[bytes, str], tuple[str, ...]]
+    """The rewritings on offer for a case, each tried once."""
 
 
-def load_plugin(path: Path) -> Plugin:
-    """Loads a project's trusted Python file. Raises `SuiteError`."""
-    try:
-        defined = runpy.run_path(str(path))
-    except (OSError, ImportError, SyntaxError, NameError) as error:
-        raise SuiteError(f"{path}: cannot be loaded: {error}") from error
-    if not callable(defined.get("prepare")):
-        raise SuiteError(f"{path}: must define prepare(case_text, name, draw)")
-    return Plugin(defined["prepare"], defined.get("twists", lambda _text, _name: {}))
+def load_plugin(path: Path, suite: str = "") -> Plugin:
+    """Loads a project's trusted Python file, for a suite that mistakes are told of. Raises `SuiteError`."""
+
+    def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            try:
+                return function(*given)
+            except (Exception, SystemExit) as error:
+                about = f"fails on {given[1]}" if given[1:] else "cannot be loaded"
+                raise SuiteError(f"{path.name} {about}: {type(error).__name__}: {error}", suite, "prepare") from error
+
+        return call
+
+    def tried(text: bytes, name: str) -> tuple[str, ...]:
+        offered = twists(text, name)
+        for twist in offered or {"": 1}:
+            draw_for(b"", name, offered)
+            prepare(text, name, Draw(b"", twist)).files[name]
+        return tuple(sorted(offered))
+
+    defined = guarded(runpy.run_path)(str(path))
+    prepare, twists = defined.get("prepare"), defined.get("twists", lambda _text, _name: {})
+    if not callable(prepare):
+        raise SuiteError(f"{path.name} must define prepare(case_text, name, draw)", suite, "prepare")
+    return Plugin(guarded(prepare), guarded(twists), guarded(tried))
 
 
 def draw_for(secret: bytes, case: str, weights: Mapping[str, int]) -> Draw:

@@ -12,9 +12,9 @@ import hmac
 import math
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -22,11 +22,11 @@ import anyio
 
 from sandbox.room import MIB, Command, Engine, Labels, Mount, RoomError
 from verifiers.building import BUILD_ENV, OUTPUT, WALL_FACTOR, WORKSPACE, Built, Workshop
-from verifiers.cases import locate
+from verifiers.cases import locate, matches
 from verifiers.drawing import Draw, Prepared, draw_for, load_plugin
 from verifiers.results import ResultsError, compared, libtest, one_line, reported
 from verifiers.scorecard import Build, Outcome, Scorecard, Selection, Tier, Tree, Verdict
-from verifiers.suites import JudgePlan, LockedCase, Suite
+from verifiers.suites import JudgePlan, LockedCase, Suite, SuiteError
 
 ARTIFACTS: Final = "/artifacts"
 # `files/` is the case with its companions, `step/` the project's runners, `ids` what is asked for.
@@ -39,7 +39,7 @@ TRIALS_A_LINE: Final = 250  # progress is told after so many
 
 
 class ReferenceFailed(Exception):
-    """The reference solution cannot settle anything: it does not build, or the machine failed."""
+    """The reference solution cannot settle anything: it does not build or passes nothing, or the machine failed."""
 
 
 class RoomJudge:
@@ -91,10 +91,10 @@ class RoomJudge:
         others was dropped: a case that the reference fails cannot tell a good candidate from a bad one.
 
         The judge's plan has what the reference needs added to its images. Raises `ReferenceFailed` when the reference
-        does not build or a case cannot be judged at all.
+        does not build, passes none of a suite's shown cases, or a case cannot be judged at all.
         """
-        twists = {case: sorted(self._weights(case)) for case in self.plan.cases}
-        trials = {case: [replace(case, twists=(twist,)) for twist in twists[case]] or [case] for case in twists}
+        cases = self.plan.cases
+        trials = {case: [replace(case, twists=(twist,)) for twist in case.twists] or [case] for case in cases}
         verdicts: dict[LockedCase, Verdict] = {}
 
         async def one(trial: LockedCase) -> None:
@@ -119,6 +119,12 @@ class RoomJudge:
             else:
                 first = verdicts[tried[0]]
                 dropped[case.id] = f"{first.outcome.name.lower()}: {first.reason}"
+        shown = {case.id: case.suite for case in cases if not case.heldout}
+        for name in sorted({*shown.values()} - {case.suite for case in kept if not case.heldout}):
+            lost = [case for case in sorted(shown) if shown[case] == name]
+            often = Counter(dropped[case] for case in lost).most_common(1)[0][0]
+            words = f"the reference passes none of the {len(lost)} shown cases of suite {name}"
+            raise ReferenceFailed(f"{words}, first {lost[0]}; most often: {often}")
         return tuple(kept), dropped
 
     def twist(self, case: str) -> str:
@@ -137,7 +143,7 @@ class RoomJudge:
         if selection.tier is Tier.CASES:
             chosen &= selection.cases
             for pattern in sorted(selection.cases - chosen):
-                found = {id_ for id_ in pool if _matches(id_, pattern)}
+                found = {id_ for id_ in pool if matches(id_, pattern)}
                 chosen |= found
                 if command := self._commands.get(pattern.split("/", 1)[0]):
                     asked.setdefault(command, []).append(pattern)
@@ -165,8 +171,8 @@ class RoomJudge:
             try:
                 async with self._cores:
                     verdicts = await self._trial(case, built, tests)
-            except RoomError as error:
-                verdicts = [Verdict(case.id, Outcome.ERROR, reason=one_line(f"room: {error}"))]
+            except (RoomError, SuiteError) as error:  # a plug-in may fail for this run's draw alone
+                verdicts = [Verdict(case.id, Outcome.ERROR, reason=one_line(f"judge: {error}"))]
             if verdicts[0].outcome is not Outcome.ERROR:
                 break
         return verdicts
@@ -233,20 +239,12 @@ class RoomJudge:
         return entry, answer
 
     def _draw(self, case: LockedCase) -> Draw:
-        return draw_for(self.plan.secret, case.id, self._weights(case))
-
-    def _weights(self, case: LockedCase) -> Mapping[str, int]:
-        prepare = self._suites[case.suite].prepare
-        if not prepare:
-            return {}
-        path = locate(self.plan.folder, self.plan.sources, case.file)
-        weights = self._plugins[prepare].twists(path.read_bytes(), path.name)
-        return {twist: weight for twist, weight in weights.items() if not case.twists or twist in case.twists}
-
-
-def _matches(case: str, pattern: str) -> bool:
-    """A pattern is an id, a suite's name, or either with `*`, `?` and `[…]`."""
-    return case == pattern or fnmatchcase(case, pattern) or fnmatchcase(case.split("/", 1)[0], pattern)
+        weights: Mapping[str, int] = {}
+        if prepare := self._suites[case.suite].prepare:
+            path = locate(self.plan.folder, self.plan.sources, case.file)
+            weights = self._plugins[prepare].twists(path.read_bytes(), path.name)
+        kept = {twist: weight for twist, weight in weights.items() if not case.twists or twist in case.twists}
+        return draw_for(self.plan.secret, case.id, kept)
 
 
 def _is_pattern(asked: str) -> bool:
@@ -263,7 +261,7 @@ def _of_tests(suite: str, summary: Verdict, output: str, asked: Collection[str])
     told = summary.outcome is Outcome.PASS or any(verdict.outcome is Outcome.FAIL for verdict in found)
     known = {summary.case, *(verdict.case for verdict in found)}
     missing = [case for case in asked if case not in known and not _is_pattern(case)]
-    wanted = [verdict for verdict in found if not asked or any(_matches(verdict.case, pattern) for pattern in asked)]
+    wanted = [verdict for verdict in found if not asked or any(matches(verdict.case, pattern) for pattern in asked)]
     wanted += [Verdict(case, Outcome.MISSING, reason="the suite did not report this test") for case in missing]
     return wanted if told else [summary, *wanted]
 

@@ -6,6 +6,7 @@ First the forms in which people write a project's values: sizes become bytes and
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
-from sandbox.room import Limits, RootFs
+from sandbox.room import MIB, Limits, RootFs
 
 Item = TypeVar("Item")
 
@@ -22,7 +23,7 @@ class Section(BaseModel):
     """Unknown keys are mistakes: a misspelt `heldout` would publish what was to be hidden, and to ignore a key of a
     later version would judge something else than was meant."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def form(pattern: str, words: str) -> AfterValidator:
@@ -36,34 +37,55 @@ def form(pattern: str, words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _quantity(units: Mapping[str, int], words: str) -> BeforeValidator:
+def _quantity(units: Mapping[str, int], words: str, least: float, most: float) -> BeforeValidator:
     """A number with one of the units, which is asked for: 4 may mean four of anything."""
     written = re.compile(rf"(\d+(?:\.\d+)?) ?([{''.join(units)}])")
 
     def read(value: object) -> float:
         match = written.fullmatch(value) if isinstance(value, str) else None
-        if match is None or float(match[1]) == 0:
+        if match is None or not least <= float(match[1]) * units[match[2]] <= most:
             raise ValueError(words)
         return float(match[1]) * units[match[2]]
 
     return BeforeValidator(read)
 
 
-_BYTES = _quantity({"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}, 'must be a size like "4G" or "512M"')
-_TIME = _quantity({"s": 1, "m": 60, "h": 3600, "d": 86400}, 'must be a duration like "10s", "5m" or "2h"')
-Size = Annotated[int, BeforeValidator(int), _BYTES]  # the last one is asked first
+def _size(least: int) -> BeforeValidator:
+    """Bytes. With less than `least` MiB nothing runs, which would be told of each case."""
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+    return _quantity(units, f'must be a size like "4G" or "512M", at least "{least}M"', least * MIB, 1 << 50)
+
+
+_TIME = _quantity({"s": 1, "m": 60, "h": 3600, "d": 86400}, 'must be a duration like "10s", "5m" or "2h"', 0.001, 1e9)
+Memory = Annotated[int, BeforeValidator(int), _size(64)]  # the last one is asked first
+Disk = Annotated[int, BeforeValidator(int), _size(16)]
 Seconds = Annotated[float, _TIME]
 Share = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
 Listed = Annotated[tuple[Item, ...], Strict(False)]  # a list of the file, frozen; its items stay strict
 Strings = Listed[Text]
 Name = Annotated[str, form(r"[a-z0-9][a-z0-9_-]*", "must be of lower case letters, digits, - and _")]
-Inside = Annotated[str, form(r"(?!/|(.*/)?\.\.(/|$)).*", "must be a path inside its folder, without ..")]
+_INSIDE = r"(?!/|(.*/)?\.\.(/|$)).+"
+Inside = Annotated[str, form(_INSIDE, "must be a path inside its folder, without ..")]
 Cases = Annotated[Inside, form("(?!!).*", "must be a pattern of files in this version, not a command that lists cases")]
 
 
+def _starts_inside(command: str) -> str:
+    if not re.fullmatch(_INSIDE, "".join(shlex.split(command)[:1])):  # which raises for a quote that is not closed
+        raise ValueError("must begin with a path inside the project's folder, without ..")
+    return command
+
+
+CommandLine = Annotated[str, AfterValidator(_starts_inside)]  # split as a shell would
+
+
 class SuiteError(Exception):
-    """What a suite declares and the project's files do not fit; the message says which and what to do."""
+    """What a suite declares and the project's files do not fit; the message says what to do, `suite` and `key` where
+    it is declared."""
+
+    def __init__(self, message: str, suite: str = "", key: str = "cases") -> None:
+        super().__init__(message)
+        self.suite, self.key = suite, key
 
 
 class Suite(Section):
@@ -71,9 +93,9 @@ class Suite(Section):
 
     name: Name
     cases: Cases = ""  # glob, or "" for a whole-suite command
-    prepare: str = ""
-    run: str = ""
-    steps: Strings = ()
+    prepare: Inside = ""
+    run: CommandLine = ""
+    steps: Listed[CommandLine] = ()
     room: Literal["judge", "build"] = "judge"  # build: the image and the tree
     results: Literal["exit", "libtest"] = "exit"
     heldout: Share = 0.0
@@ -94,7 +116,8 @@ class BuildPlan(Section):
 class LockedCase:
     """One case as `project lock` fixed it. `file` is relative to the project or `sources/…`.
 
-    `twists` are the rewritings that the reference gets right (for example "inverse"); `with_files` travel with it.
+    `twists` are the rewritings that the reference gets right (for example "inverse"), all that its plug-in offers while
+    nothing is settled; `with_files` travel with it.
     """
 
     id: str

@@ -29,8 +29,9 @@ from orchestrator.cli.process import STATE, asked, follow, spawn
 from orchestrator.control import Refusal
 from orchestrator.freezing import load_frozen, prepare
 from orchestrator.project import check, lock
-from orchestrator.project.folder import Project, overlaid
+from orchestrator.project.folder import overlaid
 from orchestrator.project.furnishing import Furnished
+from orchestrator.project.schema import Project
 from orchestrator.run import prices_of
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -118,7 +119,7 @@ def start(
     with overlaid(folder) as project:
         name = _name(screen.logs, project.name, name)
         if not unlocked:  # what is fetched and built is compared when it is there
-            locked, here = lock.read_lock(project.folder), Furnished(project, {}, {})
+            locked, here = lock.read_lock(folder), Furnished(project, {}, {})
             lock.check_lock(here, replace(locked, sources={}))
             if not project.sources:
                 lock.locked_cases(here, locked)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from orchestrator.project.folder import Project, overlaid, text_digest
+from orchestrator.project.folder import overlaid, text_digest
 from orchestrator.project.furnishing import Furnished, Layers, Progress, furnish, judging
 from orchestrator.project.lock import check_lock, locked_cases, read_lock
-from orchestrator.project.schema import Cheat
+from orchestrator.project.schema import Cheat, Project
 from sandbox.room import Engine, RoomError
 from verifiers.judge import RoomJudge
 from verifiers.scorecard import Outcome, Scorecard, Selection, Tier

@@ -5,36 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from orchestrator.project.reading import ConfigError, Problem, read_toml
-from orchestrator.project.rules import plan_problems, project_problems, unknown_suites
-from orchestrator.project.schema import Cheat, Expectation, PlanFile, PlannedTask, ProjectFile
+from orchestrator.project.reading import ConfigError, Problem, read_text, read_toml, refuse
+from orchestrator.project.rules import problems
+from orchestrator.project.schema import Cheat, Expectation, PlanFile, Project, ProjectFile
 from sandbox.keep import tree_digest
 
 PRIVATE: Final = "ORCHESTRATOR_PRIVATE"  # names a folder of overlays, one a project
 UNFROZEN: Final = ("__pycache__", ".git", "*.pyc", "*~")
+FOLDERS: Final = ("seed", "prompts", "image", "image/files", "suites", "reference", "cheats")
+FILES: Final = ("project.lock", "image/setup.sh")  # those that are no text to be read here
 PARTS: Final = {"verifiers": "suites", "seed": "seed", "prompts": "prompts"}
-
-
-class Project(ProjectFile):
-    """A valid project folder: what its file says, and what lies beside it."""
-
-    name: str
-    folder: Path
-    plan: tuple[PlannedTask, ...]
-    reference: Expectation | None
-    cheats: Mapping[str, Cheat]
-
-    @property
-    def planned(self) -> bool:
-        """Whether a planner hands tasks out; without one in the team, seats choose for themselves."""
-        return "planner" in self.roles
 
 
 def load(folder: Path, name: str = "") -> Project:
@@ -43,47 +31,82 @@ def load(folder: Path, name: str = "") -> Project:
     Raises `ConfigError` with every mistake found; nothing outside the folder is read and nothing is run.
     """
     found: list[Problem] = []
-    doc = read_toml(folder / "project.toml", ProjectFile, found)
+    refuse(_unusable(folder))  # told alone: what cannot be read is not asked for more
+    declared = read_toml(folder / "project.toml", ProjectFile, found)
     plan_file, expect_file = folder / "plan.toml", folder / "reference/expect.toml"
-    plan = read_toml(plan_file, PlanFile, found) if plan_file.exists() else None
-    expected = read_toml(expect_file, Expectation, found) if expect_file.exists() else None
-    cheats = {}
-    for cheat in sorted(path for path in (folder / "cheats").glob("*") if path.is_dir()):
-        if cheat_doc := read_toml(cheat / "expect.toml", Cheat, found):
-            cheats[cheat.name] = cheat_doc.model
-    if doc:
-        found += project_problems(doc)
-        found += plan_problems(plan, doc.model) if plan else ()
-        found += unknown_suites(expected, ("suites",), expected.model.suites, doc.model) if expected else ()
-    if found or not doc:
+    plan = read_toml(plan_file, PlanFile, found) if os.path.lexists(plan_file) else None
+    expected = read_toml(expect_file, Expectation, found) if os.path.lexists(expect_file) else None
+    places = sorted(path for path in (folder / "cheats").glob("*") if path.is_dir())
+    cheats = {place.name: read_toml(place / "expect.toml", Cheat, found) for place in places}
+    read_text(folder / "goal.md", found, "say there what is to be built, seats see it as /team/GOAL.md")
+    for prompt in (folder / "prompts").glob("*.md"):
+        read_text(prompt, found)
+    if declared is None:
         raise ConfigError(found)
-    reference = expected.model if expected else Expectation()
-    return Project.model_construct(
-        **dict(doc.model),
+    project = Project.model_construct(
+        **dict(declared),
         name=name or folder.resolve().name,
         folder=folder,
-        plan=plan.model.task if plan else (),
-        reference=reference if (folder / "reference").is_dir() else None,
-        cheats=cheats,
+        plan=plan.task if plan else (),
+        reference=(expected or Expectation()) if (folder / "reference").is_dir() else None,
+        cheats={name: cheat for name, cheat in cheats.items() if cheat},
     )
+    refuse([*found, *problems(project)])
+    return project
+
+
+def _unusable(folder: Path) -> Iterator[Problem]:
+    """What can be neither read nor copied, and what is of another kind than its place. Nothing is opened here."""
+    there = {name: folder / name for name in (*FOLDERS, *FILES) if os.path.lexists(folder / name)}
+    for name, place in there.items():
+        if not (place.is_dir() if name in FOLDERS else place.is_file()):
+            yield Problem(place, 0, f"must be a {'folder' if name in FOLDERS else 'file'}")
+    ignored, paths = shutil.ignore_patterns(*UNFROZEN), [folder] if folder.exists() else []
+    for parent, folders, files in os.walk(folder):
+        left_out = ignored(parent, [*folders, *files])
+        folders[:] = set(folders) - left_out
+        paths += (Path(parent, name) for name in {*folders, *files} - left_out)
+    for path in paths:
+        if not os.access(path, os.R_OK, follow_symlinks=False):
+            yield Problem(path, 0, "cannot be read; run: chmod u+rX")
+        elif not (path.is_file() or path.is_dir() or path.is_symlink()):
+            yield Problem(path, 0, "is neither file, folder nor link; remove it")
 
 
 @contextmanager
 def overlaid(folder: Path) -> Iterator[Project]:
     """The project with its private overlay, which replaces what both hold, valid while the context lasts.
 
-    Raises `ConfigError`.
+    Raises `ConfigError`, which names each file where its author finds it, also for what is found in the context.
     """
-    project = load(folder)
-    private = Path(os.environ.get(PRIVATE, os.devnull)) / project.name
-    if not private.is_dir():
-        yield project
+    name = folder.resolve().name
+    private = Path(os.environ.get(PRIVATE, os.devnull)) / name
+    if not private.exists():
+        yield load(folder)
         return
+    refuse([*_unusable(folder), *_unusable(private)])
     with TemporaryDirectory(prefix="orchestrator-project-") as scratch:
         copy = Path(scratch) / "project"
-        copy_project(folder, copy)
-        copy_project(private, copy)
-        yield load(copy, project.name)
+        try:
+            copy_project(folder, copy)
+            copy_project(private, copy)
+        except OSError as error:
+            raise ConfigError([Problem(private, 0, f"cannot be laid over {folder}: {error}")]) from error
+        try:
+            yield load(copy, name)
+        except ConfigError as error:
+            at_home = []
+            for problem in error.problems:
+                inside = os.path.relpath(problem.file, copy)
+                home = private if os.path.lexists(private / inside) else folder
+                at_home.append(replace(problem, file=home / inside))
+            raise ConfigError(at_home) from error
+
+
+def load_overlaid(folder: Path) -> Project:
+    """What the folder declares with its private overlay. Raises `ConfigError`."""
+    with overlaid(folder) as project:
+        return project.model_copy(update={"folder": folder})
 
 
 def copy_project(source: Path, target: Path) -> None:

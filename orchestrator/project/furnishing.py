@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, TypeVar
 
-from orchestrator.project.folder import Project
+from orchestrator.project.reading import ConfigError, KeyPath
+from orchestrator.project.schema import Project
 from sandbox import debian, image
-from sandbox.debian import Source
+from sandbox.debian import Source, SourceError
 from sandbox.image import ImageSpec
 from sandbox.keep import Kept, plain, request_of, tree_digest
-from sandbox.room import Engine, Labels, RootFs
+from sandbox.room import Engine, Labels, RoomError, RootFs
 from verifiers.judge import RoomJudge
 from verifiers.suites import JudgePlan, LockedCase
 
 NOT_PRODUCT: Final = "expect.toml"  # says what a layer must reach, and is no part of it
 JUDGE_WEIGHT: Final = 10  # a verdict is what others wait for: a judge's build goes before what seats run
+UNKNOWN: Final = r"^E: (Unable to (?:locate|find) .*|.* was not found|.* no (?:installation )?candidate)$"
+"""What apt says of a package or version that does not exist."""
 Progress = Callable[[str], None]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,27 @@ async def furnish(
     fetched = {}
     for name, declared in project.sources.items():
         source = Source("deb" if declared.deb else "src", declared.deb or declared.src, declared.path)
-        fetched[name] = await debian.fetch(source, home, progress=progress)
+        fetched[name] = await _made(debian.fetch(source, home, progress=progress), project, ("sources", name))
     extra = project.reference.packages if for_reference and project.reference else ()
     specs = {} if engine.name == "local" else _specs(project, extra)
-    images = {name: await image.build(spec, home, progress=progress) for name, spec in specs.items()}
+    images = {}
+    for name, spec in specs.items():
+        # For the reference: it is its own packages that no image was built of before.
+        at = ("packages",) if for_reference else ("image", "judge" if spec.judge else "packages")
+        file = "reference/expect.toml" if for_reference else "project.toml"
+        images[name] = await _made(image.build(spec, home, progress=progress), project, at, file)
     return Furnished(project, images, fetched)
+
+
+async def _made(work: Awaitable[Made], project: Project, at: KeyPath, file: str = "project.toml") -> Made:
+    """What is declared there. A name of nothing is a mistake; trouble of the machine or the network is none."""
+    try:
+        return await work
+    except RoomError as error:
+        unknown = re.search(UNKNOWN, str(error), re.MULTILINE)
+        if unknown or isinstance(error, SourceError):
+            raise ConfigError([project.problem(at, unknown[1] if unknown else str(error), file)]) from error
+        raise
 
 
 def _specs(project: Project, extra: tuple[str, ...]) -> dict[str, ImageSpec]:

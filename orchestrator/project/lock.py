@@ -10,16 +10,18 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from orchestrator.project.folder import overlaid, project_digests, text_digest
 from orchestrator.project.furnishing import Furnished, Layers, Progress, furnish, judging
+from orchestrator.project.reading import ConfigError, refuse
+from orchestrator.project.rules import unmatched
 from sandbox.image import packages
 from sandbox.room import Engine
 from verifiers.cases import expand
-from verifiers.suites import LockedCase
+from verifiers.suites import LockedCase, SuiteError
 
 FILE: Final = "project.lock"
 
@@ -37,7 +39,7 @@ class SuiteLock:
     shown: int
     heldout: int
     digest: str
-    twists: Mapping[str, str]  # hexadecimal
+    twists: Mapping[str, Annotated[str, Field(pattern="^[0-9a-f]+$")]]
     dropped: Mapping[str, str]  # case → why
 
 
@@ -59,8 +61,8 @@ _LOCK: Final = TypeAdapter(Lock)
 async def lock(folder: Path, engine: Engine, home: Path, *, cores: int, progress: Progress) -> Lock:
     """Builds, fetches, lets the reference settle the cases, and writes `project.lock` into the folder.
 
-    Raises `ConfigError` and `SuiteError` for a wrong folder, `ReferenceFailed` when its reference settles nothing, and
-    `RoomError` when this machine cannot do it.
+    Raises `ConfigError` for a wrong folder, `ReferenceFailed` when its reference settles nothing, and `RoomError` when
+    this machine cannot do it.
     """
     with overlaid(folder) as project:
         furnished = await furnish(project, engine, home, progress)
@@ -73,6 +75,7 @@ async def lock(folder: Path, engine: Engine, home: Path, *, cores: int, progress
             async with judging(engine, rich, cases, home, secret=secret, cores=cores) as judge:
                 reference = Layers((project.folder / "seed", project.folder / "reference"))
                 cases, dropped = await judge.settle(reference, progress)
+            refuse(unmatched(project, cases))
         made = Lock(
             digests=project_digests(project.folder),
             sources={name: source.pin for name, source in furnished.sources.items()},
@@ -121,20 +124,31 @@ def check_lock(furnished: Furnished, lock: Lock) -> tuple[str, ...]:
 def locked_cases(furnished: Furnished, lock: Lock | None) -> tuple[LockedCase, ...]:
     """The cases that the lock left, with the rewritings it found right. No lock (`--unlocked`): all of them.
 
-    Raises `SuiteError` when the suites give no cases, `LockDiffers` when they give others than were locked.
+    Raises `ConfigError` when a suite gives no shown case or something stands for no case, `LockDiffers` when there are
+    other cases than were locked.
     """
     project = furnished.project
-    found = expand(project.name, project.folder, furnished.folders(), project.suites)
-    if lock is None:
-        return found
+    try:
+        found = expand(project.name, project.folder, furnished.folders(), project.suites)
+    except SuiteError as error:
+        index = [suite.name for suite in project.suites].index(error.suite)
+        raise ConfigError([project.problem(("suite", index, error.key), str(error))]) from error
+    cases = found if lock is None else _kept(project.name, found, lock)
+    refuse(unmatched(project, cases))
+    return cases
+
+
+def _kept(project: str, found: Sequence[LockedCase], lock: Lock) -> tuple[LockedCase, ...]:
     cases: list[LockedCase] = []
-    for name, suite in lock.suites.items():
+    for name in {case.suite for case in found}:
+        suite = lock.suites.get(name, SuiteLock(0, 0, "", {}, {}))
         masks = {twist: int(mask, 16) for twist, mask in suite.twists.items()}
         kept = [case for case in found if case.suite == name and case.id not in suite.dropped]
         for index, case in enumerate(kept):
             kept[index] = replace(case, twists=tuple(twist for twist, mask in masks.items() if mask >> index & 1))
-        if _digest(kept) != suite.digest:
-            raise LockDiffers(f"{project.name}: suites.{name} gives other cases than when it was locked; lock it again")
+        if not suite.shown or _digest(kept) != suite.digest:
+            words = "gives other cases than project.lock holds, or it holds none that are shown; lock it again"
+            raise LockDiffers(f"{project}: suites.{name} {words}")
         cases += kept
     return tuple(sorted(cases, key=lambda case: case.id))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import os
 import re
 import tomllib
 import typing
@@ -10,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -18,7 +20,16 @@ from pydantic_core import ErrorDetails
 KeyPath = tuple[str | int, ...]  # ("suite", 2, "heldout"): the same steps that lead through the parsed value
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+AUTHORS: Final = "docs/project-authors.md says what belongs there"
 _HINTS: Final = {"schema": ': write "schema = 1" at the top', "suite": ": write at least one [[suite]]"}
+# By how tomllib's message begins.
+_REMEDIES: Final = {
+    "Cannot overwrite": "a key stands once in its table, and tables that repeat are all written [[name]]",
+    "Cannot declare": "a table stands once, with all its keys below it",
+    "Expected newline": "one key a line, and numbers are written like 2000 or 2_000",
+    "Expected '='": "write key = value",
+    "Unclosed": "close it",
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -43,36 +54,50 @@ class ConfigError(Exception):
         super().__init__("\n".join(map(str, self.problems)))
 
 
-@dataclass(frozen=True)
-class Document(Generic[ModelT]):
-    """A valid file, for whoever finds more to say about its keys."""
-
-    file: Path
-    text: str
-    model: ModelT
-
-    def problem(self, path: KeyPath, message: str) -> Problem:
-        return Problem(self.file, line_of(self.text, path), message)
+def refuse(found: Iterable[Problem]) -> None:
+    """Raises `ConfigError` if there are any."""
+    if problems := tuple(found):
+        raise ConfigError(problems)
 
 
-def read_toml(
-    file: Path, model: type[ModelT], found: list[Problem], page: str = "docs/project-authors.md"
-) -> Document[ModelT] | None:
-    """Reads and validates. Adds the file's mistakes to `found`; None if there are any. `page` explains such files."""
-    text = ""
+def read_text(file: Path, found: list[Problem], remedy: str = AUTHORS) -> str | None:
+    """A file's text. Adds to `found` what keeps it from being used, and then gives None."""
+    line = 0
     try:
-        text = file.read_text(encoding="utf-8")
-        return Document(file, text, model.model_validate(tomllib.loads(text)))
-    except FileNotFoundError:
-        found.append(Problem(file, 0, f"is missing; {page} says what belongs there"))
-    except (OSError, UnicodeDecodeError) as error:
-        found.append(Problem(file, 0, f"cannot be read as UTF-8 text: {error}"))
+        if not file.is_file():  # which is not opened: a pipe would wait for ever
+            words = "must be a file" if os.path.lexists(file) else f"is missing; {remedy}"
+        elif (text := file.read_text(encoding="utf-8-sig")).strip():
+            return text
+        else:
+            words = f"is empty; {remedy}"
+    except UnicodeDecodeError as error:
+        words = f"is not UTF-8 text: {error.reason}; save it as UTF-8"
+        line = error.object.count(b"\n", 0, error.start) + 1
+    except OSError as error:
+        words = f"cannot be read: {error.strerror}"
+    found.append(Problem(file, line, words))
+    return None
+
+
+def read_toml(file: Path, model: type[ModelT], found: list[Problem], remedy: str = AUTHORS) -> ModelT | None:
+    """Reads and validates. Adds the file's mistakes to `found`; None if there are any."""
+    if (text := read_text(file, found, remedy)) is None:
+        return None
+    try:
+        return model.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"(.*) \(at line (\d+), ", str(error))
         what, line = (place[1], int(place[2])) if place else (str(error), text.count("\n") + 1)
-        found.append(Problem(file, line, f"is not valid TOML: {what}; texts need quotes"))
+        remedy = next((words for start, words in _REMEDIES.items() if what.startswith(start)), "texts need quotes")
+        found.append(Problem(file, line, f"is not valid TOML: {what}; {remedy}"))
+    except RecursionError:
+        found.append(Problem(file, 0, "is nested too deeply"))
     except ValidationError as error:
-        found += (Problem(file, line_of(text, one["loc"]), _message(model, one)) for one in error.errors())
+        wrong = error.errors()
+        # A list without valid items is said to be too short as well.
+        inside = {one["loc"][:end] for one in wrong for end in range(len(one["loc"]))}
+        told = (one for one in wrong if one["type"] != "too_short" or one["loc"] not in inside)
+        found += (Problem(file, line_of(text, one["loc"]), _message(model, one)) for one in told)
     return None
 
 
@@ -93,7 +118,10 @@ def _message(model: type[BaseModel], detail: ErrorDetails) -> str:
     if kind in ("model_type", "dict_type"):
         return f"{name} must be one table; write [{name}]"
     if kind == "tuple_type":
-        return f"{name} must be a list" + (f"; write [[{name}]] above each" if isinstance(given, dict) else "")
+        one = f"{path[-1]} = [{json.dumps(given, default=str)}]"
+        return f"{name} must be a list; write " + (f"[[{name}]] above each" if isinstance(given, dict) else one)
+    if kind == "too_short":
+        return f"{name} must not be empty"
     words = str(detail["ctx"]["error"]) if kind == "value_error" else re.sub(r"^\w+ should", "must", detail["msg"])
     version = " in this version" if kind == "literal_error" else ""
     return f"{name} {words}{version} (got {given!r})"

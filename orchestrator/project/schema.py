@@ -5,19 +5,23 @@ What needs more than one key, or a look into the folder, is in `rules.py`. Money
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
+from orchestrator.project.reading import KeyPath, Problem, line_of, read_text
 from sandbox import room
-from verifiers.suites import BuildPlan, Listed, Name, Seconds, Section, Share, Size, Strings, Suite, Text, form
+from verifiers import suites
+from verifiers.suites import BuildPlan, Inside, Listed, Name, Seconds, Section, Share, Strings, Suite, Text, form
 
 SHIPPED_ROLES: Final = ("builder", "planner")
 
 
 def _money(value: object) -> int:
     """Micro-dollars of an amount in USD."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1e-6 <= value < 1e9:
         raise ValueError("must be an amount in USD above 0, like 15 or 0.5, without a currency sign")
     return round(value * 1_000_000)
 
@@ -38,16 +42,16 @@ class Image(Section):
 
 
 class Source(Section):
-    deb: str = ""
-    src: str = ""
-    path: str = ""
+    deb: Package = ""
+    src: Package = ""
+    path: Inside = ""
     show: bool = False
 
 
 class Limits(Section):
-    cpus: Annotated[float, Field(gt=0)] = 2.0
-    memory: Size = 4 * room.GIB
-    disk: Size = 20 * room.GIB
+    cpus: Annotated[float, Field(gt=0, le=1024)] = 2.0
+    memory: suites.Memory = 4 * room.GIB
+    disk: suites.Disk = 20 * room.GIB
     command: Seconds = 600.0
     fast: Seconds = 180.0
 
@@ -59,7 +63,7 @@ class Budget(Section):
     """None is "no limit", and has to be given elsewhere for `usd`."""
 
     usd: MicroDollars | None = None
-    hours: Annotated[float, Field(gt=0)] | None = None
+    hours: Annotated[float, Field(gt=0, le=100_000)] | None = None
     session: MicroDollars = 15_000_000
     idle: Seconds | None = None
 
@@ -108,7 +112,7 @@ class Expectation(Section):
 
     suites: dict[str, Share] = Field(default={})
     allow: Strings = ()
-    packages: Strings = ()
+    packages: Listed[Package] = ()
 
 
 class Cheat(Section):
@@ -122,3 +126,22 @@ class Cheat(Section):
     reason: str = ""
     passes: Share = 0.0
     loses: str = ""
+
+
+class Project(ProjectFile):
+    """A project's folder: what its file says, and what lies beside it."""
+
+    name: str
+    folder: Path
+    plan: tuple[PlannedTask, ...]
+    reference: Expectation | None
+    cheats: Mapping[str, Cheat]
+
+    @property
+    def planned(self) -> bool:
+        """Whether a planner hands tasks out; without one in the team, seats choose for themselves."""
+        return "planner" in self.roles
+
+    def problem(self, at: KeyPath, message: str, file: str = "project.toml") -> Problem:
+        """A mistake at a key of a file that could be read."""
+        return Problem(self.folder / file, line_of(read_text(self.folder / file, []) or "", at), message)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from orchestrator.control import EXIT
-from orchestrator.project.folder import load
+from orchestrator.project.folder import PRIVATE, load, load_overlaid
 from orchestrator.project.reading import ConfigError
 
 GOOD = """\
@@ -74,7 +75,7 @@ def write_project(folder: Path, text: str = GOOD) -> Path:
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
-        if name in ("suites/one.sh", "suites/unit.sh"):
+        if name.endswith(".sh") and "plain" not in name:
             file.chmod(0o755)
     return folder
 
@@ -94,8 +95,16 @@ MISTAKES = {
     "schema of the future": ("schema = 1", "schema = 2", 1, "schema must be 1 in this version (got 2)"),
     "not TOML": ('time = "10m"', "time = 10m", 13, "not valid TOML"),
     "unclosed text": ('run = "true"', 'run = "true', 11, "not valid TOML"),
-    "key twice": ("usd = 5", "usd = 5\nusd = 6", 37, "not valid TOML"),
+    "key twice": ("usd = 5", "usd = 5\nusd = 6", 37, "a key stands once in its table"),
+    "table twice": ("[budget]", "[limits]", 35, "a table stands once"),
+    "number with a comma": ("usd = 5", "usd = 5,000", 36, "numbers are written like 2000 or 2_000"),
+    "nested too deeply": ("usd = 5", f"usd = {'[' * 3000}", 0, "is nested too deeply"),
     "size without unit": ('memory = "4G"', "memory = 4", 16, 'like "4G"'),
+    "memory too small": ('"4G"', '"1K"', 16, 'at least "64M"'),
+    "memory too large": ('"4G"', f'"{"9" * 400}T"', 16, 'like "4G"'),
+    "disk too small": ('memory = "4G"', 'disk = "1M"', 16, 'at least "16M"'),
+    "endless": ('memory = "4G"', "cpus = inf", 16, "limits.cpus must be a finite number"),
+    "no number": ('memory = "4G"', "cpus = nan", 16, "limits.cpus must be a finite number"),
     "duration without unit": ('time = "10m"', 'time = "10"', 13, 'like "10s"'),
     "share in percent": ("heldout = 0.2", "heldout = 20", 22, "suite.heldout must be less than or equal to 1 (got 20)"),
     "needs in percent": ("greet = 0.99", "greet = 99", 42, "needs.greet must be less than or equal to 1 (got 99)"),
@@ -110,11 +119,15 @@ MISTAKES = {
     "one table for suites": ('[[suite]]\nname = "greet"', '[suite]\nname = "greet"', 25, "not valid TOML"),
     "many tables for one": ("[image]", "[[image]]", 4, "must be one table; write [image]"),
     "packages in one text": ('["git", "python3-minimal"]', '["git python3-minimal"]', 5, "one name a string"),
-    "packages not a list": ('["git", "python3-minimal"]', '"git"', 5, "image.packages must be a list"),
+    "packages not a list": ('["git", "python3-minimal"]', '"git"', 5, 'must be a list; write packages = ["git"]'),
+    "no packages": ('["git", "python3-minimal"]', "[]", 5, "image.packages must not be empty"),
     "base of another kind": ("[image]", '[image]\nbase = "ubuntu:22.04"', 5, 'like "debian:bookworm"'),
     "two suites of one name": ('name = "unit"', 'name = "greet"', 26, "two suites are named greet"),
     "glob that matches nothing": ("greet/*.txt", "greet/*.c", 20, "suites/greet/*.c matches no file"),
+    "glob that is none": ("suites/greet/*.txt", "suites/**greet/*.txt", 20, "is no pattern of files"),
+    "glob of nothing": ("suites/greet/*.txt", ".", 20, "is no pattern of files"),
     "glob out of the folder": ("suites/greet/*.txt", "../greet/*.txt", 20, "must be a path inside its folder"),
+    "source that is an option": ('"miscfiles"', '"--bad"', 8, "sources.texts.deb is no Debian package's name"),
     "source not declared": ("suites/greet/*.txt", "sources/text/*.c", 20, "did you mean texts?"),
     "source without a kind": ('{ deb = "miscfiles" }', "{ show = true }", 8, "exactly one of deb, src"),
     "source by address": (
@@ -124,6 +137,21 @@ MISTAKES = {
         "is not a key of this version",
     ),
     "command not there": ("suites/one.sh", "suites/ones.sh", 21, "did you mean suites/one.sh?"),
+    "command with an open quote": ("suites/unit.sh", "suites/unit.sh 'x", 28, "suite.run No closing quotation"),
+    "step with an open quote": (
+        '["suites/one.sh"]',
+        """['suites/one.sh "x']""",
+        21,
+        "suite.steps No closing quotation",
+    ),
+    "command of the machine": (
+        "suites/unit.sh",
+        "/bin/sh suites/unit.sh",
+        28,
+        "must begin with a path inside the project",
+    ),
+    "command outside": ("suites/unit.sh", "../hello/suites/unit.sh", 28, "must begin with a path inside the project"),
+    "product of no step": ('["suites/one.sh"]', '["$OUT/a"]', 21, "cannot come first"),
     "command not executable": ("suites/one.sh", "suites/plain.sh", 21, "chmod +x"),
     "run and steps": (
         'steps = ["suites/one.sh"]',
@@ -150,6 +178,7 @@ MISTAKES = {
     ),
     "allow what is allowed": ('allow = ["gcc"]', 'allow = ["as"]', 23, "which forbid does not forbid"),
     "forbid a path": ('forbid = ["gcc"]', 'forbid = ["/usr/bin/gcc"]', 2, "a program's name without path"),
+    "artifact without a name": ('artifacts = ["out"]', 'artifacts = [""]', 12, "must be a path inside its folder"),
     "artifact outside": ('artifacts = ["out"]', 'artifacts = ["../out"]', 12, "must be a path inside its folder"),
     "milestone of no suite": ("greet = 0.99", "great = 0.99", 42, "did you mean greet?"),
     "too much credit": (
@@ -157,6 +186,12 @@ MISTAKES = {
         "credit = 60\nneeds = { unit = 1.0 }\n[[milestone]]\nname = 'b'\ncredit = 50",
         39,
         "add up to 110",
+    ),
+    "two milestones of one name": (
+        "credit = 60",
+        "credit = 60\nneeds = { unit = 1.0 }\n[[milestone]]\nname = 'greets'\ncredit = 5",
+        44,
+        "two milestones are named greets",
     ),
     "network of a wrong form": ("schema = 1", 'schema = 1\nnetwork = "yes"', 2, "network must be 'none'"),
     "network not yet": ("schema = 1", 'schema = 1\nnetwork = "open"', 2, "network must be 'none' in this version"),
@@ -193,7 +228,9 @@ def test_a_wrong_project_file_is_answered_with_file_line_and_remedy(mistake: str
         load(folder)
     answers = str(caught.value).splitlines()
     matching = [
-        answer for answer in answers if answer.startswith(f"{folder}/project.toml:{line}: ") and words in answer
+        answer
+        for answer in answers
+        if answer.startswith(f"{folder}/project.toml{f':{line}' if line else ''}: ") and words in answer
     ]
     assert matching, answers
     assert EXIT[caught.value.kind] == 2
@@ -230,7 +267,7 @@ def test_a_missing_file_is_named_with_what_it_is_for(name: str, tmp_path: Path) 
         load(folder)
 
 
-OTHER_FILES = {
+OTHER_FILES: dict[str, tuple[str, str | bytes, str]] = {
     "a prompt for nobody": (
         "prompts/bilder.md",
         "You build.\n",
@@ -244,12 +281,50 @@ OTHER_FILES = {
     "a reference's unknown suite": (
         "reference/expect.toml",
         "\nsuites = { gret = 1.0 }\n",
-        "expect.toml:2: gret is in no suite; did you mean greet?",
+        "expect.toml:2: gret is no suite; did you mean greet?",
     ),
     "a task after none": (
         "plan.toml",
         "[[task]]\nname='a'\ntitle='A'\nwhy='w'\ncases=['greet/*']\nafter=['b']\n",
         "plan.toml:6: b is no task above",
+    ),
+    "a reference's package that is an option": (
+        "reference/expect.toml",
+        "packages = ['--bad']\n",
+        "expect.toml:1: packages is no Debian package's name",
+    ),
+    "a plan of no tasks": (
+        "plan.toml",
+        "[[task]]\nname='a'\ntitle='A'\nwhy='w'\ncases=[]\n",
+        "plan.toml:5: task.cases must",
+    ),
+    "a goal that is not UTF-8": (
+        "goal.md",
+        b"Say\nh\xe9llo.\n",
+        "goal.md:2: is not UTF-8 text: invalid continuation byte",
+    ),
+    "a prompt that is not UTF-8": ("prompts/all.md", b"\xe9", "prompts/all.md:1: is not UTF-8 text"),
+    "a blank goal": ("goal.md", "\n \n", "goal.md: is empty; say there what is to be built"),
+    "a case with a space": ("suites/greet/a b.txt", "a", "project.toml:20: 'suites/greet/a b.txt' cannot be a case"),
+    "a case with a comma": ("suites/greet/a,b.txt", "a", "project.toml:20: 'suites/greet/a,b.txt' cannot be a case"),
+    "a case that is not UTF-8": (
+        os.fsdecode(b"suites/greet/\xe9.txt"),
+        "a",
+        r"'suites/greet/\udce9.txt' cannot be a case",
+    ),
+    "a prompt that is a folder": ("prompts/all.md/x", "x", "prompts/all.md: must be a file"),
+    "a setup that is a folder": ("image/setup.sh/x", "x", "image/setup.sh: must be a file"),
+    "a setup with CRLF": ("image/setup.sh", "#!/bin/sh\r\n", "image/setup.sh:1: ends lines with CRLF"),
+    "a lock that is a folder": ("project.lock/x", "x", "project.lock: must be a file"),
+    "image/files as a file": ("image/files", "x", "image/files: must be a folder"),
+    "image as a file": ("image", "x", "image: must be a folder"),
+    "reference as a file": ("reference", "x", "reference: must be a folder"),
+    "prompts as a file": ("prompts", "x", "prompts: must be a folder"),
+    "a runner without #!": ("suites/one.sh", "exit 0\n", "suites/one.sh:1: does not begin with a #! line"),
+    "a runner with CRLF": (
+        "suites/one.sh",
+        "#!/bin/sh\nexit\r\n",
+        "suites/one.sh:2: ends lines with CRLF; run there: sed",
     ),
     "a task's unknown suite": (
         "plan.toml",
@@ -264,7 +339,80 @@ def test_the_folders_other_files_are_checked_like_the_first(mistake: str, tmp_pa
     name, text, words = OTHER_FILES[mistake]
     folder = write_project(tmp_path / "hello")
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(text)
+    (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(ConfigError) as caught:
         load(folder)
     assert words in str(caught.value)
+
+
+def pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def nowhere(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to("nowhere")
+
+
+SPECIAL = {
+    "a pipe for a project": ("project.toml", pipe, "project.toml: is neither file, folder nor link; remove it"),
+    "a pipe in the seed": ("seed/pipe", pipe, "seed/pipe: is neither file, folder nor link; remove it"),
+    "a plan that leads nowhere": ("plan.toml", nowhere, "plan.toml: must be a file"),
+    "a folder that leads nowhere": ("cheats/fake/../../image", nowhere, "image: must be a folder"),
+}
+
+
+@pytest.mark.parametrize("mistake", SPECIAL, ids=lambda name: name.replace(" ", "-"))
+def test_only_files_and_folders_are_read(mistake: str, tmp_path: Path) -> None:
+    name, make, words = SPECIAL[mistake]
+    folder = write_project(tmp_path / "hello")
+    make(folder / name)
+    with pytest.raises(ConfigError, match=words):
+        load(folder)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("name", ["suites", "goal.md", "prompts"])
+def test_what_may_not_be_read_is_named(name: str, tmp_path: Path) -> None:
+    folder = write_project(tmp_path / "hello")
+    (folder / "prompts").mkdir()
+    (folder / name).chmod(0)
+    try:
+        with pytest.raises(ConfigError, match=f"{name}: cannot be read"):
+            load(folder)
+    finally:
+        (folder / name).chmod(0o755)
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    folder = write_project(tmp_path / "hello")
+    (folder / "project.toml").write_text("\ufeff" + GOOD)
+    assert load(folder) == load(write_project(tmp_path / "hello"))
+
+
+def test_mistakes_of_an_overlay_are_told_where_its_author_finds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, private = write_project(tmp_path / "hello"), tmp_path / "private/hello"
+    private.mkdir(parents=True)
+    monkeypatch.setenv(PRIVATE, str(private.parent))
+    (private / "project.toml").write_text(GOOD.replace("builder = 2", "builder = 3"))
+    assert load_overlaid(folder).roles == {"builder": 3}
+    (private / "project.toml").write_text(GOOD.replace("builder = 2", "bilder = 2").replace("one.sh", "plain.sh"))
+    (folder / "goal.md").unlink()
+    with pytest.raises(ConfigError) as caught:
+        load_overlaid(folder)
+    assert [(problem.file, problem.line) for problem in caught.value.problems] == [
+        (folder / "goal.md", 0),
+        (private / "project.toml", 21),
+        (private / "project.toml", 32),
+        (private / "project.toml", 33),
+    ]
+    assert "orchestrator-project" not in str(caught.value)
+    (private / "goal.md").mkdir()
+    with pytest.raises(ConfigError, match=rf"{private}/goal\.md: must be a file"):
+        load_overlaid(folder)
+    (folder / "goal.md").write_text("Say hello.\n")
+    with pytest.raises(ConfigError, match=f"{private}: cannot be laid over {folder}"):
+        load_overlaid(folder)

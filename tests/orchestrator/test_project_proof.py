@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
 
-from orchestrator.control import EXIT
+from orchestrator.control import EXIT, failure_of
 from orchestrator.project.check import Report, check
 from orchestrator.project.folder import overlaid
-from orchestrator.project.furnishing import Furnished
+from orchestrator.project.furnishing import Furnished, furnish
 from orchestrator.project.lock import Lock, LockDiffers, check_lock, lock, locked_cases, read_lock
+from orchestrator.project.reading import ConfigError
+from sandbox.debian import CommandFailed, SourceError
 from sandbox.engines import choose
-from sandbox.room import RootFs
+from sandbox.room import RoomError, RootFs
 from verifiers.judge import ReferenceFailed
 from verifiers.suites import LockedCase
 
@@ -192,3 +195,112 @@ def test_a_missing_or_broken_lock_says_how_to_make_one(folder: Path) -> None:
     (folder / "project.lock").write_text(json.dumps({"schema": 1}))
     with pytest.raises(LockDiffers, match=r"is not a lock .* make it: python -m orchestrator"):
         read_lock(folder)
+
+
+def test_a_lock_whose_rewritings_are_no_number_is_refused(locked_folder: Path) -> None:
+    edit(locked_folder / "project.lock", lambda text: text.replace('"twists": {}', '"twists": {"x": "zz"}'))
+    with pytest.raises(LockDiffers, match="is not a lock"):
+        read_lock(locked_folder)
+
+
+def test_a_reference_that_passes_nothing_locks_nothing(folder: Path) -> None:
+    edit(folder / "suites/look.sh", lambda text: text.replace("#!/bin/sh\n", "#!/bin/sh\necho ERROR no luck; exit 1\n"))
+    words = r"passes none of the \d shown cases of suite greet, first greet/count-one; most often: fail: no luck"
+    with pytest.raises(ReferenceFailed, match=words) as caught:
+        locked(folder)
+    assert EXIT[failure_of(caught.value).kind] == 1
+    assert not (folder / "project.lock").exists()
+
+
+def test_a_lock_that_holds_no_case_proves_and_starts_nothing(locked_folder: Path) -> None:
+    edit(locked_folder / "project.lock", lambda text: json.dumps({**json.loads(text), "suites": {}}))
+    with pytest.raises(LockDiffers, match=r"suites\.greet gives other cases than project.lock holds, or it holds none"):
+        proved(locked_folder, quick=True)
+
+
+# What is replaced in which file, by what, and what is answered when the cases are known.
+NOTHING = {
+    "all held out": ("project.toml", "heldout = 0.2", "heldout = 1", "project.toml:23: suite greet shows no case"),
+    "milestone": ("project.toml", "greet = 1.0", '"greet/x-*" = 1.0', r"project.toml:46: greet/x-\* is no case"),
+    "task": ("plan.toml", "plain-one", "plain-onne", "plan.toml:5: greet/plain-onne is no shown case"),
+    "twist": (
+        "cheats/canned/expect.toml",
+        "caught",
+        "loses = 'inverze'\ncaught",
+        "expect.toml:1: loses: no case is ever",
+    ),
+    "prepare that raises": (
+        "suites/draw.py",
+        "def prepare(",
+        "def prepare(text, name, draw):\n    1 / 0\n\n\ndef other(",
+        "project.toml:21: draw.py fails on count-one.txt: ZeroDivisionError",
+    ),
+    "prepare of other arguments": (
+        "suites/draw.py",
+        "def prepare(",
+        "def prepare(text): ...\n\n\ndef other(",
+        r"project.toml:21: draw.py fails on count-one.txt: TypeError: prepare\(\) takes 1 positional",
+    ),
+    "prepare without the case": (
+        "suites/draw.py",
+        "Prepared(files",
+        "Prepared({}",
+        "project.toml:21: draw.py fails on count-one.txt: KeyError",
+    ),
+    "no prepare": ("suites/draw.py", "def prepare(", "def prepared(", "project.toml:21: draw.py must define prepare"),
+    "no Python": ("suites/draw.py", "", ")", "project.toml:21: draw.py cannot be loaded: SyntaxError"),
+}
+
+
+@pytest.mark.parametrize("mistake", NOTHING, ids=lambda name: name.replace(" ", "-"))
+def test_what_stands_for_nothing_is_refused_when_the_cases_are_known(mistake: str, folder: Path) -> None:
+    name, old, new, words = NOTHING[mistake]
+    (folder / "plan.toml").write_text("[[task]]\nname='a'\ntitle='A'\nwhy='w'\ncases=['greet/plain-one']\n")
+    edit(folder / name, lambda text: text.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=words):
+        locked(folder)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (SourceError("x: no such folder in the source"), r"project\.toml:49: x: no such folder in the source"),
+        (
+            CommandFailed("apt-get ended with 100:\nE: Unable to locate package no-such"),
+            "toml:49: Unable to locate package",
+        ),
+        (
+            CommandFailed("apt-get ended with 100:\nE: Unable to find a source package for x"),
+            "toml:49: Unable to find a",
+        ),
+        (CommandFailed("apt-get ended with 100:\nE: Version '9' for 'x' was not found"), "toml:49: Version '9' for"),
+    ],
+)
+def test_a_source_that_does_not_exist_is_a_mistake_of_its_line(
+    error: RoomError, words: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_given: object, **_named: object) -> None:
+        raise error
+
+    edit(folder / "project.toml", lambda text: text + '\n[sources]\nlua = { deb = "no-such" }\n')
+    monkeypatch.setattr("sandbox.debian.fetch", fail)
+    with pytest.raises(ConfigError, match=words):
+        locked(folder)
+    error.args = ("apt-get ended with 100:\nE: Failed to fetch x  Connection refused",)
+    with pytest.raises(CommandFailed if isinstance(error, CommandFailed) else ConfigError, match="Failed to fetch"):
+        locked(folder)
+
+
+@pytest.mark.parametrize(("for_reference", "where"), [(False, r"project\.toml:4"), (True, r"reference/expect\.toml:2")])
+def test_a_package_that_does_not_exist_is_a_mistake_of_its_line(
+    for_reference: bool, where: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_given: object, **_named: object) -> None:
+        raise CommandFailed("mmdebstrap ended with 25:\nE: Unable to locate package gti\nE: apt failed")
+
+    (folder / "reference/expect.toml").write_text("# For this check alone.\npackages = ['gti']\n")
+    monkeypatch.setattr("sandbox.image.build", fail)
+    engine = choose("local", folder.parent / "home")
+    monkeypatch.setattr(engine, "name", "bubblewrap")
+    with overlaid(folder) as project, pytest.raises(ConfigError, match=f"{where}: Unable to locate package gti$"):
+        anyio.run(partial(furnish, project, engine, folder.parent, print, for_reference=for_reference))

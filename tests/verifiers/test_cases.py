@@ -90,7 +90,7 @@ def test_the_split_hangs_on_the_project(tmp_path: Path) -> None:
     ("wrong", "message"),
     [
         ((suite("a", heldout=0.2), suite("b", heldout=0.0)), "give both the same `heldout`"),
-        ((suite(cases="cases/*.rs"),), "names no file"),
+        ((suite(cases="cases/*.rs"),), "matches no file"),
         ((suite(cases="sources/lua/*.c"),), r"\[sources\] does not name it \(named: gcc\)"),
         ((suite(cases="*/same.c"),), "two files make one case id"),
     ],

@@ -262,6 +262,15 @@ async def test_a_tree_is_built_once_unless_cold_and_nothing_is_left_behind(engin
     assert not list(plan.scratch.iterdir())
 
 
+async def test_a_plug_in_that_fails_for_a_draw_is_the_judges_error(engine: Engine, plan: JudgePlan) -> None:
+    judge = judge_of(engine, plan)
+    draw = plan.folder / "suites/draw.py"
+    draw.write_text(draw.read_text().replace("    well,", "    draw.key != b'' and 1 / 0\n    well,"))
+    card = await judge_of(engine, plan).judge(candidate(), Selection(Tier.CASES, frozenset({"end/c03"})))
+    assert "draw.py fails on c03.txt: ZeroDivisionError" in card.void
+    assert (await judge.judge(candidate(), Selection(Tier.CASES, frozenset({"end/c03"})))).passed()
+
+
 async def test_settling_keeps_only_what_the_reference_gets_right(engine: Engine, plan: JudgePlan) -> None:
     (plan.folder / "cases/c03.txt").write_text("end nowhere\n")
     cannot_turn = HONEST.replace("exit 1; }", 'exit 1; }\ngrep -q c00 "$1" && grep -q \'end abort\' "$1" && exit 1')
