@@ -50,15 +50,11 @@ def _quantity(units: Mapping[str, int], words: str, least: float, most: float) -
     return BeforeValidator(read)
 
 
-def _size(least: int) -> BeforeValidator:
-    """Bytes. With less than `least` MiB nothing runs, which would be told of each case."""
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-    return _quantity(units, f'must be a size like "4G" or "512M", at least "{least}M"', least * MIB, 1 << 50)
-
-
+_SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+# With less nothing runs, which would be told of each case.
+_BYTES = _quantity(_SIZES, 'must be a size like "4G" or "512M", at least "64M"', 64 * MIB, 1 << 50)
 _TIME = _quantity({"s": 1, "m": 60, "h": 3600, "d": 86400}, 'must be a duration like "10s", "5m" or "2h"', 0.001, 1e9)
-Memory = Annotated[int, BeforeValidator(int), _size(64)]  # the last one is asked first
-Disk = Annotated[int, BeforeValidator(int), _size(16)]
+Size = Annotated[int, BeforeValidator(int), _BYTES]  # the last one is asked first
 Seconds = Annotated[float, _TIME]
 Share = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]

@@ -61,12 +61,8 @@ def _unusable(folder: Path) -> Iterator[Problem]:
     for name, place in there.items():
         if not (place.is_dir() if name in FOLDERS else place.is_file()):
             yield Problem(place, 0, f"must be a {'folder' if name in FOLDERS else 'file'}")
-    ignored, paths = shutil.ignore_patterns(*UNFROZEN), [folder] if folder.exists() else []
-    for parent, folders, files in os.walk(folder):
-        left_out = ignored(parent, [*folders, *files])
-        folders[:] = set(folders) - left_out
-        paths += (Path(parent, name) for name in {*folders, *files} - left_out)
-    for path in paths:
+    inside = (path for path in folder.rglob("*") if not _unfrozen(path.relative_to(folder)))
+    for path in (folder, *inside) if folder.exists() else ():
         if not os.access(path, os.R_OK, follow_symlinks=False):
             yield Problem(path, 0, "cannot be read; run: chmod u+rX")
         elif not (path.is_file() or path.is_dir() or path.is_symlink()):
@@ -116,12 +112,13 @@ def copy_project(source: Path, target: Path) -> None:
 
 def project_digests(folder: Path) -> dict[str, str]:
     """The folder without its lock, as parts whose change means different things: `project` is all but the prompts."""
+    digests = {name: tree_digest(folder / part, _unfrozen) for name, part in PARTS.items() if (folder / part).is_dir()}
+    return {"project": tree_digest(folder, lambda path: _unfrozen(path, "project.lock", "prompts")), **digests}
 
-    def unfrozen(path: Path, *others: str) -> bool:
-        return path.parts[0] in others or any(fnmatch(part, pattern) for part in path.parts for pattern in UNFROZEN)
 
-    digests = {name: tree_digest(folder / part, unfrozen) for name, part in PARTS.items() if (folder / part).is_dir()}
-    return {"project": tree_digest(folder, lambda path: unfrozen(path, "project.lock", "prompts")), **digests}
+def _unfrozen(path: Path, *others: str) -> bool:
+    """Whether what lies there in a folder is no part of the project, or one of `others`."""
+    return path.parts[0] in others or any(fnmatch(part, pattern) for part in path.parts for pattern in UNFROZEN)
 
 
 def text_digest(text: str) -> str:

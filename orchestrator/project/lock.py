@@ -139,6 +139,7 @@ def locked_cases(furnished: Furnished, lock: Lock | None) -> tuple[LockedCase, .
 
 
 def _kept(project: str, found: Sequence[LockedCase], lock: Lock) -> tuple[LockedCase, ...]:
+    """The cases of the lock among those that were found."""
     cases: list[LockedCase] = []
     for name in {case.suite for case in found}:
         suite = lock.suites.get(name, SuiteLock(0, 0, "", {}, {}))

@@ -24,10 +24,8 @@ AUTHORS: Final = "docs/project-authors.md says what belongs there"
 _HINTS: Final = {"schema": ': write "schema = 1" at the top', "suite": ": write at least one [[suite]]"}
 # By how tomllib's message begins.
 _REMEDIES: Final = {
-    "Cannot overwrite": "a key stands once in its table, and tables that repeat are all written [[name]]",
-    "Cannot declare": "a table stands once, with all its keys below it",
-    "Expected newline": "one key a line, and numbers are written like 2000 or 2_000",
-    "Expected '='": "write key = value",
+    "Cannot": "a key or table stands once, and tables that repeat are all written [[name]]",
+    "Expected": "write key = value, one a line, and numbers like 2000 or 2_000",
     "Unclosed": "close it",
 }
 

@@ -13,8 +13,7 @@ from pydantic import BeforeValidator, Field
 
 from orchestrator.project.reading import KeyPath, Problem, line_of, read_text
 from sandbox import room
-from verifiers import suites
-from verifiers.suites import BuildPlan, Inside, Listed, Name, Seconds, Section, Share, Strings, Suite, Text, form
+from verifiers.suites import BuildPlan, Inside, Listed, Name, Seconds, Section, Share, Size, Strings, Suite, Text, form
 
 SHIPPED_ROLES: Final = ("builder", "planner")
 
@@ -50,8 +49,8 @@ class Source(Section):
 
 class Limits(Section):
     cpus: Annotated[float, Field(gt=0, le=1024)] = 2.0
-    memory: suites.Memory = 4 * room.GIB
-    disk: suites.Disk = 20 * room.GIB
+    memory: Size = 4 * room.GIB
+    disk: Size = 20 * room.GIB
     command: Seconds = 600.0
     fast: Seconds = 180.0
 
