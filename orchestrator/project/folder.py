@@ -99,12 +99,6 @@ def overlaid(folder: Path) -> Iterator[Project]:
             raise ConfigError(at_home) from error
 
 
-def load_overlaid(folder: Path) -> Project:
-    """What the folder declares with its private overlay. Raises `ConfigError`."""
-    with overlaid(folder) as project:
-        return project.model_copy(update={"folder": folder})
-
-
 def copy_project(source: Path, target: Path) -> None:
     """Lays `source` over `target`, without what is no part of a project."""
     shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*UNFROZEN))

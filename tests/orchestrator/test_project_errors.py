@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.control import EXIT
-from orchestrator.project.folder import PRIVATE, load, load_overlaid
+from orchestrator.project.folder import PRIVATE, load, overlaid
 from orchestrator.project.reading import ConfigError
 
 GOOD = """\
@@ -393,11 +393,12 @@ def test_mistakes_of_an_overlay_are_told_where_its_author_finds_them(
     private.mkdir(parents=True)
     monkeypatch.setenv(PRIVATE, str(private.parent))
     (private / "project.toml").write_text(GOOD.replace("builder = 2", "builder = 3"))
-    assert load_overlaid(folder).roles == {"builder": 3}
+    with overlaid(folder) as project:
+        assert project.roles == {"builder": 3}
     (private / "project.toml").write_text(GOOD.replace("builder = 2", "bilder = 2").replace("one.sh", "plain.sh"))
     (folder / "goal.md").unlink()
-    with pytest.raises(ConfigError) as caught:
-        load_overlaid(folder)
+    with pytest.raises(ConfigError) as caught, overlaid(folder):
+        pass
     assert [(problem.file, problem.line) for problem in caught.value.problems] == [
         (folder / "goal.md", 0),
         (private / "project.toml", 21),
@@ -406,8 +407,8 @@ def test_mistakes_of_an_overlay_are_told_where_its_author_finds_them(
     ]
     assert "orchestrator-project" not in str(caught.value)
     (private / "goal.md").mkdir()
-    with pytest.raises(ConfigError, match=rf"{private}/goal\.md: must be a file"):
-        load_overlaid(folder)
+    with pytest.raises(ConfigError, match=rf"{private}/goal\.md: must be a file"), overlaid(folder):
+        pass
     (folder / "goal.md").write_text("Say hello.\n")
-    with pytest.raises(ConfigError, match=f"{private}: cannot be laid over {folder}"):
-        load_overlaid(folder)
+    with pytest.raises(ConfigError, match=f"{private}: cannot be laid over {folder}"), overlaid(folder):
+        pass
