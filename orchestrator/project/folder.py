@@ -38,11 +38,11 @@ def load(folder: Path, name: str = "") -> Project:
     expected = read_toml(expect_file, Expectation, found) if os.path.lexists(expect_file) else None
     places = sorted(path for path in (folder / "cheats").glob("*") if path.is_dir())
     cheats = {place.name: read_toml(place / "expect.toml", Cheat, found) for place in places}
+    if declared is None:
+        raise ConfigError(found)
     read_text(folder / "goal.md", found, "say there what is to be built, seats see it as /team/GOAL.md")
     for prompt in (folder / "prompts").glob("*.md"):
         read_text(prompt, found)
-    if declared is None:
-        raise ConfigError(found)
     project = Project.model_construct(
         **dict(declared),
         name=name or folder.resolve().name,
