@@ -362,8 +362,11 @@ def _pickled(spec: RoomSpec) -> str:
 
 
 def _kill_container(run: str, *how: str) -> None:
-    names = subprocess.run(["docker", "ps", "--format", "{{.Names}}"], capture_output=True, check=True, text=True)
-    (name,) = [name for name in names.stdout.split() if key(run) in name]
+    found: list[str] = []
+    while not found:  # its first output may come before the engine lists it as running
+        names = subprocess.run(["docker", "ps", "--format", "{{.Names}}"], capture_output=True, check=True, text=True)
+        found = [name for name in names.stdout.split() if key(run) in name]
+    (name,) = found
     subprocess.run(["docker", *how, name], capture_output=True, check=True)
 
 
