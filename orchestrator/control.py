@@ -32,7 +32,7 @@ EXIT: Final = dict(
 )
 """Exit code of each kind of failure. Whatever carries a `kind` from this table is such a failure."""
 NAMED: Final = {
-    "not_ready": ("Unpriced", "ModelNotReady", "RoomError"),
+    "not_ready": ("ModelNotReady", "RoomError"),
     "usage": ("ModelUnknown", "BadArguments"),
     "config": ("ScriptError", "SuiteError"),
     "refused": ("ReferenceFailed", "StoreError", "GitError", "OSError"),

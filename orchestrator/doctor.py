@@ -20,6 +20,7 @@ from typing import Final
 
 import psutil
 
+from agents.models.choose import KEYS
 from sandbox.bubblewrap import BubblewrapEngine
 from sandbox.docker import DockerEngine
 from sandbox.image import builder_mode
@@ -47,24 +48,13 @@ class Line:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
-class Report:
-    lines: tuple[Line, ...]
-
-    @property
-    def ready(self) -> bool:
-        """Can a run start here at all: everything needed, and one engine that isolates."""
-        return all(line.level is not Level.MISSING for line in self.lines)
-
-
-def examine(home: Path) -> Report:
-    """Looks at the machine, takes a second or two."""
-    engines = tuple(_engines())
-    lines = [*_machine(home), *engines]
+def examine(home: Path) -> list[Line]:
+    """Looks at the machine, takes a second or two. A run can start when nothing is missing."""
+    machine, engines = list(_machine(home)), list(_engines())
     if all(line.level is not Level.OK for line in engines):
         remedy = "allow user namespaces or install Docker; --sandbox local runs without any protection"
-        lines.append(Line("sandbox", Level.MISSING, "nothing here isolates a room", remedy))
-    return Report(tuple(lines))
+        engines.append(Line("sandbox", Level.MISSING, "nothing here isolates a room", remedy))
+    return machine + engines
 
 
 def _machine(home: Path) -> Iterator[Line]:
@@ -87,7 +77,7 @@ def _machine(home: Path) -> Iterator[Line]:
     except EngineUnavailable as error:
         yield Line("images", Level.WARN, *str(error).split("; ", 1))
     yield Line("prices", Level.OK, f"genai-prices {version('genai-prices')}")
-    for key in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"):
+    for key in KEYS.values():
         known = bool(os.environ.get(key))
         yield _line(key, known, "set" if known else "not set", f"export {key}=… to use this vendor's models")
 

@@ -89,7 +89,7 @@ class Ledger:
 
     def reserve(self, tx: Tx, session: str, turn: int, model: str, request: Mapping[str, int], max_tokens: int) -> int:
         """Sets an attempt's worst case aside and returns the attempt's id, numbered within its turn. Raises
-        `OutOfMoney`, and `Unpriced` under a budget in money.
+        `OutOfMoney`, and `Refusal` of a model without a price under a budget in money.
 
         `request` is its `size`. The worst case takes every byte for a token, save for what the session's last request
         held word for word, which the vendor has counted.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ from pydantic import RootModel
 
 from agents.models.base import Usage
 from agents.models.scripted import Price
+from orchestrator.control import Refusal
 from orchestrator.project.reading import ConfigError, Problem, read_toml
 
 MICRO: Final = 1_000_000
@@ -25,14 +27,6 @@ UNMETERED: Final = ("open", "recorded")
 """Seats whose requests are not ours to pay: outside money budgets, shown as unmetered."""
 
 _INPUTS: Final = ("input", "cache_read", "cache_write_5m", "cache_write_1h")
-
-
-class Unpriced(Exception):
-    """A money budget was asked for, and a model has no known price."""
-
-
-class PriceFile(RootModel[dict[str, Price]]):
-    """A file of declared prices: TOML, one table for each model id."""
 
 
 class Prices:
@@ -63,12 +57,13 @@ class Prices:
         return max(_micro(price, Usage(output=output_tokens, **{kind: input_tokens})) for kind in _INPUTS)
 
     def check(self, models: Iterable[str], at: datetime) -> None:
-        """Raises `Unpriced` when a budget in money could not be kept with these models."""
+        """Raises `Refusal` when a budget in money could not be kept with these models."""
         if unknown := [id for id in dict.fromkeys(models) if not self.unmetered(id) and self._price(id, at) is None]:
-            raise Unpriced(
+            raise Refusal(
                 f"no price is known for {', '.join(unknown)}, so a budget in dollars cannot be kept: declare it with "
                 f'--prices FILE ("{unknown[0]}" = {{ input = 3.0, output = 15.0 }}, USD per million tokens), '
-                "or name another model"
+                "or name another model",
+                "not_ready",
             )
 
     def _price(self, model: str, at: datetime, resolved: str = "") -> ModelPrice | None:
@@ -80,17 +75,15 @@ class Prices:
             if id in self._declared:
                 return self._declared[id]
         for id in filter(None, (resolved, name)):
-            try:
+            with suppress(LookupError):
                 return get_snapshot().find_provider_model(id, None, vendor, None)[1].get_prices(at)
-            except LookupError:
-                continue
         return None
 
 
 def load(path: Path) -> dict[str, Price]:
-    """Reads a file of declared prices. Raises `ConfigError`."""
+    """Reads a file of declared prices: TOML, one table for each model id. Raises `ConfigError`."""
     found: list[Problem] = []
-    if file := read_toml(path, PriceFile, found, "docs/operators.md says what belongs there"):
+    if file := read_toml(path, RootModel[dict[str, Price]], found, "docs/operators.md says what belongs there"):
         return file.root
     raise ConfigError(found)
 

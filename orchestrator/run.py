@@ -266,8 +266,6 @@ class Run:
         """One request over the run's socket. Raises `Refusal` in words."""
         desk = self.desk
         match request:
-            case {"do": "ping"}:
-                pass
             case {"do": "seat", "by": _, "verb": "take" | "call" | "last" | "board" | "leave" as verb, **given}:
                 answer: dict[str, Any] = await validate_call(getattr(self.open_seats, verb))(**given)
                 return answer

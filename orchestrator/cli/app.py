@@ -22,7 +22,7 @@ from typer import _click as click
 from orchestrator.cli.process import Query, asked, find
 from orchestrator.control import EXIT, Refusal, failure_of
 from orchestrator.project.reading import nearest
-from orchestrator.watch.render import Answer, encode, visible
+from orchestrator.watch.render import Answer, plain, visible
 
 MODULES: Final = {
     "projects": "doctor project_lock project_check start",
@@ -47,7 +47,8 @@ class Screen:
     logs: Path
 
     def give(self, schema: str, answer: Any, words: str) -> None:
-        typer.echo(encode(schema, answer) if self.as_json else words)
+        """An answer in words, or as JSON, whose fields are only ever added to."""
+        typer.echo(json.dumps({"schema": f"{schema}/1", **plain(answer)}) if self.as_json else words)
 
     def hint(self, word: str, text: str) -> None:
         if not self.as_json:

@@ -82,7 +82,7 @@ def find(logs: Path, name: str | None = None) -> Path:
 
 
 def spawn(folder: Path) -> int:
-    """Starts the run's process in a session of its own and returns its id once it answers.
+    """Starts the run's process in a session of its own and returns its id once it listens.
 
     Raises the `Refusal` with which the process ended when it ended before that, or because the folder is not whole.
     """
@@ -94,11 +94,7 @@ def spawn(folder: Path) -> int:
         begins = log.tell()
         command = [sys.executable, "-m", "orchestrator", "_serve", "--json", str(folder.resolve())]
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    while child.poll() is None:
-        with contextlib.suppress(Refusal):
-            if live_pid(folder) == child.pid:
-                tell(folder, "ping")
-                break
+    while child.poll() is None and not (live_pid(folder) == child.pid and (folder / POINTER).exists()):
         time.sleep(POLL_S)
     if child.returncode:
         for line in reversed(output.read_bytes()[begins:].splitlines()):
@@ -113,6 +109,7 @@ def serve(folder: Path) -> None:
     from orchestrator.run import serve as run  # the whole system: only the run's own process needs it
 
     with _owned(folder):
+        (folder / POINTER).unlink(missing_ok=True)  # a killed process leaves it; whoever starts this one waits for ours
         pid_file = folder / "run.pid"
         pid_file.write_text(str(os.getpid()))
         try:

@@ -55,11 +55,12 @@ def doctor(screen: Screen) -> int:
 
     Example: python -m orchestrator doctor
     """
-    report = machine.examine(state_home())
-    rows = [{"what": one.name, "is": MARKS[one.level], "": one.text, "to do": one.remedy} for one in report.lines]
-    end = "ready" if report.ready else "NOT READY: see what is MISSING"
-    screen.give("doctor", report, f"{table(rows)}\n{end}")
-    return 0 if report.ready else 3
+    found = machine.examine(state_home())
+    rows = [{"what": one.name, "is": MARKS[one.level], "": one.text, "to do": one.remedy} for one in found]
+    ready = all(one.level is not machine.Level.MISSING for one in found)
+    end = "ready" if ready else "NOT READY: see what is MISSING"
+    screen.give("doctor", {"lines": found}, f"{table(rows)}\n{end}")
+    return 0 if ready else 3
 
 
 def project_lock(screen: Screen, folder: Dir, sandbox: Sandbox = None) -> None:

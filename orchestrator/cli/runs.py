@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -108,7 +107,7 @@ def tasks(screen: Screen, run: Run = None, show: Annotated[Show, typer.Option(he
 
     Example: python -m orchestrator tasks --show all
     """
-    screen.look("tasks", run, lambda db, _: {"rows": queries.tasks(db, show)}, render.tasks)
+    screen.look("tasks", run, lambda db, _: {"rows": queries.rows(db, queries.SQL["tasks"], show=show)}, render.tasks)
 
 
 def why(screen: Screen, id: Id, run: OfRun = None) -> None:
@@ -149,7 +148,7 @@ def resume(screen: Screen, run: Run = None, dry_run: DryRun = False) -> None:
             remedy = f"python -m orchestrator set {folder.name} budget=USD, then resume it"
             raise Refusal(f"{folder.name} has no money left ({reason})", "refused", remedy)
     if dry_run:
-        _act(screen, folder, "resume", None)
+        _done(screen, folder, "resume", dry_run)
         return
     if live_pid(folder):
         tell(folder, "resume")
@@ -172,7 +171,9 @@ def pause(screen: Screen, run: Run = None, at_once: AtOnce = False, dry_run: Dry
     Example: python -m orchestrator pause --now
     """
     folder, did = find(screen.logs, run), "pause, before each next request" if at_once else "pause: start nothing new"
-    _act(screen, folder, did, None if dry_run else partial(tell, folder, "pause", now=at_once))
+    if not dry_run:
+        tell(folder, "pause", now=at_once)
+    _done(screen, folder, did, dry_run)
 
 
 def stop(screen: Screen, run: Run = None, at_once: AtOnce = False, dry_run: DryRun = False) -> None:
@@ -183,17 +184,15 @@ def stop(screen: Screen, run: Run = None, at_once: AtOnce = False, dry_run: DryR
     folder = find(screen.logs, run)
     did = "stop at the next stored turn" if at_once else "drain: no new sessions, seats are asked to submit or note"
 
-    def drain() -> None:
+    if live_pid(folder) is None:
+        did = "leave it as it is: it does not run"
+    elif not dry_run:
         since = iso(utc_now())
         tell(folder, "stop", now=at_once)
         screen.hint("draining", did)
         for entry in follow(folder, f"{PARTS['run']} AND at >= ?", since):
             screen.hint(clock(entry.at), spoken(entry, ""))
-
-    if live_pid(folder) is None:
-        _act(screen, folder, "leave it as it is: it does not run", None if dry_run else dict)
-    else:
-        _act(screen, folder, did, None if dry_run else drain)
+    _done(screen, folder, did, dry_run)
 
 
 def set_(screen: Screen, words: Budget, dry_run: DryRun = False) -> None:
@@ -208,8 +207,9 @@ def set_(screen: Screen, words: Budget, dry_run: DryRun = False) -> None:
     folder, budget = find(screen.logs, *run), round(float(given[1]) * 1_000_000)
     if budget <= (spent := asked(folder, queries.status)["spent_usd"] or 0):
         raise Refusal(f"{folder.name} has spent {money(spent)} already: a budget must be above that")
-    do = partial(change, folder, lambda tx: set_budget(tx, budget, who()), "set", key="budget", value=budget)
-    _act(screen, folder, f"set {setting}", None if dry_run else do)
+    if not dry_run:
+        change(folder, lambda tx: set_budget(tx, budget, who()), "set", key="budget", value=budget)
+    _done(screen, folder, f"set {setting}", dry_run)
 
 
 def say(screen: Screen, words: Text, dry_run: DryRun = False) -> None:
@@ -222,7 +222,9 @@ def say(screen: Screen, words: Text, dry_run: DryRun = False) -> None:
     if len(names) > 1:
         raise Refusal("say takes [RUN] [SEAT] TEXT", "usage", "put the text into quotes")
     folder = find(screen.logs, *names)
-    _act(screen, folder, f"say to {to}: {text}", None if dry_run else partial(tell, folder, "say", to=to, text=text))
+    if not dry_run:
+        tell(folder, "say", to=to, text=text)
+    _done(screen, folder, f"say to {to}: {text}", dry_run)
 
 
 def _reveal(folder: Path) -> None:
@@ -233,9 +235,7 @@ def _reveal(folder: Path) -> None:
         change(folder, lambda tx: tx.journal("revealed", by=who()), "reveal")
 
 
-def _act(screen: Screen, folder: Path, did: str, do: Callable[[], object] | None) -> None:
-    """Does what is asked, if it is not only to be said, and says it with the state that the run is in then."""
-    if do:
-        do()
-    words = f"{{run}}   {'' if do else 'would '}{{did}} · {{state}}"
-    screen.look("done", folder.name, lambda _db, _: {"did": did, "dry_run": do is None}, words.format_map)
+def _done(screen: Screen, folder: Path, did: str, dry_run: bool) -> None:
+    """Says what was done, or would be, with the state that the run is in now."""
+    words = f"{{run}}   {'would ' * dry_run}{{did}} · {{state}}"
+    screen.look("done", folder.name, lambda _db, _: {"did": did, "dry_run": dry_run}, words.format_map)

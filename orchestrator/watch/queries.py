@@ -54,7 +54,7 @@ def status(db: sqlite3.Connection, begin: Answer, *, reveal: bool = False) -> An
     return {
         **run,
         **money,
-        "healthy": state != "dead" and not paused and not run["reason"].startswith("fault"),
+        "healthy": state != "dead" and not paused,
         "suites": _by_suite(rows(db, SQL["suites"], at=at, hour=hour)),
         "heldout": _by_suite(rows(db, SQL["heldout"])) if reveal else None,
         "seats": rows(db, SQL["seats"]),
@@ -65,11 +65,6 @@ def status(db: sqlite3.Connection, begin: Answer, *, reveal: bool = False) -> An
 
 def _by_suite(found: list[Answer]) -> dict[str, Answer]:
     return {row.pop("suite"): row for row in found}
-
-
-def tasks(db: sqlite3.Connection, show: Show = "all") -> list[Answer]:
-    """The board: what is worked on, then what is ready, best first, then the rest."""
-    return rows(db, SQL["tasks"], show=show)
 
 
 def cost(db: sqlite3.Connection, by: By) -> Answer:

@@ -71,6 +71,7 @@ UNION ALL SELECT '', value || ' is in ' || count(*) || ' open changes' FROM chan
     WHERE state NOT IN ('landed', 'bounced', 'withdrawn') GROUP BY value HAVING count(*) > 2
 
 --: tasks
+-- The board: what is worked on, then what is ready, best first, then the rest
 SELECT id, t.state, title, json_array_length(cases) AS cases, bounces, releases, coalesce(session, '') AS session,
     (SELECT group_concat(value, ', ') FROM json_each(after)) AS after, reason
 FROM task t LEFT JOIN claim ON claim.task = t.id

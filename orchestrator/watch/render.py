@@ -6,7 +6,6 @@ Every word of an answer that an agent may have written has been made visible bef
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,14 +25,9 @@ def visible(text: object, limit: int = 400) -> str:
     return quoting.visible(cut).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def encode(schema: str, answer: Any) -> str:
-    """An answer as JSON. Its fields are only ever added to."""
-    return json.dumps({"schema": f"{schema}/1", **plain(answer)})
-
-
 def plain(value: Any, name: str = "") -> Any:
     """Dataclasses become objects, times UTC to the second. A number whose name ends in `_usd` or `_usd_h` is
-    micro-dollars and becomes a decimal string; unknown stays null."""
+    micro-dollars and becomes a decimal string that loses none of them; unknown stays null."""
     if dataclasses.is_dataclass(value):
         value = vars(value)
     if isinstance(value, Mapping):
@@ -41,16 +35,11 @@ def plain(value: Any, name: str = "") -> Any:
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
     if isinstance(value, int) and name.endswith(("_usd", "_usd_h")):
-        return decimal(value)
+        whole, _, cents = f"{Decimal(value).scaleb(-6):f}".partition(".")
+        return f"{whole}.{cents.rstrip('0'):0<2}"
     if isinstance(value, str):
         return re.sub(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?\+00:00$", r"\1Z", value)
     return value
-
-
-def decimal(micro: int) -> str:
-    """Micro-dollars as a decimal string, without losing any."""
-    whole, _, cents = f"{Decimal(micro).scaleb(-6):f}".partition(".")
-    return f"{whole}.{cents.rstrip('0'):0<2}"
 
 
 def money(micro: int | None) -> str:

@@ -35,6 +35,7 @@ PANELS: Final = {
 CONDITIONS: Final = ("condition-changed", "said", "revealed", "run-resumed", "run-paused", "gate-paused", "swept")
 
 PAGE: Final = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
+PICTURE: Final = Path(__file__).with_name("curves.svg").read_text(encoding="utf-8")
 
 
 def publish(folder: Path, db: sqlite3.Connection, begin: Answer) -> Answer:
@@ -63,7 +64,7 @@ def _page(db: sqlite3.Connection, folder: Path, status: Answer, picture: str) ->
         "Over time": picture,
         "Cases": _table(suites),
         "Who did what": _table(queries.rows(db, SQL["who_did_what"])),
-        "The board": _table(queries.tasks(db)),
+        "The board": _table(queries.rows(db, SQL["tasks"], show="all")),
         "Landings and bounces": _story(db, ("landed", "bounced")),
         "Interventions and changed conditions": _story(db, CONDITIONS),
         "What was run": f"<pre>{escape(json.dumps(asked, indent=1, ensure_ascii=False))}</pre>",
@@ -91,11 +92,8 @@ def _picture(db: sqlite3.Connection, hours: float) -> str:
     """A panel for each query that finds curves, under each other over one axis, as one SVG that needs nothing else."""
     found = {title: _curves(db.execute(SQL[query])) for title, query in PANELS.items()}
     panels = [_panel(title, curves, hours) for title, curves in found.items() if curves]
-    size = f"width='{WIDTH}' height='{HEIGHT * len(panels)}'"
-    parts = [f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {HEIGHT * len(panels)}' {size}"]
-    parts.append(f" font-family='system-ui,sans-serif' font-size='12'><rect {size} fill='#ffffff'/>")
-    parts += [f"<g transform='translate(0,{i * HEIGHT})'>{panel}</g>" for i, panel in enumerate(panels)]
-    return "".join([*parts, "</svg>"])
+    placed = (f"<g transform='translate(0,{i * HEIGHT})'>{panel}</g>" for i, panel in enumerate(panels))
+    return PICTURE.format(width=WIDTH, height=HEIGHT * len(panels), panels="".join(placed))
 
 
 def _curves(points: Iterable[sqlite3.Row]) -> Curves:

@@ -156,7 +156,7 @@ class Yard:
 
 def isolates() -> bool:
     """Is there anything on this machine that keeps a room apart from the rest?"""
-    return all(line.name != "sandbox" for line in examine(state_home()).lines)
+    return all(line.name != "sandbox" for line in examine(state_home()))
 
 
 @contextmanager

@@ -30,8 +30,9 @@ from agents.models.base import (
     Usage,
 )
 from agents.models.scripted import Price
+from orchestrator.control import Refusal
 from orchestrator.ledger import Ledger, SessionMeter, account, size
-from orchestrator.prices import Prices, Unpriced, load
+from orchestrator.prices import Prices, load
 from orchestrator.project.reading import ConfigError
 from orchestrator.records import AttemptState, Session, SessionState
 from orchestrator.store import Store, Tx, sessions
@@ -99,11 +100,11 @@ def test_an_unknown_price_is_none_and_refuses_a_money_budget_in_words() -> None:
     unknown = "openai/qwen3-coder@http://localhost:8000/v1"
     assert Prices().cost(unknown, Usage(input=5), NOW) is None and Prices().worst(unknown, 5, 5, NOW) is None
     Prices().check([OPUS, "open", "recorded", "recorded:x"], NOW)
-    with pytest.raises(Unpriced, match=r"no price is known for openai/qwen3-coder@.*--prices FILE"):
+    with pytest.raises(Refusal, match=r"no price is known for openai/qwen3-coder@.*--prices FILE"):
         Prices().check([OPUS, unknown], NOW)
-    with pytest.raises(Unpriced):
+    with pytest.raises(Refusal):
         Prices().check([TEAM], NOW)
-    with pytest.raises(Unpriced):
+    with pytest.raises(Refusal):
         ledger(Prices(), run=10**9).reserve(memory(), "agent-01/1", 1, unknown, size(asked("x")), 100)
     tx = memory()
     without = ledger(Prices()).reserve(tx, "agent-01/1", 1, unknown, size(asked("x")), 100)

@@ -13,7 +13,7 @@ from orchestrator.store import reading
 from orchestrator.store.store import KINDS, iso
 from orchestrator.watch.journal import WORDS, Scribe, entries
 from orchestrator.watch.queries import frame, status
-from orchestrator.watch.render import decimal, plain, visible
+from orchestrator.watch.render import plain, visible
 from tests.orchestrator.made_run import BEGAN, make_run
 
 
@@ -114,7 +114,7 @@ def test_what_is_too_long_is_cut() -> None:
 
 @pytest.mark.parametrize(("micro", "text"), [(0, "0.00"), (1, "0.000001"), (1_500_000, "1.50"), (-20_000, "-0.02")])
 def test_money_loses_nothing_on_its_way_into_json(micro: int, text: str) -> None:
-    assert decimal(micro) == text
+    assert plain({"spent_usd": micro}) == {"spent_usd": text}
 
 
 def test_times_and_states_become_plain_text() -> None:
