@@ -67,8 +67,8 @@ def failure_of(error: BaseException) -> Refusal:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     classes = {base.__name__ for base in type(error).__mro__}
-    named = [kind for kind, names in NAMED.items() if classes.intersection(names)]
-    if (kind := getattr(error, "kind", *named[:1] or [""])) in EXIT:
+    named = next((kind for kind, names in NAMED.items() if classes.intersection(names)), "")
+    if (kind := getattr(error, "kind", named)) in EXIT:
         return Refusal(str(error), kind, *getattr(error, "remedies", ()))
     return Refusal(f"our bug: {type(error).__name__}: {error}", "internal")
 

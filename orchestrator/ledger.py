@@ -18,7 +18,7 @@ from typing import Final
 from agents.attempts import OutOfMoney
 from agents.models.base import ModelFailure, Reply, Request, Usage
 from orchestrator.board import claim_of
-from orchestrator.prices import Prices
+from orchestrator.prices import Prices, unmetered
 from orchestrator.records import AttemptState
 from orchestrator.store import Store, Tx, rows
 from orchestrator.watch.render import money
@@ -106,7 +106,7 @@ class Ledger:
         held = claim_of(tx.db, session)
         number = rows.next_number(tx, "attempt", "WHERE session = ? AND turn = ?", session, turn)
         asked = {"session": session, "turn": turn, "number": number, "task": held.task if held else "", "model": model}
-        counts = {"reserved": worst, "metered": not self.prices.unmetered(model), "prefix": prefix}
+        counts = {"reserved": worst, "metered": not unmetered(model), "prefix": prefix}
         return rows.put(tx, "attempt", epoch=tx.epoch, at=tx.now, state=AttemptState.RESERVED, **asked, **counts)
 
     def _admit(self, tx: Tx, scope: str, of: str, worst: int, limit: int | None, kept: int = 0) -> None:

@@ -23,10 +23,12 @@ from orchestrator.control import Refusal
 from orchestrator.project.reading import ConfigError, Problem, read_toml
 
 MICRO: Final = 1_000_000
-UNMETERED: Final = ("open", "recorded")
-"""Seats whose requests are not ours to pay: outside money budgets, shown as unmetered."""
-
 _INPUTS: Final = ("input", "cache_read", "cache_write_5m", "cache_write_1h")
+
+
+def unmetered(model: str) -> bool:
+    """Whether its requests are not ours to pay: outside money budgets, shown as unmetered."""
+    return model.partition(":")[0] in ("open", "recorded")
 
 
 class Prices:
@@ -36,10 +38,6 @@ class Prices:
     def __init__(self, declared: Mapping[str, Price] | None = None, most: Mapping[str, Usage] | None = None) -> None:
         self._declared = {id: _stated(rates) for id, rates in (declared or {}).items()}
         self._most = dict(most or {})
-
-    @staticmethod
-    def unmetered(model: str) -> bool:
-        return model.partition(":")[0] in UNMETERED
 
     def cost(self, model: str, usage: Usage, at: datetime, resolved: str = "") -> int | None:
         """Micro-dollars for a usage at the time of its request. `resolved` is the id that the vendor returned."""
@@ -58,7 +56,7 @@ class Prices:
 
     def check(self, models: Iterable[str], at: datetime) -> None:
         """Raises `Refusal` when a budget in money could not be kept with these models."""
-        if unknown := [id for id in dict.fromkeys(models) if not self.unmetered(id) and self._price(id, at) is None]:
+        if unknown := [id for id in dict.fromkeys(models) if not unmetered(id) and self._price(id, at) is None]:
             raise Refusal(
                 f"no price is known for {', '.join(unknown)}, so a budget in dollars cannot be kept: declare it with "
                 f'--prices FILE ("{unknown[0]}" = {{ input = 3.0, output = 15.0 }}, USD per million tokens), '
@@ -67,7 +65,7 @@ class Prices:
             )
 
     def _price(self, model: str, at: datetime, resolved: str = "") -> ModelPrice | None:
-        if self.unmetered(model):
+        if unmetered(model):
             return None
         vendor, _, rest = model.partition("/") if ":" not in model.partition("/")[0] else ("", "", "")
         name = rest.partition("@")[0]

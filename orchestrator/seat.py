@@ -24,6 +24,7 @@ from orchestrator import board, ramp, workspace
 from orchestrator.briefing import opening
 from orchestrator.desk import Desk, Seat
 from orchestrator.ledger import SPENT, SessionMeter
+from orchestrator.prices import unmetered
 from orchestrator.quarantine import Refused
 from orchestrator.records import Session, SessionState
 from orchestrator.repository import ForeignMain
@@ -120,7 +121,7 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
     card = await desk.gate.judge_main()
     schemas = json.dumps([vars(spec) for spec in tools.specs(seat.role)], sort_keys=True, default=dict)
     budget = desk.settings.session_budget
-    metered = budget is not None and not desk.ledger.prices.unmetered(seat.model)
+    metered = budget is not None and not unmetered(seat.model)
 
     def start(tx: Tx) -> Session:
         roles = {one.name: one.role for one in desk.seats}

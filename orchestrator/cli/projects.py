@@ -23,11 +23,11 @@ import typer
 
 from agents.models.choose import FORMS, KEYS, OPEN, make, parse
 from orchestrator import doctor as machine
-from orchestrator import prices
 from orchestrator.cli.app import Screen
 from orchestrator.cli.process import STATE, asked, follow, spawn
 from orchestrator.control import Refusal
 from orchestrator.freezing import load_frozen, prepare
+from orchestrator.prices import load, unmetered
 from orchestrator.project import check, lock
 from orchestrator.project.folder import overlaid
 from orchestrator.project.furnishing import Furnished
@@ -131,7 +131,7 @@ def start(
         models=_models(model or [], project),
         budget=round(budget * 1_000_000) if budget else project.budget.usd,
         session_budget=project.budget.session,
-        prices=prices.load(declared) if declared else {},
+        prices=load(declared) if declared else {},
         hours=hours or project.budget.hours,
         idle_s=project.budget.idle,
         sandbox=sandbox,
@@ -235,16 +235,15 @@ def _plan(settings: Settings, project: Project) -> Answer:
     """What would be started. A team of which a model costs money has a budget, and a price for each of its models."""
     seats = settings.seats(project.roles)
     ids = {role: settings.model_of(role) for role in seats}
-    priced = {id: None if prices.Prices.unmetered(id) else True for id in ids.values()}
     limits = {"budget_usd": settings.budget, "session_usd": settings.session_budget, "hours": settings.hours}
     return {
         "run": settings.name,
         "as_of": iso(utc_now()),
         "seats": seats,
-        "models": [{"role": role, "id": id, "priced": priced[id]} for role, id in ids.items()],
+        "models": [{"role": role, "id": id, "priced": None if unmetered(id) else True} for role, id in ids.items()],
         "limits": limits | {"idle_s": settings.idle_s},
         "estimate_usd": None,
-        "worst_case_usd": settings.budget if any(priced.values()) else 0,
+        "worst_case_usd": 0 if all(map(unmetered, ids.values())) else settings.budget,
     }
 
 

@@ -127,11 +127,10 @@ class Scribe:
             self._write(name, text)
 
     def _write(self, name: str, text: str) -> None:
-        file, mode = self._folder / name, "a"
+        file, old = self._folder / name, ""
         file.parent.mkdir(exist_ok=True)
         if name not in self._begun and file.exists():
             old = file.read_text(encoding="utf-8", errors="replace")
-            mode, text = ("a", text.removeprefix(old)) if text.startswith(old) else ("w", text)
         self._begun.add(name)
-        with file.open(mode, encoding="utf-8") as log:
-            log.write(text)
+        with file.open("a" if text.startswith(old) else "w", encoding="utf-8") as log:
+            log.write(text.removeprefix(old))
