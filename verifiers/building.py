@@ -7,13 +7,14 @@ the declared artifacts into a folder that judges alone write and that every case
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
 import anyio
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from sandbox.room import MIB, Command, Engine, Labels, Mount, Result, RoomError, RoomSpec
 from verifiers.results import build_of, last_line
@@ -70,8 +71,8 @@ class Workshop:
         room = await self._engine.open(spec)
         try:
             if tree:
-                unpack = ("tar", "-x", "--no-same-owner")
-                done = await room.run(Command(unpack, stdin=tree.tar(), time_s=UNPACK_S))
+                unpack = Command(("tar", "-x", "--no-same-owner"), stdin=tree.tar(), time_s=UNPACK_S)
+                done = await room.run(unpack)
                 if not done.ok:
                     raise NotUnpacked(f"the tree cannot be unpacked: {last_line(done.stderr)}")
             return await room.run(replace(command, argv=tuple(map(room.seen, command.argv))))
@@ -96,9 +97,6 @@ class Workshop:
         """
         async with self._one_build:
             built = None if cold else self._kept.pop(tree.id, None)
-            if built is None:
-                with suppress(RoomError):
-                    built = await self._make(tree)
             built = built or await self._make(tree)
             if built.build.ok and not cold:
                 self._kept[tree.id] = built
@@ -121,6 +119,7 @@ class Workshop:
             if built not in self._used and built not in self._kept.values():
                 await self._discard(built.artifacts)
 
+    @retry(retry=retry_if_exception_type(RoomError), stop=stop_after_attempt(2), reraise=True)
     async def _make(self, tree: Tree) -> Built:
         plan, artifacts = self._plan.build, self._new_folder()
         command = Command(("sh", "-c", f"exec 2>&1\n{plan.run}"), time_s=plan.time_s, output_limit=OUTPUT)
