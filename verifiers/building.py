@@ -29,12 +29,11 @@ UNPACK_S = 300.0
 OUTPUT = 8 * MIB
 BUILD_ENV: Final = {"CARGO_TERM_COLOR": "never"}  # and what every room has
 
+# $0 is the built tree; the artifacts come into the working folder.
 COPY = """
-from=$1 to=$2
-shift 2
 for path; do
-    [ -e "$from/$path" ] || { echo "the build left no $path"; exit 1; }
-    cp -RP -- "$from/$path" "$to/" || exit 1
+    [ -e "$0/$path" ] || { echo "the build left no $path"; exit 1; }
+    cp -RP -- "$0/$path" ./ || exit 1
 done
 """
 
@@ -71,8 +70,8 @@ class Workshop:
         room = await self._engine.open(spec)
         try:
             if tree:
-                unpack = Command(("tar", "-x", "--no-same-owner"), stdin=tree.tar(), time_s=UNPACK_S)
-                done = await room.run(unpack)
+                unpack = ("tar", "-x", "--no-same-owner")
+                done = await room.run(Command(unpack, stdin=tree.tar(), time_s=UNPACK_S))
                 if not done.ok:
                     raise NotUnpacked(f"the tree cannot be unpacked: {last_line(done.stderr)}")
             return await room.run(replace(command, argv=tuple(map(room.seen, command.argv))))
@@ -123,7 +122,7 @@ class Workshop:
     async def _make(self, tree: Tree) -> Built:
         plan, artifacts = self._plan.build, self._new_folder()
         command = Command(("sh", "-c", f"exec 2>&1\n{plan.run}"), time_s=plan.time_s, output_limit=OUTPUT)
-        copy = ("sh", "-c", COPY, "copy", TREE, WORKSPACE, *(plan.artifacts or (".",)))
+        copy = ("sh", "-c", COPY, TREE, *(plan.artifacts or (".",)))
         try:
             async with self.folder() as workspace:
                 build = build_of(await self.run(command, tree, workspace=workspace, scratch_exec=True), plan.time_s)
