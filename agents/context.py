@@ -63,7 +63,10 @@ def fitted(transcript: Transcript, window: int, squeezed: bool = False) -> tuple
     `squeezed`: the window proved smaller than we thought, so every old result is trimmed, and the oldest turns are left
     out until half of it is free.
     """
-    first, turns = _beginning(transcript)
+    noted = f"[run] What you noted when your context was full:\n{transcript.summary}"
+    said = (noted,) if transcript.summary else transcript.said
+    first = Message(Role.USER, (Text(transcript.opening), *map(Text, said)))
+    turns = transcript.turns[transcript.summed :]
     room, size = int(min(window * HIGH, MOST_TOKENS) * BYTES_PER_TOKEN), _size([first])
     whole = [_turn(turn, short=False) for turn in turns]
     short = [_turn(turn, short=True) for turn in turns]
@@ -82,13 +85,6 @@ def fitted(transcript: Transcript, window: int, squeezed: bool = False) -> tuple
     summing = squeezed or (len(whole) > 1 and size > (room * LOW if due else room))
     ask = [Message(Role.USER, (Text(ASK_FOR_SUMMARY),))] if summing else []
     return _joined([first], *sent, ask), summing
-
-
-def _beginning(transcript: Transcript) -> tuple[Message, tuple[Turn, ...]]:
-    """The message before the others, and the turns that no summary stands for."""
-    noted = f"[run] What you noted when your context was full:\n{transcript.summary}"
-    said = (noted,) if transcript.summary else transcript.said
-    return Message(Role.USER, (Text(transcript.opening), *map(Text, said))), transcript.turns[transcript.summed :]
 
 
 def _turn(turn: Turn, short: bool) -> list[Message]:

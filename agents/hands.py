@@ -112,13 +112,13 @@ class Hands:
             if (await self._look(FILLED, path)).ok:
                 return Answer(f"{edit.path} is there already: give `old`, the text to replace", refused=True)
             await self._room.write(path, new)
-            return Answer(f"created {edit.path}, {_lines(edit.new)} lines")
+            return Answer(f"created {edit.path}, {len(new.splitlines())} lines")
         data = await self._room.read(path, EDIT_LIMIT)
         places = islice(re.finditer(re.escape(old), data), 8)
         at = [data.count(b"\n", 0, place.start()) + 1 for place in places]
         if len(at) == 1:
             await self._room.write(path, data.replace(old, new))
-            return Answer(f"edited {edit.path}:{at[0]}-{at[0] + max(_lines(edit.new), 1) - 1}")
+            return Answer(f"edited {edit.path}:{at[0]}-{at[0] + max(len(new.splitlines()), 1) - 1}")
         if at:
             where = f"{data.count(old)} times (lines {', '.join(map(str, at))})"
             return Answer(f"not done: `old` is there {where}: add the lines around it", refused=True)
@@ -162,7 +162,3 @@ def _short(line: str) -> str:
 
 def _decoded(data: bytes) -> str:
     return data.decode("utf-8", "replace").replace("\0", "�")
-
-
-def _lines(text: str) -> int:
-    return text.count("\n") + (not text.endswith("\n") and bool(text))

@@ -34,8 +34,7 @@ class Pending:
 class SessionLog(Protocol):
     """One session in the store. What is written is durable when the call returns."""
 
-    @property
-    def transcript(self) -> Transcript: ...
+    transcript: Transcript
 
     @property
     def pending(self) -> Sequence[Pending]:
@@ -85,14 +84,11 @@ async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, stoppi
     fault.
     """
     while True:
-        last = log.transcript.turns[-1] if log.transcript.turns else None
-        if last and last.end:  # a stored answer brought it (submit landed, task released): what is left is not run
-            return Outcome(last.end, last.results[-1].text.partition("\n")[0])
+        if ending := over(log.transcript):
+            return ending
         if waiting := log.pending:
             await act(waiting[0], log, mind.role, hands, team)
             continue
-        if ending := over(log.transcript):
-            return ending
         if stopping():
             return Outcome(End.DRAINED)
         await log.hear()
@@ -101,18 +97,18 @@ async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, stoppi
 
 
 def over(transcript: Transcript) -> Outcome | None:
-    """Why the session ends at this stored turn, or None."""
+    """Why the session ends with what is stored, so that calls without a result are not run; or None."""
     last = transcript.turns[-1] if transcript.turns else None
+    if last and last.end:  # a stored answer brought it: submit landed, task released
+        return Outcome(last.end, last.results[-1].text.partition("\n")[0])
     if last and not last.reply.calls and not last.said and last.reply.stop not in CUT:
         words = "the vendor's model refused to go on" if last.reply.stop is Stop.REFUSAL else _words(last.reply)
         return Outcome(End.FINISHED, words.partition("\n")[0] or "nothing left to do")
-    if failure := same_failure(transcript):
-        return Outcome(End.REPEATED_FAILURE, failure)
-    return None
+    return same_failure(transcript)
 
 
-def same_failure(transcript: Transcript) -> str | None:
-    """The failure that came three times in a row: the same call with the same result, but for its times and numbers."""
+def same_failure(transcript: Transcript) -> Outcome | None:
+    """The end by the same failure three times in a row: one call with one result, but for its times and numbers."""
     done = [pair for turn in transcript.turns for pair in zip(turn.reply.calls, turn.results, strict=False)]
     newest = done[-SAME_FAILURES:]
     kinds = {(call.name, repr(call.arguments), re.sub(r"\d+", "#", result.text)) for call, result in newest}
@@ -120,7 +116,8 @@ def same_failure(transcript: Transcript) -> str | None:
         return None
     call, result = newest[-1]
     first_line = result.text.partition("\n")[0]
-    return f"{call.name} failed {SAME_FAILURES} times in a row in the same way: {first_line}"
+    reason = f"{call.name} failed {SAME_FAILURES} times in a row in the same way: {first_line}"
+    return Outcome(End.REPEATED_FAILURE, reason)
 
 
 async def query(log: SessionLog, mind: Mind) -> Outcome | None:

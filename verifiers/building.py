@@ -7,13 +7,14 @@ the declared artifacts into a folder that judges alone write and that every case
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
 import anyio
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from sandbox.room import MIB, Command, Engine, Labels, Mount, Result, RoomError, RoomSpec
 from verifiers.results import build_of, last_line
@@ -28,12 +29,11 @@ UNPACK_S = 300.0
 OUTPUT = 8 * MIB
 BUILD_ENV: Final = {"CARGO_TERM_COLOR": "never"}  # and what every room has
 
+# $0 is the built tree; the artifacts come into the working folder.
 COPY = """
-from=$1 to=$2
-shift 2
 for path; do
-    [ -e "$from/$path" ] || { echo "the build left no $path"; exit 1; }
-    cp -RP -- "$from/$path" "$to/" || exit 1
+    [ -e "$0/$path" ] || { echo "the build left no $path"; exit 1; }
+    cp -RP -- "$0/$path" ./ || exit 1
 done
 """
 
@@ -96,9 +96,6 @@ class Workshop:
         """
         async with self._one_build:
             built = None if cold else self._kept.pop(tree.id, None)
-            if built is None:
-                with suppress(RoomError):
-                    built = await self._make(tree)
             built = built or await self._make(tree)
             if built.build.ok and not cold:
                 self._kept[tree.id] = built
@@ -121,10 +118,11 @@ class Workshop:
             if built not in self._used and built not in self._kept.values():
                 await self._discard(built.artifacts)
 
+    @retry(retry=retry_if_exception_type(RoomError), stop=stop_after_attempt(2), reraise=True)
     async def _make(self, tree: Tree) -> Built:
         plan, artifacts = self._plan.build, self._new_folder()
         command = Command(("sh", "-c", f"exec 2>&1\n{plan.run}"), time_s=plan.time_s, output_limit=OUTPUT)
-        copy = ("sh", "-c", COPY, "copy", TREE, WORKSPACE, *(plan.artifacts or (".",)))
+        copy = ("sh", "-c", COPY, TREE, *(plan.artifacts or (".",)))
         try:
             async with self.folder() as workspace:
                 build = build_of(await self.run(command, tree, workspace=workspace, scratch_exec=True), plan.time_s)

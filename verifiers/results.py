@@ -21,7 +21,6 @@ from verifiers.scorecard import Build, Outcome, Verdict
 LOG_TAIL, REASON = 4000, 300  # characters
 KILLED: Final = "killed: out of memory or processes"
 EXITS: Final = {0: Outcome.PASS, 77: Outcome.SKIP, 99: Outcome.ERROR}  # automake's convention; others fail
-CPU_EXCEEDED = 128 + signal.SIGXCPU
 MAX_TESTS = 20_000
 _VALUE = re.compile(r"^VALUE (-?[0-9]+(?:\.[0-9]+)?)(?: (\S.{0,40}))?$")
 _STARTED = re.compile(r"^ *Running (?:unittests )?(\S+\.rs)(?: \(|$)")
@@ -87,7 +86,7 @@ def reported(case: str, result: Result, *, alone: bool = True) -> Verdict:
     if outcome is Outcome.ERROR and not alone:
         outcome = Outcome.FAIL
     reason = f"{_ending(result)}: {last_line(result.stderr)}" if result.exit_code else ""
-    if _over(result):
+    if result.ended is Ended.TIMEOUT:
         outcome, reason = Outcome.TIMEOUT, "over its time limit"
     elif result.ended is Ended.KILLED:
         outcome, reason = Outcome.FAIL, KILLED
@@ -98,7 +97,7 @@ def compared(case: str, result: Result, answer: Prepared) -> Verdict:
     """Whether the candidate's product ended as `prepare` wrote down. Drawn numbers never appear in a reason."""
     wanted, killed = answer.expected_status, result.ended is Ended.KILLED
     outcome, reason = Outcome.FAIL, ""
-    if _over(result):
+    if result.ended is Ended.TIMEOUT:
         outcome, reason = Outcome.TIMEOUT, "run: over its time limit"
     elif killed or result.exit_code != wanted:
         expected = answer.meanings.get(wanted, "another end" if wanted else "exit status 0")
@@ -109,10 +108,6 @@ def compared(case: str, result: Result, answer: Prepared) -> Verdict:
     else:
         outcome = Outcome.PASS
     return Verdict(case, outcome, result.seconds, reason)
-
-
-def _over(result: Result) -> bool:
-    return result.ended is Ended.TIMEOUT or result.exit_code == CPU_EXCEEDED
 
 
 def _ending(result: Result) -> str:

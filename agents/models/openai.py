@@ -74,10 +74,8 @@ def _read(events: Sequence[Event]) -> Reply:
     """The last event holds the whole response, or what became of it."""
     last: Event = events[-1] if events else {"type": "none"}
     match last["type"]:
-        case "response.failed":
-            raise refusal(last["response"].get("error"), message="the response failed")
-        case "error":
-            raise refusal({key: value for key, value in last.items() if key != "type"})
+        case "response.failed" | "error":
+            raise refusal(last.get("response", last), message="the response failed")
         case "response.completed" | "response.incomplete":
             response = last["response"]
         case _:

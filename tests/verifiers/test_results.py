@@ -108,7 +108,7 @@ def result(code: int, out: str = "", ended: Ended = Ended.EXITED) -> Result:
         (result(99), Outcome.ERROR, "exit status 99: it said"),
         (result(1, "ERROR first\nERROR compile: no main\nmore\n"), Outcome.FAIL, "compile: no main"),
         (result(139), Outcome.FAIL, "SIGSEGV: it said"),
-        (result(152), Outcome.TIMEOUT, "over its time limit"),
+        (result(152), Outcome.FAIL, "SIGXCPU: it said"),  # a CPU limit is the engine's to see, which says TIMEOUT
         (result(0, "", Ended.TIMEOUT), Outcome.TIMEOUT, "over its time limit"),
         (result(137, "", Ended.KILLED), Outcome.FAIL, "killed: out of memory or processes"),
         (result(1, "ERROR \x1b[31mred\x07\n"), Outcome.FAIL, "[31mred"),
