@@ -101,8 +101,11 @@ def refusal(body: object, status: int = 200, message: str = "", retry_after: flo
 
 
 def _retry_after(error: Exception) -> float | None:
-    named = getattr(getattr(error, "response", None), "headers", {}).get("retry-after", "")
-    return float(named) if re.fullmatch(r"\d+(\.\d+)?", named) else None  # a date is not read
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        if re.fullmatch(r"\d+(\.\d+)?", headers.get(name, "")):  # else it is a date, which we do not read
+            return float(headers[name]) * unit
+    return None
 
 
 def tool_call(id: str, name: str, text: str) -> ToolCall:
