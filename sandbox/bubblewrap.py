@@ -110,8 +110,8 @@ class BubblewrapEngine(HostedEngine):
         if not mounts.can_mount() and (spec.brief or not spec.scratch_exec):
             closed = [str(mount.source) for mount in shown if mount.writable and not spec.scratch_exec]
             way = "exec" if spec.scratch_exec else "noexec"
-            options = f"mode=1777,size={mounts.tmp_bytes(spec.limits)},nr_inodes={mounts.BRIEF_INODES},{way}"
-            memory = (str(place.folder / "tmp"), options if spec.brief else "-")
+            options = f"{mounts.memory(spec)},mode=1777,{way}" if spec.brief else "-"
+            memory = (str(place.folder / "tmp"), options)
             words = ["unshare", "-Urm", "sh", "-c", AROUND, "sh", *closed, "--", *memory, *words]
         return BubblewrapRoom(spec, place, (*limits.as_user(limits.room_uid(spec)), *words))
 
@@ -124,7 +124,6 @@ class BubblewrapEngine(HostedEngine):
         package = binary.parent.parent
         target = self.home / f"bwrap.{binary.stat().st_mtime_ns}"
         if not (target / package.name).exists():
-            self.home.mkdir(parents=True, exist_ok=True)
             making = self.home / f"bwrap.new.{os.getpid()}"
             for folder in (package, package.with_name(package.name + ".libs")):
                 shutil.copytree(folder, making / folder.name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -178,7 +178,7 @@ class DockerEngine(HostedEngine):
         for one in mounts.shown(spec, place.folder):
             if one.target == "/tmp" and spec.brief and not mounts.can_mount():
                 way = "exec" if spec.scratch_exec else "noexec"
-                options["tmpfs"] = {"/tmp": f"size={mounts.tmp_bytes(bounds)},mode=1777,nosuid,nodev,{way}"}
+                options["tmpfs"] = {"/tmp": f"{mounts.memory(spec)},mode=1777,nosuid,nodev,{way}"}
             else:
                 options["mounts"].append(Bind(one.target, str(one.source), type="bind", read_only=not one.writable))
         return DockerRoom(spec, place, options)

@@ -44,7 +44,7 @@ def state_home() -> Path:
 class Kept:
     """Something that was made. `pin` is the line that its maker noted and that a lock writes down."""
 
-    folder: Path
+    place: Path
     pin: str
 
     @property
@@ -52,20 +52,14 @@ class Kept:
         """`sha256:…` of its content."""
         return self.pin.split()[-1]
 
+    @property
+    def folder(self) -> Path:
+        return self.place / self.digest.removeprefix("sha256:")
+
 
 def request_of(asked: object) -> str:
     """The name of a request: the same for the same JSON."""
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def find(place: Path, request: str) -> Kept | None:
-    """What the request became earlier, if it is still there."""
-    try:
-        note = (place / "requests" / request).read_text().strip()
-    except FileNotFoundError:
-        return None
-    kept = _kept(place, note)
-    return kept if kept.folder.is_dir() else None
 
 
 async def once(
@@ -75,14 +69,14 @@ async def once(
     returns the finished folder and the note; what it raises is raised here."""
     note = place / "requests" / request
     async with held(note.with_suffix(".lock"), on_wait):
-        if (found := find(place, request)) is not None:
-            return found
+        if note.exists() and (earlier := Kept(place, note.read_text().strip())).folder.is_dir():
+            return earlier
         half = note.with_suffix(".half")
         try:
             mounts.discard(half)  # and its mounts: a builder that was killed may have left the machine's own devices
             half.mkdir(0o700)
             folder, line = await make(half)
-            made = _kept(place, line)
+            made = Kept(place, line)
             if not made.folder.exists():  # else another request became the same
                 folder.rename(made.folder)
         finally:
@@ -91,10 +85,6 @@ async def once(
         new.write_text(line + "\n")
         new.replace(note)
         return made
-
-
-def _kept(place: Path, line: str) -> Kept:
-    return Kept(place / line.split()[-1].removeprefix("sha256:"), line)
 
 
 @asynccontextmanager

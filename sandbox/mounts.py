@@ -41,9 +41,7 @@ def prepared(spec: RoomSpec, folder: Path, *more: Mount) -> list[Mount]:
         if not can_mount() or os.path.ismount(mount.source):
             continue
         if mount.target == "/tmp" or (spec.brief and not image_of(mount.source).exists()):
-            inodes = BRIEF_INODES if spec.brief else spec.limits.inodes
-            options = f"size={tmp_bytes(spec.limits)},nr_inodes={inodes},mode=0755"
-            _mount("rooms", mount.source, "tmpfs", MS_NOSUID | MS_NODEV, options)
+            _mount("rooms", mount.source, "tmpfs", MS_NOSUID | MS_NODEV, f"{memory(spec)},mode=0755")
         elif has_disks():
             _disk(mount.source, spec.limits)
     return sorted((*own, *more, *spec.mounts), key=lambda mount: mount.target)
@@ -71,9 +69,10 @@ def shown(spec: RoomSpec, folder: Path, *more: Mount) -> list[Mount]:
     return mounts
 
 
-def tmp_bytes(limits: Limits) -> int:
-    """The size of a room's /tmp, which is memory."""
-    return min(limits.disk, limits.memory // 2, 2 * GIB)
+def memory(spec: RoomSpec) -> str:
+    """How much a folder in memory holds, as options of its mount."""
+    size = min(spec.limits.disk, spec.limits.memory // 2, 2 * GIB)
+    return f"size={size},nr_inodes={BRIEF_INODES if spec.brief else spec.limits.inodes}"
 
 
 def reachable(path: Path) -> bool:

@@ -64,16 +64,11 @@ async def run(
             tasks.start_soon(out.pump, on_output)
             tasks.start_soon(err.pump, None)
             with anyio.move_on_after(command.time_s) as clock:
-                await exited(process)
-            if clock.cancelled_caught:
-                await end_process(process)
+                await _ended(process)
             tasks.cancel_scope.deadline = anyio.current_time() + DRAIN_S
     except BaseExceptionGroup as group:  # so that callers can catch what `on_output` or their input stream raised
         raise group.exceptions[0] if len(group.exceptions) == 1 else group from None
     finally:
-        if process.poll() is None:
-            with anyio.CancelScope(shield=True):
-                await end_process(process)
         process.stdout.close()
         process.stderr.close()
     code, ended = process.returncode, Ended.OUTPUT if out.over or err.over else Ended.EXITED
@@ -105,10 +100,15 @@ class _Stream:
                 await anyio.sleep(FLOOD_PAUSE_S)
 
 
-async def exited(process: Process) -> None:
-    """Returns when the process has ended, and reaps it."""
-    if process.poll() is None:
+async def _ended(process: Process) -> None:
+    """Returns when the process has ended. Cancelling ends it, with everything below it, and waits for that."""
+    try:
         await gone(process.pid)
+    finally:
+        if process.poll() is None:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(end_tree, process.pid)
+                await gone(process.pid)
         process.wait()
 
 
@@ -116,12 +116,6 @@ async def gone(pid: int) -> None:
     """Returns when a process, not always a child of ours, has ended."""
     with suppress(ProcessLookupError), os.fdopen(os.pidfd_open(pid), "rb", 0) as ends:
         await anyio.wait_readable(ends)
-
-
-async def end_process(process: Process) -> None:
-    """Ends a process that we started and everything below it."""
-    await to_thread.run_sync(end_tree, process.pid)
-    await exited(process)
 
 
 def end_tree(pid: int) -> None:

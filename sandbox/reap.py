@@ -55,13 +55,8 @@ def main(argv: list[str]) -> int:
     prctl = ctypes.CDLL(None).prctl
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    child = os.fork()
-    if child == 0:
-        os.closerange(3, 1024)
-        try:
-            os.execvp(argv[0], argv)
-        finally:
-            os._exit(127)
+    ignored = (signal.SIGPIPE, signal.SIGXFSZ)  # by this interpreter, not by the command
+    child = os.posix_spawnp(argv[0], argv, os.environ, setsigdef=ignored)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
     while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)) and ended.si_pid != child:
         os.waitpid(ended.si_pid, 0)

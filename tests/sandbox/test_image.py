@@ -7,7 +7,7 @@ import pytest
 
 from sandbox.debian import CommandFailed, run
 from sandbox.image import MOUNT_POINTS, ImageSpec, build, builder_mode, packages, request_digest
-from sandbox.keep import file_digest, find, state_home
+from sandbox.keep import file_digest, state_home
 from sandbox.room import EngineUnavailable, RootFs
 
 STEP = "creating tarball"
@@ -66,7 +66,7 @@ def test_the_same_declaration_gives_the_same_bits_and_two_builders_at_one_moment
 def test_a_second_build_is_a_lookup(spec: ImageSpec, root: RootFs) -> None:
     said: list[str] = []
     assert anyio.run(lambda: build(spec, state_home(), progress=said.append)) == root
-    assert find(state_home() / "images", request_digest(spec)) is not None
+    assert (state_home() / "images/requests" / request_digest(spec)).read_text().strip() == root.digest
     assert said == []
 
 
@@ -110,7 +110,7 @@ def test_a_build_that_is_cancelled_leaves_nothing_that_is_found(spec: ImageSpec,
         assert scope.cancelled_caught
 
     anyio.run(cut)
-    assert find(tmp_path / "images", request_digest(spec)) is None
+    assert not (tmp_path / "images/requests" / request_digest(spec)).exists()
     assert sorted(path.suffix for path in (tmp_path / "images/requests").iterdir()) == [".lock"]
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
 
