@@ -15,7 +15,6 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -38,18 +37,6 @@ class CommandFailed(RoomError):
 
 class SourceError(RoomError):
     """A source is not what was declared: no such archive or folder in it."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A Debian binary package's files, or a source package's upstream tree without Debian's patches.
-
-    `path` is `archive`, `archive:folder` or `:folder` inside it.
-    """
-
-    kind: Literal["deb", "src"]
-    name: str
-    path: str = ""
 
 
 def bare_environment(**more: str) -> dict[str, str]:
@@ -122,36 +109,37 @@ async def private_apt(state: Path, suite: str) -> dict[str, str]:
     return env
 
 
-async def fetch(source: Source, home: Path, *, progress: Callable[[str], None] = lambda _line: None) -> Kept:
-    """The source's folder: found if it was fetched before, else fetched, which takes what the network takes.
+async def fetch(kind: Literal["deb", "src"], name: str, path: str, home: Path, progress: Callable[[str], None]) -> Kept:
+    """The folder of a source: found if it was fetched before, else fetched, which takes what the network takes.
 
-    Safe for several processes at once, and for being killed at any moment. Raises `SourceError` when what came is not
-    what was declared, `CommandFailed` or `RoomError` when it could not be had.
+    It is a Debian binary package's files, or a source package's upstream tree without Debian's patches; `path` is
+    `archive`, `archive:folder` or `:folder` inside it, "" all of it. Safe for several processes at once, and for being
+    killed at any moment. Raises `SourceError` when what came is not what was declared, `CommandFailed` or `RoomError`
+    when it could not be had.
     """
-    words = f"{source.kind} {source.name}"
 
     async def make(half: Path) -> tuple[Path, str]:
-        progress(f"fetching {words}")
-        tree, version = await (_bring_deb if source.kind == "deb" else _bring_src)(source, half, home / "apt")
-        chosen = await choose(tree, source.path, half)
+        progress(f"fetching {kind} {name}")
+        tree, version = await (_bring_deb if kind == "deb" else _bring_src)(name, half, home / "apt")
+        chosen = await choose(tree, path, half)
         digest = await anyio.to_thread.run_sync(tree_digest, chosen)
         await run(["chmod", "-R", "a-wst,a+rX", chosen])
         await anyio.Path(chosen).chmod(0o755)  # so that it can be moved; its mount closes it
-        return chosen, f"{words} {version} {digest}"
+        return chosen, f"{kind} {name} {version} {digest}"
 
-    request = request_of(asdict(source) | {"suite": SUITE})
+    request = request_of({"kind": kind, "name": name, "path": path, "suite": SUITE})
     return await once(home / "sources", request, make, lambda: progress("another process fetches this source; waiting"))
 
 
-async def _bring_deb(source: Source, half: Path, apt: Path) -> tuple[Path, str]:
-    [package] = await _download(source, half, apt, "download")
+async def _bring_deb(name: str, half: Path, apt: Path) -> tuple[Path, str]:
+    [package] = await _download(name, half, apt, "download")
     version = (await run(["dpkg-deb", "--field", package, "Version"])).strip()
     await run(["dpkg-deb", "--extract", package, half / "package"])
     return half / "package", version
 
 
-async def _bring_src(source: Source, half: Path, apt: Path) -> tuple[Path, str]:
-    files = await _download(source, half, apt, "source", "--download-only", "--only-source")
+async def _bring_src(name: str, half: Path, apt: Path) -> tuple[Path, str]:
+    files = await _download(name, half, apt, "source", "--download-only", "--only-source")
     [description] = [file for file in files if file.suffix == ".dsc"]
     [version] = re.findall(r"^Version: (\S+)", await anyio.Path(description).read_text(), re.MULTILINE)
     archives = [file for file in files if re.search(r"(?<!\.debian)\.tar\.\w+$", file.name)]
@@ -161,10 +149,10 @@ async def _bring_src(source: Source, half: Path, apt: Path) -> tuple[Path, str]:
     return half / "tree", version
 
 
-async def _download(source: Source, half: Path, apt: Path, *verb: str) -> list[Path]:
+async def _download(name: str, half: Path, apt: Path, *verb: str) -> list[Path]:
     """What `apt-get` leaves in the empty folder `half`."""
     async with held(apt / "lock"):
-        await run(["apt-get", *verb, source.name], env=await private_apt(apt, SUITE), cwd=half)
+        await run(["apt-get", *verb, name], env=await private_apt(apt, SUITE), cwd=half)
     return [Path(file) async for file in anyio.Path(half).iterdir()]
 
 

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from orchestrator.project.reading import ConfigError, KeyPath
 from orchestrator.project.schema import Project
 from sandbox import debian, image
-from sandbox.debian import Source, SourceError
+from sandbox.debian import SourceError
 from sandbox.image import ImageSpec
 from sandbox.keep import Kept, plain, request_of, tree_digest
 from sandbox.room import Engine, Labels, RoomError, RootFs
@@ -59,8 +59,9 @@ async def furnish(
     """
     fetched = {}
     for name, declared in project.sources.items():
-        source = Source("deb" if declared.deb else "src", declared.deb or declared.src, declared.path)
-        fetched[name] = await _made(debian.fetch(source, home, progress=progress), project, ("sources", name))
+        package = declared.deb or declared.src
+        fetching = debian.fetch("deb" if declared.deb else "src", package, declared.path, home, progress)
+        fetched[name] = await _made(fetching, project, ("sources", name))
     extra = project.reference.packages if for_reference and project.reference else ()
     specs = {} if engine.name == "local" else _specs(project, extra)
     images = {}

@@ -3,19 +3,20 @@
 import os
 import tarfile
 from pathlib import Path
+from typing import Final, Literal
 
 import anyio
 import pytest
 
-from sandbox.debian import CommandFailed, Source, SourceError, choose, fetch
+from sandbox.debian import CommandFailed, SourceError, choose, fetch
 from sandbox.keep import Kept, state_home, tree_digest
 
-GCC = Source("deb", "gcc-12-source", "gcc-12.2.0-dfsg.tar.xz:gcc/testsuite")
+GCC: Final = ("deb", "gcc-12-source", "gcc-12.2.0-dfsg.tar.xz:gcc/testsuite")
 
 
-def get(source: Source) -> Kept:
+def get(kind: Literal["deb", "src"], name: str, path: str = "") -> Kept:
     """Kept on the machine, so that only the first run of these tests asks a mirror."""
-    return anyio.run(lambda: fetch(source, state_home()))
+    return anyio.run(fetch, kind, name, path, state_home(), lambda _line: None)
 
 
 def chosen(tree: Path, path: str, half: Path) -> Path:
@@ -37,29 +38,29 @@ def package(tmp_path: Path) -> Path:
 
 
 def test_gcc_s_own_execute_tests_come_from_debian_s_package() -> None:
-    gcc = get(GCC)
+    gcc = get(*GCC)
     assert len(list((gcc.folder / "gcc.c-torture/execute").glob("*.c"))) == 1592
     assert gcc.pin.startswith("deb gcc-12-source 12.2.0-14") and gcc.pin.endswith(f" {gcc.digest}")
 
 
 def test_a_source_package_comes_as_its_upstream_tree() -> None:
-    lua = get(Source("src", "lua5.4"))
+    lua = get("src", "lua5.4")
     assert (lua.folder / "src/lua.c").is_file()
     assert not (lua.folder / "debian").exists()
     assert lua.pin.startswith("src lua5.4 5.4.4-3")
 
 
 def test_what_was_fetched_is_what_its_digest_says_and_nobody_may_write_it() -> None:
-    lua = get(Source("src", "lua5.4"))
+    lua = get("src", "lua5.4")
     assert lua.digest == tree_digest(lua.folder)
     assert not any(path.stat().st_mode & 0o222 for path in lua.folder.rglob("*"))
 
 
 def test_a_second_fetch_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = get(GCC)
+    first = get(*GCC)
     monkeypatch.setattr("sandbox.debian.run", None)
     monkeypatch.setattr("sandbox.debian.private_apt", None)
-    assert get(GCC) == first
+    assert get(*GCC) == first
 
 
 def test_an_archive_in_a_package_is_unpacked_without_the_folder_named_after_its_version(
