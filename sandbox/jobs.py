@@ -43,7 +43,7 @@ def start(folder: Path, tag: str, call: object) -> None:
     env = {"PYTHONPATH": str(Path(__file__).parents[1]), "DOCKER_HOST": os.environ.get("DOCKER_HOST", "")}
     with (folder / "pid").open("w") as pid:
         fcntl.flock(pid, fcntl.LOCK_EX)
-        keeper = spawn(argv, subprocess.DEVNULL, subprocess.DEVNULL, pass_fds=[pid.fileno()], env={**HOST_ENV, **env})
+        keeper = spawn(argv, subprocess.DEVNULL, pass_fds=[pid.fileno()], env={**HOST_ENV, **env})
         pid.write(str(keeper.pid))
     _keepers.append(keeper)
 
