@@ -85,6 +85,9 @@ class Desk:
         await self.store.write(lambda tx: tx.journal(kind, seat, **data))
 
     async def board(self, show: Show = Show.READY, *, session: str = "", limit: int = 10) -> str:
-        """The board as seats read it, with main above it."""
-        now, main = self.store.utc_now(), await self.gate.headline()
-        return f"{main}\n{await self.store.read(lambda db: render_tasks(db, show, now, session=session, limit=limit))}"
+        """The board as seats read it; above it main, and what passes there."""
+        main, card = await self.repository.main(), await self.gate.judge_main()
+        suites = " · ".join(f"{name} {passed}/{total}" for name, (passed, total) in card.counts().items())
+        now = self.store.utc_now()
+        tasks = await self.store.read(lambda db: render_tasks(db, show, now, session=session, limit=limit))
+        return f"main {main[:7]}, {suites}\n{tasks}"

@@ -59,12 +59,6 @@ class Gate:
             self._newest = {main: known or await self._judge_seed(main)}
         return self._newest[main]
 
-    async def headline(self) -> str:
-        """Main and what passes on it, in one line."""
-        counts = (await self.judge_main()).counts().items()
-        suites = " · ".join(f"{name} {passed}/{total}" for name, (passed, total) in counts)
-        return f"main {(await self.repository.main())[:7]}, {suites}"
-
     async def _judge_seed(self, main: str) -> Scorecard:
         card = await self.judge.judge(await self.repository.tree(main), Selection(Tier.FULL))
         if card.void or not card.build.ok:

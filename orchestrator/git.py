@@ -109,17 +109,15 @@ class Git:
             assert process.stdout is not None
             try:
                 while True:
-                    try:
-                        with anyio.fail_after(b.time_s):
-                            piece = await process.stdout.receive(CHUNK)
-                    except anyio.EndOfStream:
-                        break
-                    except TimeoutError as late:
-                        raise GitError(self.folder, argv, -9, f"not done after {b.time_s:g} s, killed") from late
+                    with anyio.fail_after(b.time_s):
+                        piece = await process.stdout.receive(CHUNK)
                     yield piece
+            except anyio.EndOfStream:
                 if code := await process.wait():
                     errors.seek(0)
-                    raise GitError(self.folder, argv, code, errors.read(2000).decode(errors="replace"))
+                    raise GitError(self.folder, argv, code, errors.read(2000).decode(errors="replace")) from None
+            except TimeoutError as late:
+                raise GitError(self.folder, argv, -9, f"not done after {b.time_s:g} s, killed") from late
             finally:
                 with anyio.CancelScope(shield=True):
                     if process.returncode is None:

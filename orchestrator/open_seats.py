@@ -130,9 +130,9 @@ class OpenSeats:
     async def board(self, token: str, wait_s: float) -> dict[str, Any]:
         """The board, after waiting up to `wait_s` seconds for it to change."""
         self._chair(token)
-        bell = self._desk.changed
-        heard = bell.heard
-        news = "changed" if await bell.wait(heard, wait_s) > heard else "nothing changed"
+        with anyio.move_on_after(wait_s) as waited:
+            await self._desk.changed.coming.wait()
+        news = "nothing changed" if waited.cancelled_caught else "changed"
         taken = sum(chair.over is None for chair in self._taken.values())
         return {"text": f"{news}, {taken} of {len(self._seats)} seats are at work\n{await self._desk.board()}"}
 

@@ -17,8 +17,8 @@ from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelPrice
 from pydantic import RootModel
 
-from agents.models.base import Usage
-from agents.models.scripted import Price
+from agents.models.base import Model, Usage
+from agents.models.scripted import Price, Scripted
 from orchestrator.control import Refusal
 from orchestrator.project.reading import ConfigError, Problem, read_toml
 
@@ -76,6 +76,14 @@ class Prices:
             with suppress(LookupError):
                 return get_snapshot().find_provider_model(id, None, vendor, None)[1].get_prices(at)
         return None
+
+
+def prices_of(models: Mapping[str, Model], declared: dict[str, Price]) -> Prices:
+    """genai-prices, before it what scripted teams declare (their price, and that no reply uses more than they say), and
+    before both what the user `declared`."""
+    scripts = {id: model.script for id, model in models.items() if isinstance(model, Scripted)}
+    theirs = {id: script.price for id, script in scripts.items() if script.price}
+    return Prices(theirs | declared, {id: Usage(**script.usage) for id, script in scripts.items()})
 
 
 def load(path: Path) -> dict[str, Price]:

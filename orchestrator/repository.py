@@ -80,8 +80,7 @@ class Repository:
             git = await create_bare(Git(Path(scratch) / "seed.git", durable=False))
             await anyio.Path(git.folder / "info").mkdir()
             await anyio.Path(git.folder / "info/attributes").write_text(UNTOUCHED)
-            git = replace(git, env={"GIT_WORK_TREE": str(await anyio.Path(seed).absolute())})
-            await git.run("add", "--all", "--force")
+            await git.run(f"--work-tree={await anyio.Path(seed).absolute()}", "add", "--all", "--force")
             # At a fixed time: the same seed gives the same first commit in every run.
             commit = await _commit(git, await git.text("write-tree"), "", "Seed\n", EPOCH, ITSELF)
             await repository._keep(git, commit, "", MAIN)
@@ -227,10 +226,8 @@ def message(summary: str, trailers: Mapping[str, str]) -> str:
     for name, value in trailers.items():
         if value and not _VALUE.fullmatch(value):
             raise ValueError(f"trailer {name}: {value!r} is not an id (letters, digits and ._/@:+- only, at most 120)")
-    printable = "".join(
-        c for c in summary[:SUMMARY_LIMIT] if c.isprintable() or c == "\t" or len(c.splitlines()[0]) == 0
-    )
-    subject, *body = [line.rstrip() for line in printable.strip().splitlines()] or [""]
+    lines = ("".join(c for c in line if c.isprintable() or c == "\t") for line in summary[:SUMMARY_LIMIT].splitlines())
+    subject, *body = [line.rstrip() for line in "\n".join(lines).strip().splitlines()] or [""]
     if _OWN.match(subject) or subject.startswith(("#", "---")):
         subject = f'"{subject}"'
     body = [f" {line}" if _TRAILER_LIKE.match(line) else line for line in body]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,9 +18,7 @@ import anyio.to_thread
 import structlog
 from pydantic import validate_call
 
-from agents.models.base import Model, Usage
 from agents.models.choose import OPEN, make
-from agents.models.scripted import Scripted
 from orchestrator import VERSION, board, briefing, control
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk
@@ -28,12 +26,12 @@ from orchestrator.freezing import SECRET, load_frozen, thawed
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
 from orchestrator.open_seats import OpenSeats
-from orchestrator.prices import Prices
+from orchestrator.prices import prices_of
 from orchestrator.project.furnishing import furnish, judge_plan
 from orchestrator.records import RunState, TaskSource
 from orchestrator.repository import Repository
 from orchestrator.seat import again, room_name, work
-from orchestrator.settings import Settings, set_budget, settings_of
+from orchestrator.settings import set_budget, settings_of
 from orchestrator.store import Store, Tx, changes, sessions
 from orchestrator.store.store import utc_now
 from orchestrator.watch.journal import Scribe
@@ -119,7 +117,7 @@ class Run:
             repository=repository,
             judge=judge("verify", VERIFY_USER, settings.verify_cores),
             gate=gate,
-            ledger=Ledger(prices_of(models, settings), settings.budget, settings.session_budget),
+            ledger=Ledger(prices_of(models, settings.prices), settings.budget, settings.session_budget),
             engine=engine,
             label=label,
             rooms=home / "workspaces" / label,
@@ -317,12 +315,3 @@ def last_gain(db: sqlite3.Connection) -> datetime | None:
     gains = "SELECT at FROM journal WHERE kind = 'landed' AND json_extract(data, '$.gained') > 0"
     row = db.execute(f"{gains} ORDER BY seq DESC LIMIT 1").fetchone()
     return None if row is None else datetime.fromisoformat(row["at"])
-
-
-def prices_of(models: Mapping[str, Model], settings: Settings) -> Prices:
-    """genai-prices, before it what scripted teams declare (their price, and that no reply uses more than they say), and
-    before both what the user declared."""
-    scripts = {id: model.script for id, model in models.items() if isinstance(model, Scripted)}
-    declared = {id: script.price for id, script in scripts.items() if script.price}
-    most = {id: Usage(**script.usage) for id, script in scripts.items()}
-    return Prices(declared | settings.prices, most)

@@ -121,7 +121,7 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
     card = await desk.gate.judge_main()
     schemas = json.dumps([vars(spec) for spec in tools.specs(seat.role)], sort_keys=True, default=dict)
     budget = desk.settings.session_budget
-    metered = budget is not None and not unmetered(seat.model)
+    left = "not limited" if budget is None or unmetered(seat.model) else f"{budget / 1e6:.2f} USD"
 
     def start(tx: Tx) -> Session:
         roles = {one.name: one.role for one in desk.seats}
@@ -144,7 +144,6 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
             open_seat=bool(open_token),
             token=open_token,
         )
-        left = f"{(budget or 0) / 1e6:.2f} USD" if metered else "not limited"
         told = opening(tx, session, task, counts=card.counts(), others=desk.settings.agents - 1, left=left)
         session = replace(session, opening=tx.keep(told))
         sessions.start(tx, session)
@@ -286,7 +285,7 @@ async def lay_workspace(desk: Desk, session: Session, room: Room) -> None:
 async def checkpoint(desk: Desk, session: Session, room: Room) -> None:
     """Saves the workspace at refs/checkpoints; what cannot be packed is told in the journal and tried again later."""
     try:
-        stream = workspace.packed(await room.run(workspace.pack(workspace.CHECKPOINT)))
+        stream = await workspace.packed(room.run, workspace.CHECKPOINT)
         await desk.repository.receive_checkpoint(stream, room_name(session))
     except (workspace.Unpacked, Refused) as refusal:
         failure = {"session": session.id, "turn": 0, "failure": f"checkpoint: {refusal}", "wait_s": 0}

@@ -10,7 +10,7 @@ from typing import Any, Final
 import anyio
 
 from agents.tools import Answer, End, Plan
-from orchestrator import board, quarantine, ramp, workspace
+from orchestrator import board, clusters, quarantine, ramp, workspace
 from orchestrator.board import Refused
 from orchestrator.briefing import Show, describe
 from orchestrator.desk import Desk
@@ -20,7 +20,7 @@ from orchestrator.records import Change, ChangeState, Session, SessionState, Tas
 from orchestrator.repository import Received
 from orchestrator.store import Tx, changes, rows, sessions
 from sandbox.room import Room
-from verifiers.scorecard import Outcome, Scorecard, Selection, Tier, Verdict
+from verifiers.scorecard import Scorecard, Selection, Tier, Verdict
 
 ERRORS_SHOWN, GAINS_SHOWN = 10, 40
 NO_CLAIM: Final = "you hold no task: call tasks, then claim one"
@@ -130,9 +130,8 @@ class Verbs:
     async def _received(self, ref: str) -> tuple[Received, GitTree | Conflict]:
         """The workspace, out of the room and through the quarantine, and its merge with main. Raises `Unpacked` and
         `quarantine.Refused`."""
-        given = await self._room.run(workspace.pack(workspace.SUBMISSION))
         repository = self._desk.repository
-        received = await repository.receive(workspace.packed(given), ref)
+        received = await repository.receive(await workspace.packed(self._room.run, workspace.SUBMISSION), ref)
         return received, await repository.merge(await repository.main(), received.commit)
 
     async def _verify(self, call_id: str, what: str) -> Answer:
@@ -179,6 +178,7 @@ class Verbs:
         return {"cases": Selection(Tier.CASES, cases)}
 
     async def _submit(self, call_id: str, summary: str, fixes: Sequence[str]) -> Answer:
+        """Answers with the change's end. A landing ends the session."""
         desk, session = self._desk, self._session
         found = await desk.store.read(lambda db: rows.first(db, Change, "WHERE call = ?", call_id))
         id = (found or await self._hand_in(call_id, summary, tuple(fixes))).id
@@ -188,7 +188,14 @@ class Verbs:
             if change.state.terminal:
                 break
         await desk.store.write(lambda tx: rows.update(tx, "session", session.id, state=SessionState.ACTIVE))
-        return await self._verdict(change)
+        if change.state is not ChangeState.LANDED:
+            main = (await desk.repository.main())[:7]
+            advice = f"main is {main}: `git pull --rebase` brings it under your work; repair, verify, submit again."
+            return Answer(f"{change.id} {change.state}: {change.reason}\n{advice}", refused=True)
+        task = await desk.store.read(lambda db: board.get(db, change.task))
+        done = task.state is TaskState.CLOSED
+        how = f"closed: {task.reason}" if done else "is not done yet and goes back to the board"
+        return Answer(f"{change.id} landed as {change.landed_as[:7]}, {task.id} {how}", end=End.LANDED)
 
     async def _hand_in(self, call_id: str, summary: str, fixes: tuple[str, ...]) -> Change:
         """Takes the workspace as a change, and queues it; a conflict with main bounces it at once."""
@@ -233,21 +240,8 @@ class Verbs:
         desk.changed.ring()
         return change
 
-    async def _verdict(self, change: Change) -> Answer:
-        """The change's end, as its submitter reads it. A landing ends the session."""
-        if change.state is not ChangeState.LANDED:
-            main = (await self._desk.repository.main())[:7]
-            advice = f"main is {main}: `git pull --rebase` brings it under your work; repair, verify, submit again."
-            return Answer(f"{change.id} {change.state}: {change.reason}\n{advice}", refused=True)
-        task = await self._desk.store.read(lambda db: board.get(db, change.task))
-        done = task.state is TaskState.CLOSED
-        how = f"closed: {task.reason}" if done else "is not done yet and goes back to the board"
-        return Answer(f"{change.id} landed as {change.landed_as[:7]}, {task.id} {how}", end=End.LANDED)
-
 
 def error_lines(card: Scorecard, floor: Set[str]) -> list[str]:
     """Failing cases, those that main passes first."""
-    good = (Outcome.PASS, Outcome.SKIP)
-    failing = [case for case, verdict in card.verdicts.items() if verdict.outcome not in good]
-    failing.sort(key=lambda case: case not in floor)
+    failing = sorted(clusters.failures(card), key=lambda case: case not in floor)
     return [error_line(case, card) + " (passes on main)" * (case in floor) for case in failing]

@@ -6,10 +6,10 @@ host nothing; what they print is bytes for `quarantine.py` to judge.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterable, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sandbox.room import KIB, MIB, Command, Ended, Result
 
@@ -60,21 +60,18 @@ def lay(seat: str, origin: str = ORIGIN, checkpoint: str = "", pack: bytes | Asy
 
     `git pull --rebase` then works, also over uncommitted edits.
     """
-    return replace(_command(_LAY, seat, MAIL_DOMAIN, origin, checkpoint, time_s=300.0), stdin=pack)
+    return _command(_LAY, seat, MAIL_DOMAIN, origin, checkpoint, time_s=300.0, stdin=pack)
 
 
-def pack(stream: Stream, time_s: float = 120.0) -> Command:
-    """Prints a header line (`<kind> <commit>`), then a thin pack of the workspace's state and its commits, over main.
+async def packed(run: Callable[[Command], Awaitable[Result]], stream: Stream, time_s: float = 120.0) -> bytes:
+    """A header line (`<kind> <commit>`), then a thin pack of the workspace's state and its commits, over main. `run` is
+    the room's. Raises `Unpacked`.
 
     The room caps its bytes. Everything that is not ignored is in it, committed or not. A checkpoint keeps
     the index as well (the commit's second parent); an unfinished merge or rebase is kept as files only.
     """
-    command = _command(_PACK, stream.kind, str(stream.packed + KIB), time_s=time_s)
-    return replace(command, output_limit=stream.packed + 2 * KIB)
-
-
-def packed(result: Result) -> bytes:
-    """What `pack` printed. Raises `Unpacked` when it failed."""
+    bounds = {"time_s": time_s, "output_limit": stream.packed + 2 * KIB}
+    result = await run(_command(_PACK, stream.kind, str(stream.packed + KIB), **bounds))
     if result.ended is Ended.TIMEOUT:
         raise Unpacked("git did not finish packing your workspace in time; is something in .git not an ordinary file?")
     if not result.ok:
@@ -83,5 +80,5 @@ def packed(result: Result) -> bytes:
     return result.stdout
 
 
-def _command(script: str, *args: str, time_s: float) -> Command:
-    return Command(("/bin/sh", "-c", script, "workspace", *args), env=_ENV, time_s=time_s)
+def _command(script: str, *args: str, **rest: Any) -> Command:
+    return Command(("/bin/sh", "-c", script, "workspace", *args), env=_ENV, **rest)

