@@ -1,7 +1,5 @@
 """One request, however many attempts it takes. Each is metered on its own, because each may cost money."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable

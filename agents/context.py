@@ -5,8 +5,6 @@ old tool results go in one batch, which costs one uncached request, and the next
 not enough the model is asked for a summary, which takes the place of the turns before it. The transcript keeps all.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain, groupby

@@ -5,8 +5,6 @@ a command that fails is the model's to read. Results are short: totals first, at
 is named.
 """
 
-from __future__ import annotations
-
 import difflib
 import re
 from itertools import islice

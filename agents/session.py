@@ -1,7 +1,5 @@
 """The turn loop: query, store, act, store."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass

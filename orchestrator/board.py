@@ -4,8 +4,6 @@ What changes something takes the transaction it belongs to, so that a verb's eff
 claim is a row that names a live session: no heartbeat and no clock. It ends with its task, its release or its session.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import filter as matching

@@ -3,8 +3,6 @@
 What agents, programs and failing cases wrote is quoted in all of them.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Mapping
 from datetime import datetime, timedelta

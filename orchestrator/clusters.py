@@ -4,8 +4,6 @@ On an empty main everything fails alike: that is one task about 1,281 cases, whi
 soon as cases begin to fail differently.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import chain, groupby
 from operator import itemgetter

@@ -1,7 +1,5 @@
 """What the sessions of one run share: the nouns behind which time, money, git and SQL stand."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -4,8 +4,6 @@ Everything is tried, not looked up: a program that is installed and does not wor
 request leaves the machine, and of a key only whether it is set is looked at.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -10,8 +10,6 @@ RUN/lock.json       digests of all of it
 RUN/team/           `/team` as seats see it
 """
 
-from __future__ import annotations
-
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ git and SQLite are two authorities, so landing is: intent stored (old, new, chan
 main → marked landed. `recover` goes on where a crash left it between any two of these.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from dataclasses import dataclass, field
 from typing import Final

@@ -8,8 +8,6 @@ A tree leaves as a tar of its exact bytes, made from objects: no work tree, no a
 drop `export-ignore` files and rewrite `export-subst` ones, and a checkout would run filters.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import tarfile

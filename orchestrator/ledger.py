@@ -4,8 +4,6 @@ settled + reserved + in doubt + the new reservation never passes the budget. `Le
 they belong to; a `SessionMeter` is what the turn loop holds.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sqlite3

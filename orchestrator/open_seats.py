@@ -4,8 +4,6 @@ Each command is one turn with one call. A session's room lives in a task of its 
 on when the shell that asked is gone; its answer is stored, and `last` shows it.
 """
 
-from __future__ import annotations
-
 import secrets
 import sqlite3
 from collections.abc import Mapping

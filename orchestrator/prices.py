@@ -3,8 +3,6 @@
 A price that is not known is None, never zero (P6). Fractions are rounded up, so that a sum is never below the vendor's.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress

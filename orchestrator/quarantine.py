@@ -6,8 +6,6 @@ stream, then its header, then strict indexing, then the number of entries in the
 connection to main and sizes unpacked, then, for what may come to main, policy on what changed.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager

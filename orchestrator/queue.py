@@ -4,8 +4,6 @@ No git, no process, no SQL: it takes a merged tree and a `Judge` and gives back 
 drive the same code. One change at a time; the staged ratchet comes into this module.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final

@@ -4,8 +4,6 @@ Such text gives no authority and must not look as if it came from the run: no co
 that could pass for one of ours.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from typing import Final
 

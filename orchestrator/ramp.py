@@ -1,7 +1,5 @@
 """Which seats may start a session now: sixteen on an empty tree write sixteen compilers, an idle one costs nothing."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Mapping
 from typing import Final

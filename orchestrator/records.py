@@ -4,8 +4,6 @@ Words are those of docs/design.md. Ids are what people paste into commands: `T91
 a seat, `agent-07/12` a session. Money is integer micro-dollars; times are UTC-aware.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """A seat: claim → workspace → session → submit → next."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager

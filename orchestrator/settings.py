@@ -1,7 +1,5 @@
 """What was asked of a run: the resolved command line. Stored with the run; changed only by journalled commands."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Mapping
 

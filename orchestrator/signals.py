@@ -1,7 +1,5 @@
 """A bell: how coroutines wait for each other's changes."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Callable
 
 import anyio

@@ -1,7 +1,5 @@
 """The team's verbs for one session. A verb's effect and its answer are one transaction, under the call's id."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace

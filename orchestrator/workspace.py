@@ -4,8 +4,6 @@ In the room an agent may have replaced anything: configuration, hooks, filters, 
 host nothing; what they print is bytes for `quarantine.py` to judge.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterable, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path

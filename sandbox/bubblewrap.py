@@ -5,8 +5,6 @@ bwrap returns. `--die-with-parent` ends a command with whoever started it, the o
 bwrap runs behind a change to the room's own host user.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

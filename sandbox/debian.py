@@ -9,8 +9,6 @@ content below HOME/sources (`keep.py`). A digest is over the unpacked folder, so
 every packaging. Nothing of a package is run: no maintainer script, no hook.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -5,8 +5,6 @@ command left behind would have to be found among all others. A container ends as
 in it is the clock, so that a slow start costs the command nothing; ours outside is for commands that stop that one.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

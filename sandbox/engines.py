@@ -1,7 +1,5 @@
 """Which engine makes a run's rooms."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from sandbox.bubblewrap import BubblewrapEngine

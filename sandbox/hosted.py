@@ -3,8 +3,6 @@
 An engine adds how a command gets into a room (`HostedRoom.enter`) and what is made before that (`HostedEngine.make`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

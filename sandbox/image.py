@@ -9,8 +9,6 @@ build of a declaration is a lookup. Packages come from the machine's own mirrors
 what an image is and `packages` says what is in it; neither says that it can be built again next month.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import tarfile

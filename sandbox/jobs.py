@@ -10,8 +10,6 @@
 Nothing changes for a job when the orchestrator dies. No result and no keeper: cut short.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import pickle

@@ -8,8 +8,6 @@
 Killed at any moment a maker leaves a half-made folder, which the next maker of the same thing removes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

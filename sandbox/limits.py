@@ -4,8 +4,6 @@ As root everything is bounded: each room user is a host user of its own, and a c
 CPU. As an ordinary user only rlimits are left; what they cannot bound, the engines declare as gaps.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import math

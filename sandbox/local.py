@@ -5,8 +5,6 @@ its own for every room's commands. `/workspace`, `/tmp` and mount targets are tr
 (`cwd`, `read`, `write`, values of the environment); inside a command the workspace is at `$WORKSPACE`.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ As root a room's /tmp and a case's workspace are memory with a size, a seat's wo
 What an ordinary user's rooms can bound, the engines do by themselves.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import shutil

@@ -4,8 +4,6 @@ Why not `anyio.open_process`: `bwrap --die-with-parent` fires when the *thread* 
 processes from pool threads that come and go. Here one thread starts them all and lives as long as the program.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

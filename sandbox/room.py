@@ -7,8 +7,6 @@ Who is to blame is part of the interface: what a command did is a `Result`, what
 the machine did is a `RoomError`. A dead room is never a failing command.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """The system-call filter of bubblewrap's rooms, as raw BPF: `bwrap --seccomp` takes it so, no library needed."""
 
-from __future__ import annotations
-
 import platform
 import struct
 from typing import Final

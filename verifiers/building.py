@@ -4,8 +4,6 @@ The candidate's code runs in the first room only. A second room, in which nothin
 the declared artifacts into a folder that judges alone write and that every case room sees read-only.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace

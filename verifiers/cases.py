@@ -4,8 +4,6 @@ Whether a case is held out hangs on the project's name and the case's *file* alo
 shares its fate, and so do files that include one another. Otherwise a hidden case would be shown by its twin.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

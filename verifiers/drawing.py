@@ -13,8 +13,6 @@ project that rewrites each case on the trusted side, with a right answer drawn f
 `name` is the case's file name; the file that keeps this name in `Prepared.files` is the case, under a neutral name.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import runpy

@@ -5,8 +5,6 @@ neutral name, and the project's runners; the other cases, the expected outputs, 
 outside, and the candidate's product runs alone. An outcome of the machine is never the candidate's.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import math

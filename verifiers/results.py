@@ -6,8 +6,6 @@ results. What does not add up is refused as a whole, which loses every formerly 
 here that it could not gain by writing a test that is always true.
 """
 
-from __future__ import annotations
-
 import re
 import signal
 from collections.abc import Mapping

@@ -2,8 +2,6 @@
 ratchet. Pure data: no room, no clock, no database.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum

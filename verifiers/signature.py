@@ -5,8 +5,6 @@ of it, and the place in the candidate's own source that the reason names, if it 
 they move with every change above them.
 """
 
-from __future__ import annotations
-
 import re
 
 from verifiers.scorecard import Outcome, Verdict

@@ -3,8 +3,6 @@
 First the forms in which people write a project's values: sizes become bytes and durations seconds here, at the border.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ of a role share; one on each of the last two user messages covers the conversati
 previous request wrote its entry: the vendor looks back only 20 blocks from a breakpoint, and one turn may hold more.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -9,8 +9,6 @@ stands beside its name here, so that no second list can drift from this one. A r
 its worst case: an overload inside an HTTP 200 is a fault of the same name as a 529, but not of the same price.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum

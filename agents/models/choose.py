@@ -1,7 +1,5 @@
 """From what `--model` says to a model. Adapters are imported here, when they are chosen: the two SDKs cost 1.8 s."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

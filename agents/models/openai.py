@@ -4,8 +4,6 @@ Nothing is stored at the vendor (`store` is false): each request carries the who
 encrypted items that we return unchanged. The vendor caches by prefix on its own; a key keeps a session together.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

@@ -5,8 +5,6 @@ read by that shape here. Neither SDK nor the HTTP client under it is imported: t
 are chosen.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence

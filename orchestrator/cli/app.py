@@ -3,8 +3,6 @@
 A command's module is imported when it is chosen: a look costs no SDK.
 """
 
-from __future__ import annotations
-
 import inspect
 import json
 import sys

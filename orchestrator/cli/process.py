@@ -1,8 +1,6 @@
 """A run from outside: which one is meant, and what a query says of it; its process: spawning it, serving in it, talking
 to it, following what it does."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

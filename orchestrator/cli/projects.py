@@ -4,8 +4,6 @@ lock`, `project check`); and `start`.
 What `start` was asked is resolved and shown; then a process of its own works, and the terminal only looks.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,8 +1,6 @@
 """Commands about runs that are there: `runs`, `status`, `logs`, `tasks`, `why`, `cost` and `report` look; `resume`,
 `pause`, `stop`, `set` and `say` change one, and are journalled with who and when."""
 
-from __future__ import annotations
-
 import re
 import time
 from datetime import timedelta

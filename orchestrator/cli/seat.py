@@ -1,7 +1,5 @@
 """`seat RUN VERB`: an open seat from a shell, one command a tool call. Flags and help come from the tools' schemas."""
 
-from __future__ import annotations
-
 import argparse
 import inspect
 import json

@@ -1,8 +1,6 @@
 """`project check`: the proof that a project's judge judges. A good solution passes, nothing passes for nothing, cheats
 are caught by what was meant to catch them, and asking three times gives one answer."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A project's folder: read and checked, with its private overlay, and its parts by digest."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """What judging a project needs on this machine: its root file systems and sources, a judge, and trees to judge."""
 
-from __future__ import annotations
-
 import io
 import re
 import tarfile

@@ -4,8 +4,6 @@ It pins what is ours (the folder, the sources' content, the cases and how each m
 Debian's (package versions, image digests), because mirrors move: a start with other packages goes on and says so.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

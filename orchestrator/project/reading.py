@@ -1,7 +1,5 @@
 """One TOML file → one pydantic model, with every mistake said so that a person can mend it: file, line, remedy."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import os

@@ -3,8 +3,6 @@
 No run starts on a folder that would judge something else than its author meant.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 from collections.abc import Iterator, Sequence

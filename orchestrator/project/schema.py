@@ -3,8 +3,6 @@
 What needs more than one key, or a look into the folder, is in `rules.py`. Money becomes micro-dollars here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal

@@ -1,7 +1,5 @@
 """Changes, scorecards and landings in the state."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 A record's table has its name in small letters. Columns that only the table has are left alone.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import sqlite3

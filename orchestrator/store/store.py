@@ -5,8 +5,6 @@ for one fsync. Each job runs in a savepoint of its own: one that raises undoes o
 process of an earlier epoch is refused (`Fenced`), so what a zombie does after a resume has no effect (P4).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sqlite3

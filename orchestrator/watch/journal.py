@@ -1,8 +1,6 @@
 """The journal as people read it: its entries with a line of words for each, which `events.toml` of the store holds, and
 the log files that are made of them."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -5,8 +5,6 @@ An answer is the very object that `--json` prints and that `render.py` puts into
 are in none of them unless `reveal` is asked for.
 """
 
-from __future__ import annotations
-
 import re
 import sqlite3
 from datetime import datetime, timedelta

@@ -3,8 +3,6 @@
 Every word of an answer that an agent may have written has been made visible before it comes here.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections import Counter

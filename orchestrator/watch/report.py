@@ -1,8 +1,6 @@
 """One self-contained HTML file about a run, and its curves as a picture: no script, nothing fetched, all escaped. The
 curves are SVG by our own few lines."""
 
-from __future__ import annotations
-
 import json
 import math
 import sqlite3

@@ -4,8 +4,6 @@ Whatever has an id has a row, whose columns are facts, and entries in the journa
 verdicts besides.
 """
 
-from __future__ import annotations
-
 import re
 import sqlite3
 from functools import partial
