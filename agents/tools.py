@@ -4,8 +4,6 @@ Few, with verbs for names. What the shell tools do is `agents/hands.py`; the tea
 implements `Team`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -51,7 +49,7 @@ class Shell(Arguments):
     background: bool = False
 
     @model_validator(mode="after")
-    def _short_in_front(self) -> Shell:
+    def _short_in_front(self) -> "Shell":
         if not self.background and (self.timeout_s or 0) > FOREGROUND_S:
             raise ValueError(f"over {FOREGROUND_S} s: set background to true, then call wait")
         return self
@@ -95,7 +93,7 @@ class Claim(Arguments):
     plan: str = ""
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Claim:
+    def _one_of_two(self) -> "Claim":
         if bool(self.task) == bool(self.title):
             raise ValueError("give either task (an id from tasks), or title and touches for one of your own")
         return self
@@ -144,7 +142,7 @@ class Plan(Arguments):
     order: Names = Field([], description="ids, the one to be done first in front")
 
     @model_validator(mode="after")
-    def _asks_something(self) -> Plan:
+    def _asks_something(self) -> "Plan":
         if not (self.title or self.task or self.drop or self.merge or self.order):
             raise ValueError("give title and why for a task, or drop, merge or order with ids")
         return self

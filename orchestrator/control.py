@@ -5,8 +5,6 @@ It hears one JSON object a line over a unix socket. A socket path over 107 bytes
 open seat's authority is its token.
 """
 
-from __future__ import annotations
-
 import contextlib
 import getpass
 import json
@@ -58,7 +56,7 @@ class Refusal(Exception):
         return {"kind": self.kind, "message": str(self), "where": place and place[0], "hint": hint}
 
     @classmethod
-    def of(cls, told: dict[str, Any]) -> Refusal:
+    def of(cls, told: dict[str, Any]) -> "Refusal":
         return cls(told["message"], told["kind"], *(told["hint"] or "").splitlines())
 
 

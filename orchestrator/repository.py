@@ -8,8 +8,6 @@ repo.git's main is the authority; public.git follows it and may lag behind after
 durable before a method returns their id, so a row that names one can be written after it.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -71,7 +69,7 @@ class Repository:
         self._quarantine = folder / "quarantine"
 
     @classmethod
-    async def create(cls, folder: Path, seed: Path, *, durable: bool = True) -> Repository:
+    async def create(cls, folder: Path, seed: Path, *, durable: bool = True) -> "Repository":
         """New repositories whose first commit holds the seed folder as it lies there: no attribute, no ignore file."""
         repository = cls(folder, durable=durable)
         await create_bare(repository.git)

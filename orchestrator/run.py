@@ -1,7 +1,5 @@
 """The run itself: open, recover, go, drain, stop. One process owns it, in an epoch of its own."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import sqlite3
@@ -72,7 +70,7 @@ class Run:
     _worked_before: float = 0.0
 
     @classmethod
-    async def open(cls, folder: Path, store: Store, stack: AsyncExitStack) -> Run:
+    async def open(cls, folder: Path, store: Store, stack: AsyncExitStack) -> "Run":
         """Puts the run together from what was frozen. Raises what says why it cannot: image gone, no key, no engine."""
         settings = await store.read(settings_of)
         home = state_home()

@@ -24,8 +24,6 @@ A session without a task asks for the board and claims the top ready one. The fi
 `{task}` and `{case}` become the held task's id and its first case. After the last call comes `close`.
 '''
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib
@@ -65,12 +63,12 @@ class Entry(BaseModel, extra="forbid"):
     close: str = "Nothing left to do."
 
     @model_validator(mode="after")
-    def _names_something(self) -> Entry:
+    def _names_something(self) -> "Entry":
         if not self.match and not self.role:
             raise ValueError('needs match = "GLOB" (of a task) or role = "ROLE"')
         return self
 
-    def plays(self, story: _Story) -> bool:
+    def plays(self, story: "_Story") -> bool:
         held = any(fnmatchcase(name, self.match) for name in (story.task, story.title) if name)
         return self.role in ("", story.role) and (held or not self.match)
 
@@ -122,7 +120,7 @@ class Scripted:
 
     async def close(self) -> None: ...
 
-    def _next(self, story: _Story) -> list[Step] | str:
+    def _next(self, story: "_Story") -> list[Step] | str:
         """The calls of the next reply, or the words that end the session."""
         entry = next((entry for entry in self.script.session if entry.plays(story)), None)
         if entry is None:

@@ -3,8 +3,6 @@
 `StoredLog` is what the turn loop of `agents/session.py` writes; `stored` is what a resume reads back.
 """
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -135,7 +133,7 @@ class StoredLog:
     _began: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    async def load(cls, store: Store, session: Session) -> StoredLog:
+    async def load(cls, store: Store, session: Session) -> "StoredLog":
         """The session as it is stored, whoever wrote it."""
         log = cls(store, session)
         await log._write(lambda _: None)
