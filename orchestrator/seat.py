@@ -126,7 +126,7 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
         working = {one.seat: one.id for one in sessions.live(tx.db)}
         passing = bool(card.passed())
         best = "" if open_token else ramp.next_task(tx.db, seat.name, roles, working, any_case_passes=passing)
-        task = board.get(tx.db, best) if desk.frozen.project.planned and best else None
+        task = board.get(tx.db, best) if "planner" in desk.frozen.project.roles and best else None
         number = rows.next_number(tx, "session", "WHERE seat = ?", seat.name)
         session = Session(
             id=f"{seat.name}/{number}",

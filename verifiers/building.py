@@ -28,6 +28,7 @@ OUTPUT = 8 * MIB
 BUILD_ENV: Final = {"CARGO_TERM_COLOR": "never"}  # and what every room has
 
 # $0 is the built tree; the artifacts come into the working folder.
+UNPACK = 'tar -x --no-same-owner 2>&1 || { echo "error: the tree cannot be unpacked"; exit 1; }'
 COPY = """
 for path; do
     [ -e "$0/$path" ] || { echo "the build left no $path"; exit 1; }
@@ -45,10 +46,6 @@ class Built:
     artifacts: Path
 
 
-class NotUnpacked(RoomError):
-    """A tree that no room can hold: more than its disk, or names that no file system takes."""
-
-
 class Workshop:
     """Opens a judge's rooms, each under a name of its own, takes them and their folders away again, and builds trees,
     keeping the artifacts of a few recent ones."""
@@ -63,15 +60,15 @@ class Workshop:
 
     async def run(self, command: Command, tree: Tree | None = None, **changes: object) -> Result:
         """Runs a command in a fresh room that differs from a build room in `changes`; with `tree`, after unpacking it
-        in the workspace, inside the room alone. Raises `RoomError`."""
+        in the workspace, inside the room alone. A tree that no room can hold fails as its command would: it is the
+        candidate's. Raises `RoomError`."""
         spec = replace(self._spec, name=f"judge-{token_hex(6)}", **changes)  # type: ignore[arg-type]  # fields by name
         room = await self._engine.open(spec)
         try:
             if tree:
-                unpack = ("tar", "-x", "--no-same-owner")
-                done = await room.run(Command(unpack, stdin=tree.tar(), time_s=UNPACK_S))
+                done = await room.run(Command(("sh", "-c", UNPACK), stdin=tree.tar(), time_s=UNPACK_S))
                 if not done.ok:
-                    raise NotUnpacked(f"the tree cannot be unpacked: {last_line(done.stderr)}")
+                    return done
             return await room.run(replace(command, argv=tuple(map(room.seen, command.argv))))
         finally:
             with anyio.CancelScope(shield=True):
@@ -130,8 +127,6 @@ class Workshop:
                     if not done.ok:
                         build = replace(build, ok=False, reason=last_line(done.stdout or done.stderr))
             return Built(tree, build, artifacts)
-        except NotUnpacked as refused:
-            return Built(tree, Build(False, 0.0, str(refused)), artifacts)
         except BaseException:
             await self._discard(artifacts)
             raise

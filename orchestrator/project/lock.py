@@ -106,16 +106,15 @@ def check_lock(furnished: Furnished, lock: Lock) -> tuple[str, ...]:
     now = project_digests(furnished.project.folder)
     now |= {f"sources.{name}": source.digest for name, source in furnished.sources.items()}
     locked = {**lock.digests, **{f"sources.{name}": pin.split(" ")[-1] for name, pin in lock.sources.items()}}
-    differs = [name for name in sorted({*now, *locked}) if now.get(name) != locked.get(name)]
-    if differs:
+    if differs := [name for name in sorted({*now, *locked}) if now.get(name) != locked.get(name)]:
         remedy = "lock it again (project lock), or start it with --unlocked"
         raise LockDiffers(f"{furnished.project.name}: {', '.join(differs)} differ from project.lock; {remedy}")
     notices = []
     for name, versions in _packages(furnished).items():
-        recorded = lock.packages.get(name, {})
-        for package in sorted({package for package, _ in versions.items() ^ recorded.items()}):
-            was, is_ = recorded.get(package, "absent"), versions.get(package, "absent")
-            notices.append(f"{name}: package {package} was {was} when the project was locked and is {is_}")
+        before = lock.packages.get(name, {})
+        for package in sorted({package for package, _ in versions.items() ^ before.items()}):
+            was = f"was {before.get(package, 'absent')} when the project was locked"
+            notices.append(f"{name}: package {package} {was} and is {versions.get(package, 'absent')}")
     return tuple(notices)
 
 

@@ -140,9 +140,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
     """The end of a sentence: `; did you mean X?`, or what there is to choose from."""
-    names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    if close:
+    if close := difflib.get_close_matches(word, names := sorted(known), n=1, cutoff=0.6):
         return f"; did you mean {prefix}{close[0]}?"
     return f"; known: {', '.join(names)}" if names else ""
 

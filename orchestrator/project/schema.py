@@ -134,11 +134,6 @@ class Project(ProjectFile):
     reference: Expectation | None
     cheats: Mapping[str, Cheat]
 
-    @property
-    def planned(self) -> bool:
-        """Whether a planner hands tasks out; without one in the team, seats choose for themselves."""
-        return "planner" in self.roles
-
     def problem(self, at: KeyPath, message: str, file: str = "project.toml") -> Problem:
         """A mistake at a key of a file that could be read."""
         return Problem(self.folder / file, line_of(read_text(self.folder / file, []) or "", at), message)

@@ -245,7 +245,8 @@ async def test_a_unit_suite_can_not_say_that_the_judge_broke(engine: Engine, pla
 async def test_a_tree_that_no_room_can_hold_does_not_build_and_voids_nothing(engine: Engine, plan: JudgePlan) -> None:
     card = await judge_of(engine, plan).judge(Files({"n" * 300: "x"}), Selection())
     assert not card.void and not card.build.ok
-    assert card.build.reason.startswith("the tree cannot be unpacked: ")
+    assert card.build.reason == "error: the tree cannot be unpacked"
+    assert "File name too long" in card.build.log_tail
 
 
 async def test_a_tree_is_built_once_unless_cold_and_nothing_is_left_behind(engine: Engine, plan: JudgePlan) -> None:
