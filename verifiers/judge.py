@@ -171,7 +171,7 @@ class RoomJudge:
                     verdicts = await self._trial(case, built, tests)
             except (RoomError, SuiteError) as error:  # a plug-in may fail for this run's draw alone
                 verdicts = [Verdict(case.id, Outcome.ERROR, reason=one_line(f"judge: {error}"))]
-            if verdicts[0].outcome is not Outcome.ERROR:
+            if not _broken(verdicts):
                 break
         return verdicts
 

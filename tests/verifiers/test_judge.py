@@ -235,6 +235,13 @@ async def test_a_unit_suite_that_reports_a_test_twice_is_refused_and_voids_nothi
     assert card.verdicts["unit/all"].reason == "results refused: parser::sums is reported twice"
 
 
+async def test_a_unit_suite_without_a_test_says_nothing_against_anybody(engine: Engine, plan: JudgePlan) -> None:
+    """As in a crate that nobody has written a test for yet."""
+    none = "running 0 tests\n\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n"
+    card = await unit_card(engine, plan, none, 0)
+    assert not card.void and card.build.ok and card.verdicts == {}
+
+
 async def test_a_unit_suite_can_not_say_that_the_judge_broke(engine: Engine, plan: JudgePlan) -> None:
     """Its tests run beside the runner and can end it as they like; a void judgement would be repeated for ever."""
     card = await unit_card(engine, plan, UNIT_OK, 99)
