@@ -12,6 +12,7 @@ import os
 import re
 import sqlite3
 import tempfile
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ from orchestrator.store import StoreError
 
 LINE_LIMIT: Final = 8 << 20  # bytes of one request or answer
 GONE: Final = (anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead)
+ODD: Final = (ValueError, OverflowError, RecursionError, anyio.DelimiterNotFound)  # not JSON, or not what is asked for
 POINTER: Final = "run.sock"
 EXIT: Final = dict(
     refused=1, usage=2, config=2, ambiguous=2, not_ready=3, not_found=4, busy=5, lock_differs=6, internal=70
@@ -112,10 +114,11 @@ async def _converse(stream: SocketStream, answer: Answerer) -> None:
             try:
                 line = await BufferedByteReceiveStream(stream).receive_until(b"\n", LINE_LIMIT)
                 result = {"result": await answer(json.loads(line))}
-            except Refusal as refusal:
-                result = {"error": refusal.told()}
             except (StoreError, *GONE):
                 raise
-            except Exception as wrong:  # noqa: BLE001 - not JSON, or not what the request takes: no run's end
-                result = {"error": Refusal(str(wrong) or repr(wrong), "usage").told()}
+            except Exception as wrong:  # noqa: BLE001 - told to who asked, and our own bug in the run's log: no run's end
+                failure = Refusal(str(wrong) or repr(wrong), "usage") if isinstance(wrong, ODD) else failure_of(wrong)
+                if failure.kind == "internal":
+                    traceback.print_exception(wrong)
+                result = {"error": failure.told()}
             await stream.send(json.dumps(result).encode() + b"\n")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
@@ -86,6 +86,5 @@ class Desk:
         """The board as seats read it; above it main, and what passes there."""
         main, card = await self.repository.main(), await self.gate.judge_main()
         suites = " · ".join(f"{name} {passed}/{total}" for name, (passed, total) in card.counts().items())
-        now = self.store.utc_now()
-        tasks = await self.store.read(lambda db: render_tasks(db, show, now, session=session, limit=limit))
-        return f"main {main[:7]}, {suites}\n{tasks}"
+        look = partial(render_tasks, show=show, now=self.store.utc_now(), session=session, limit=limit)
+        return f"main {main[:7]}, {suites}\n{await self.store.read(look)}"

@@ -88,11 +88,10 @@ class Gate:
         began = anyio.current_time()
         merged = await self.repository.merge(main, change.commit)
         ruling = await rule(merged, floor.passed(), self.judge)
-        if ruling.fate is Fate.VOID and self._voids >= VOIDS:  # the machine's fault, unless main can be judged
-            control = await self.judge.judge(await self.repository.tree(main), Selection(cold=True))
-            if not control.void:
-                words = f"cannot be judged, while main can: {ruling.reason}"
-                ruling = Ruling(Fate.BOUNCE, words, "Something in it keeps the judge from its end.")
+        again = ruling.fate is Fate.VOID and self._voids >= VOIDS  # the machine's fault, unless main can be judged
+        if again and not (await self.judge.judge(await self.repository.tree(main), Selection(cold=True))).void:
+            words = f"cannot be judged, while main can: {ruling.reason}"
+            ruling = Ruling(Fate.BOUNCE, words, "Something in it keeps the judge from its end.")
         seconds = anyio.current_time() - began
         self._voids = self._voids + 1 if ruling.fate is Fate.VOID else 0
         if ruling.fate is Fate.LAND:

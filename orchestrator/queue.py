@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from orchestrator.quoting import visible
-from verifiers.scorecard import Judge, Outcome, Scorecard, Selection, Tier, Tree
+from verifiers.scorecard import Judge, Outcome, Scorecard, Selection, Tier, Tree, Verdict
 
 SHOWN: Final = 5  # files or cases named in a reason
 
@@ -74,7 +74,7 @@ async def rule(tree: Tree | Conflict, floor: frozenset[str], judge: Judge) -> Ru
         again = await judge.judge(tree, Selection(Tier.CASES, gained))
         if again.void:
             return Ruling(Fate.VOID, again.void)
-        chance = {case: again.verdicts[case] for case in gained - again.passed()}
+        chance = {case: again.verdicts.get(case, Verdict(case, Outcome.MISSING)) for case in gained - again.passed()}
         card, gained = replace(card, verdicts={**card.verdicts, **chance}), gained - chance.keys()
     return Ruling(Fate.LAND, gained=tuple(sorted(gained)), card=card)
 

@@ -171,8 +171,8 @@ class Verbs:
             return own
         cases = frozenset(what.replace(",", " ").split())
         if unknown := sorted(cases - self._desk.shown_cases):
-            meant = "what is `fast`, `task` or case ids as `tasks` prints them"
-            raise Refused(f"no such case: {', '.join(unknown[:3])}; {meant}")
+            named = ", ".join(unknown[:3])
+            raise Refused(f"no such case: {named}; what is `fast`, `task` or case ids as `tasks` prints them")
         return {"cases": Selection(Tier.CASES, cases)}
 
     async def _submit(self, call_id: str, summary: str, fixes: Sequence[str]) -> Answer:

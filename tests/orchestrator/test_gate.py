@@ -101,6 +101,14 @@ async def test_what_passes_by_chance_is_not_what_main_has_to_pass_from_then_on(t
     await gate.store.close()
 
 
+async def test_a_gain_that_the_second_judgement_does_not_speak_of_is_none(tmp_path: Path) -> None:
+    gate, change = await queued(tmp_path, Oracle(SEED, {"c/a": "", "c/b": "no linker"}, {}))
+    await gate.settle(change)
+    assert (await gate.judge_main()).passed() == frozenset()
+    assert (await gate.store.read(lambda db: rows.get(db, Change, "C1"))).state is ChangeState.LANDED
+    await gate.store.close()
+
+
 async def test_a_change_that_alone_keeps_the_judge_from_its_end_is_bounced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,8 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
+import pytest
+
+from orchestrator.control import listening
 from tests.orchestrator.running import Run, faults, small_project, yard
 
 
@@ -56,10 +62,10 @@ def test_a_change_lands_from_a_shell_through_a_killed_process_and_the_next_sessi
         assert [row["end"] for row in run.rows('SELECT "end" FROM session ORDER BY number')] == ["landed", "left"]
 
 
-def asked(run: Run, line: bytes) -> dict[str, Any]:
+def asked(folder: Path, line: bytes) -> dict[str, Any]:
     """What the run's process answers to one line over its socket."""
     with socket.socket(socket.AF_UNIX) as ear:
-        ear.connect((run.folder / "run.sock").read_text())
+        ear.connect((folder / "run.sock").read_text())
         ear.sendall(line)
         answer: dict[str, Any] = json.loads(ear.makefile(encoding="utf-8").readline())
         return answer
@@ -71,9 +77,9 @@ def test_no_odd_request_or_call_ends_the_run_or_the_seat() -> None:
         run.until("SELECT 1 FROM scorecard")
         token = seat(run, "", "take")["token"]
         for line in (b"[" * 100_000 + b"\n", b"[]\n", b"{\n", b'{"do": "reveal"}\n'):
-            assert asked(run, line)["error"]["kind"] == "usage", line[:20]
+            assert asked(run.folder, line)["error"]["kind"] == "usage", line[:20]
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            assert asked(run, b"x" * (9 << 20))["error"]["kind"] == "usage"
+            assert asked(run.folder, b"x" * (9 << 20))["error"]["kind"] == "usage"
         long = json.dumps({"topic": "T1", "text": "x" * (9 << 20)})
         said = run.yard.say("seat", run.name, "note", "-", "--token", token, typed=long)
         assert (said.returncode, said.stderr) == (2, "error: a request may hold 8 MiB, this has 9\n")
@@ -87,10 +93,25 @@ def test_no_odd_request_or_call_ends_the_run_or_the_seat() -> None:
             ("wait", {"job": 10**30}),
             ("edit", {"path": "x" * 5000, "old": "", "new": "x"}),
         ):
-            answer = asked(run, json.dumps({**call, "tool": tool, "arguments": arguments}).encode() + b"\n")
+            answer = asked(run.folder, json.dumps({**call, "tool": tool, "arguments": arguments}).encode() + b"\n")
             assert answer["result"]["failed"], (tool, answer)
         wait = {"do": "seat", "verb": "board", "wait_s": 10**400, "token": token, "by": "x"}
-        assert asked(run, json.dumps(wait).encode() + b"\n")["error"]["kind"] == "usage"
+        assert asked(run.folder, json.dumps(wait).encode() + b"\n")["error"]["kind"] == "usage"
         assert "well" in seat(run, token, "shell", "echo well")["text"]
         assert place.say("stop", run.name, "--now").returncode == 0
         assert not faults(run)
+
+
+def test_a_bug_of_ours_is_told_as_one_and_not_as_the_askers_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def answer(request: dict[str, Any]) -> dict[str, Any]:
+        return {"found": {}[request["key"]]}
+
+    async def scenario() -> dict[str, Any]:
+        async with listening(tmp_path, answer):
+            return await anyio.to_thread.run_sync(asked, tmp_path, b'{"key": "gone"}\n')
+
+    told = anyio.run(scenario)["error"]
+    assert (told["kind"], told["message"]) == ("internal", "our bug: KeyError: 'gone'")
+    assert "Traceback" in capsys.readouterr().err
