@@ -214,7 +214,7 @@ class Answer:
 
 class Team(Protocol):
     """The verbs of one session. A verb's effect and its result are stored in one transaction under the call's id:
-    asking again with the same `call_id` returns the stored answer and does nothing.
+    a call that has had its effect has its answer, and is never asked again.
     """
 
     async def do(self, verb: str, call_id: str, arguments: Mapping[str, Any]) -> Answer:

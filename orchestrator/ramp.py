@@ -15,28 +15,27 @@ def next_task(
 ) -> str:
     """The task that a free seat best begins with; "" leaves it to the seat. Raises `board.Refused`: why it stays idle.
 
-    `roles` has all seats in their order, `live` the sessions of those that have one. Until a case passes on main, one
-    seat works, the planner if there is one. Then a builder for each ready task whose folders overlap no claimed task's,
-    and a planner while there are less than `AHEAD` ready tasks for each builder, if something has happened since its
-    last session.
+    `roles` has all seats in their order, `live` the sessions of those that have one. A planner rests until something
+    has happened since its last session. Until a case passes on main, one seat works, a planner that does not rest if
+    there is one. Then a builder for each ready task whose folders overlap no claimed task's, and a planner while there
+    are less than `AHEAD` ready tasks for each builder.
     """
     ready, claims = board.ready(db), board.claims(db)
+    news = "SELECT max(seq) FROM journal WHERE kind IN ('landed', 'bounced', 'released', 'task-closed')"
+    ended = f"SELECT seat FROM journal WHERE kind = 'session-ended' GROUP BY seat HAVING max(seq) > ifnull(({news}), 0)"
+    resting = {row["seat"] for row in db.execute(ended) if roles.get(row["seat"]) == PLANNER}
+    if seat in resting:
+        raise board.Refused("nothing has landed, bounced or been released since its last session")
     if not any_case_passes:
-        alone = min(roles, key=lambda name: (name not in live, roles[name] != PLANNER))
+        alone = min(roles, key=lambda name: (name in resting, name not in live, roles[name] != PLANNER))
         if seat != alone:
             raise board.Refused(f"no case passes yet; {alone} works alone")
-        if roles[seat] != PLANNER:
-            if not ready and board.open_tasks(db):
-                raise board.Refused("no task is ready: the others are held, set aside or wait")
+        if roles[seat] != PLANNER and (ready or not board.open_tasks(db)):
             return ready[0].id if ready else ""
     builders = [name for name in roles if roles[name] != PLANNER]
     if seat not in builders:
         if any_case_passes and ready and len(ready) >= AHEAD * len(builders):
             raise board.Refused(f"{len(ready)} tasks are ready")
-        news = "SELECT max(seq) FROM journal WHERE kind IN ('landed', 'bounced', 'released', 'task-closed')"
-        ended = "SELECT max(seq) FROM journal WHERE kind = 'session-ended' AND seat = ?"
-        if db.execute(f"SELECT 1 WHERE ({ended}) > coalesce(({news}), 0)", (seat,)).fetchone():
-            raise board.Refused("nothing has landed, bounced or been released since its last session")
         return ""
     folders, apart = [held.touches for held in claims], []
     for task in ready:

@@ -147,8 +147,8 @@ class Verbs:
                     raise Refused(f"the judge could not run: {card.void}. Not your change's fault; try again.")
                 if not card.build.ok:
                     raise Refused(f"does not build: {card.build.reason}\n{card.build.log_tail}")
-                counted = f"{len(card.passed())}/{len(card.verdicts)} (main {len(floor & card.verdicts.keys())})"
-                said.append(f"{name} {counted}")
+                before = len(floor & card.verdicts.keys())
+                said.append(f"{name} {len(card.passed())}/{len(card.verdicts)} (main {before})")
                 verdicts |= card.verdicts
         seconds, whole = anyio.current_time() - began, replace(card, verdicts=verdicts)
         counts = {"passed": len(whole.passed()), "total": len(verdicts), "seconds": round(seconds, 1)}
@@ -171,8 +171,9 @@ class Verbs:
             return own
         cases = frozenset(what.replace(",", " ").split())
         if unknown := sorted(cases - self._desk.shown_cases):
-            named = ", ".join(unknown[:3])
-            raise Refused(f"no such case: {named}; what is `fast`, `task` or case ids as `tasks` prints them")
+            raise Refused(
+                f"no such case: {', '.join(unknown[:3])}; give `fast`, `task` or case ids as `tasks` prints them"
+            )
         return {"cases": Selection(Tier.CASES, cases)}
 
     async def _submit(self, call_id: str, summary: str, fixes: Sequence[str]) -> Answer:

@@ -344,8 +344,7 @@ def test_a_seat_stays_idle_once_everybody_gave_up_on_every_task(tx: Tx) -> None:
     for number in range(1, board.SET_ASIDE + 1):
         board.claim(tx, "T1", session(tx, f"agent-01/{number}"))
         board.release(tx, f"agent-01/{number}", "too hard")
-    idle = "no task is ready: the others are held, set aside or wait"
-    assert seating(tx, builders, passing=False) == [idle, "agent-01 works alone"]
+    assert seating(tx, builders, passing=False) == ["no task is ready", "agent-01 works alone"]
 
 
 def test_a_planner_rests_while_two_tasks_are_ready_for_each_builder(tx: Tx) -> None:
@@ -355,6 +354,19 @@ def test_a_planner_rests_while_two_tasks_are_ready_for_each_builder(tx: Tx) -> N
     assert seating(tx, seats) == ["", "T1"]
     planned(tx, "two")
     assert seating(tx, seats) == ["2 tasks are ready", "T1"]
+
+
+def test_a_planner_that_found_nothing_more_to_do_does_not_stop_the_team(tx: Tx) -> None:
+    """No case passes yet, and its session has ended with a board and no change: a builder is the one who works then."""
+    seats = {"agent-01": "planner", "agent-02": "builder", "agent-03": "builder"}
+    assert seating(tx, seats, passing=False) == ["", "agent-01 works alone", "agent-01 works alone"]
+    planned(tx, "one")
+    sessions.end(tx, session(tx, "agent-01/1"), End.FINISHED)
+    rests = "nothing has landed, bounced or been released since its last session"
+    assert seating(tx, seats, passing=False) == [rests, "T1", "agent-02 works alone"]
+    board.claim(tx, "T1", session(tx, "agent-02/1"))
+    board.release(tx, "agent-02/1", "too hard")
+    assert seating(tx, seats, passing=False) == ["", "agent-01 works alone", "agent-01 works alone"]
 
 
 def test_undeclared_folders_overlap_nothing() -> None:
