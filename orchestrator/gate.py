@@ -11,6 +11,7 @@ from typing import Final
 import anyio
 
 from orchestrator import board, clusters
+from orchestrator.excused import excused
 from orchestrator.queue import Fate, Ruling, rule
 from orchestrator.records import Change, ChangeState
 from orchestrator.repository import Repository
@@ -78,7 +79,8 @@ class Gate:
 
     async def settle(self, change: Change) -> None:
         """Judges one change and does what the ruling says."""
-        main, floor = await self.repository.main(), await self.judge_main()
+        main, floor = await self.repository.main(), (await self.judge_main()).passed()
+        floor -= await self.store.read(lambda db: excused(db, self.store.utc_now()))
 
         def begin(tx: Tx) -> None:
             changes.move(tx, change.id, ChangeState.JUDGING)
@@ -87,7 +89,7 @@ class Gate:
         await self.store.write(begin)
         began = anyio.current_time()
         merged = await self.repository.merge(main, change.commit)
-        ruling = await rule(merged, floor.passed(), self.judge)
+        ruling = await rule(merged, floor, self.judge)
         again = ruling.fate is Fate.VOID and self._voids >= VOIDS  # the machine's fault, unless main can be judged
         if again and not (await self.judge.judge(await self.repository.tree(main), Selection(cold=True))).void:
             words = f"cannot be judged, while main can: {ruling.reason}"
@@ -106,7 +108,7 @@ class Gate:
         if ruling.fate is Fate.BOUNCE:
             if ruling.card:
                 _add_scorecard(tx, change, ruling, ruling.card, seconds)
-            changes.bounce(tx, change, ruling.reason, ruling.detail, ruling.lost)
+            changes.bounce(tx, change, ruling.reason, ruling.detail, ruling.lost, ruling.files)
             return
         changes.move(tx, change.id, ChangeState.QUEUED)
         tx.journal("voided", changes=[change.id], reason=ruling.reason)

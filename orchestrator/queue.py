@@ -41,6 +41,7 @@ class Ruling:
     reason: str = ""  # one line
     detail: str = ""  # what the submitter may read besides
     lost: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()  # in conflict
     gained: tuple[str, ...] = ()
     card: Scorecard | None = None  # of the merged tree
 
@@ -53,7 +54,7 @@ async def rule(tree: Tree | Conflict, floor: frozenset[str], judge: Judge) -> Ru
     twice: what passes by chance would hold up every change after it.
     """
     if isinstance(tree, Conflict):
-        return Ruling(Fate.BOUNCE, tree.reason, tree.hunks)
+        return Ruling(Fate.BOUNCE, tree.reason, tree.hunks, files=tree.files)
     card = await judge.judge(tree, Selection(Tier.FULL))
     if card.void:
         return Ruling(Fate.VOID, card.void)

@@ -188,9 +188,13 @@ class Verbs:
                 break
         await desk.store.write(lambda tx: rows.update(tx, "session", session.id, state=SessionState.ACTIVE))
         if change.state is not ChangeState.LANDED:
+            told = f"{change.id} {change.state}: {change.reason}\n"
+            if why := await desk.store.read(lambda db: board.worn_out(db, session.id, change.task)):
+                words = f"{told}{why}. It goes back to the board with this history, and your session ends: "
+                return await self._store(call_id, lambda tx: words + board.release(tx, session.id, why), End.RELEASED)
             main = (await desk.repository.main())[:7]
             advice = f"main is {main}: `git pull --rebase` brings it under your work; repair, verify, submit again."
-            return Answer(f"{change.id} {change.state}: {change.reason}\n{advice}", refused=True)
+            return Answer(told + advice, refused=True)
         task = await desk.store.read(lambda db: board.get(db, change.task))
         done = task.state is TaskState.CLOSED
         how = f"closed: {task.reason}" if done else "is not done yet and goes back to the board"
@@ -232,7 +236,7 @@ class Verbs:
                 )
                 changes.add(tx, change)
                 if isinstance(merged, Conflict):
-                    changes.bounce(tx, change, merged.reason, merged.hunks)
+                    changes.bounce(tx, change, merged.reason, merged.hunks, files=merged.files)
                 return change
 
             change = await desk.store.write(work)

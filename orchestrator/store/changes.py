@@ -38,12 +38,16 @@ def finish(
     rows.update(tx, "change", change.id, ended=tx.now, reason=reason, lost=tuple(lost), landed_as=landed_as)
 
 
-def bounce(tx: Tx, change: Change, reason: str, detail: str = "", lost: Iterable[str] = ()) -> None:
-    """Ends a change as bounced: `reason` is one line for everybody, `detail` what the submitter reads besides."""
+def bounce(
+    tx: Tx, change: Change, reason: str, detail: str = "", lost: Iterable[str] = (), files: Iterable[str] = ()
+) -> None:
+    """Ends a change as bounced: `reason` is one line for everybody, `detail` what the submitter reads besides, `files`
+    are those in conflict."""
     cases = list(lost)
     finish(tx, change, ChangeState.BOUNCED, reason=f"{reason}\n{detail}".strip(), lost=cases)
     tx.run("UPDATE task SET bounces = bounces + 1 WHERE id = ?", change.task)
-    tx.journal("bounced", change.seat, change=change.id, task=change.task, reason=reason, lost=cases)
+    facts = {"task": change.task, "reason": reason, "lost": cases, "files": list(files)}
+    tx.journal("bounced", change.seat, change=change.id, **facts)
 
 
 def add_scorecard(tx: Tx, card: Scorecard, *, commit: str = "", seconds: float = 0.0) -> int:
@@ -77,6 +81,13 @@ def scorecard_of(db: sqlite3.Connection, commit: str, tier: str = "full") -> Sco
     """The newest scorecard that counts for a commit of main."""
     sql = "SELECT * FROM scorecard WHERE commit_id = ? AND tier = ? AND void = '' ORDER BY id DESC LIMIT 1"
     row = db.execute(sql, (commit, tier)).fetchone()
+    return None if row is None else read_scorecard(db, row)
+
+
+def newest(db: sqlite3.Connection) -> Scorecard | None:
+    """The newest scorecard of a main, of the cases that are shown; None until the seed has been judged."""
+    sql = "SELECT * FROM scorecard WHERE commit_id <> '' AND tier = 'full' AND void = '' ORDER BY id DESC LIMIT 1"
+    row = db.execute(sql).fetchone()
     return None if row is None else read_scorecard(db, row)
 
 
