@@ -12,7 +12,7 @@ from typing import Final
 
 import anyio
 
-from orchestrator import board, clusters, verdict
+from orchestrator import board, clusters, excused, verdict
 from orchestrator.queue import VOID_WAIT_S, VOIDS, Cases, Conflict, Queue, Staged
 from orchestrator.records import Change, ChangeState
 from orchestrator.repository import Repository
@@ -126,10 +126,10 @@ class Gate:
     # -- the queue's book
 
     async def excused(self) -> Cases:
-        return frozenset()
+        return await self.store.read(lambda db: excused.excused(db, self.store.utc_now()))
 
     async def unsteady(self, cases: Mapping[str, str]) -> None:
-        raise NotImplementedError
+        await self._write(lambda tx: excused.quarantine(tx, cases))
 
     async def staged(self, staged: Staged, onto: Sequence[Staged]) -> None:
         def work(tx: Tx) -> None:

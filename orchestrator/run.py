@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,7 @@ from agents.models.choose import OPEN, make
 from orchestrator import VERSION, board, briefing, control
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk
+from orchestrator.excused import flaky, waive
 from orchestrator.freezing import SECRET, load_frozen, thawed
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
@@ -216,7 +217,7 @@ class Run:
         """Why the run should end by its own rules, or ""."""
         desk, settings = self.desk, self.desk.settings
         card, here_s = await desk.gate.judge_main(), anyio.current_time() - self._began
-        if card.verdicts and card.passed() == card.verdicts.keys():
+        if card.verdicts and card.passed() == card.verdicts.keys() and not await desk.store.read(flaky):
             return "goal: every shown case passes"
         if settings.hours is not None and self._worked_before + here_s >= settings.hours * 3600:
             return f"hours: {settings.hours:g} h of work"
@@ -286,6 +287,11 @@ class Run:
             case {"do": "set", "key": "budget", "value": int(budget), "by": str(by)}:
                 desk.settings = await desk.store.write(lambda tx: set_budget(tx, budget, by))
                 desk.ledger.budget = budget
+            case {"do": "waive", "cases": list(cases), "reason": str(reason), "until": end, "by": str(by)}:
+                until = datetime.fromisoformat(end).astimezone(UTC) if end else None
+                names = [str(case) for case in cases]
+                await desk.store.write(lambda tx: waive(tx, names, reason, until, by))
+                desk.changed.ring()
             case {"do": "say", "to": str(to), "text": str(text), "by": str(by)}:
                 if to not in ("all", *(seat.name for seat in desk.seats)):
                     raise Refusal(f"this run has no seat {to}", "not_found")

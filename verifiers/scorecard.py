@@ -2,7 +2,7 @@
 ratchet. Pure data: no room, no clock, no database.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -84,13 +84,13 @@ class Scorecard:
         """
         return tuple(sorted(floor - self.passed()))
 
-    def counts(self) -> dict[str, tuple[int, int]]:
-        """Passed and total for each suite, in order of first appearance."""
+    def counts(self, unsure: Collection[str] = ()) -> dict[str, tuple[int, int]]:
+        """Passed, which no case of `unsure` is, and total for each suite, in order of first appearance."""
         counts: dict[str, tuple[int, int]] = {}
         for case, verdict in self.verdicts.items():
             suite = case.split("/", 1)[0]
             passed, total = counts.get(suite, (0, 0))
-            counts[suite] = (passed + (verdict.outcome is Outcome.PASS), total + 1)
+            counts[suite] = (passed + (verdict.outcome is Outcome.PASS and case not in unsure), total + 1)
         return counts
 
 
