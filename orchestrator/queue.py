@@ -54,7 +54,7 @@ async def rule(tree: Tree | Conflict, floor: frozenset[str], judge: Judge) -> Ru
     """
     if isinstance(tree, Conflict):
         return Ruling(Fate.BOUNCE, tree.reason, tree.hunks)
-    card = await judge.judge(tree, Selection(Tier.FULL))
+    card = await judge.judge(tree, Selection(Tier.FULL, cold=True))
     if card.void:
         return Ruling(Fate.VOID, card.void)
     if not card.build.ok:
@@ -71,7 +71,7 @@ async def rule(tree: Tree | Conflict, floor: frozenset[str], judge: Judge) -> Ru
         detail = "\n".join(error_line(case, card) for case in lost[: 2 * SHOWN])
         return Ruling(Fate.BOUNCE, f"loses {_some(lost)}", detail, lost, card=card)
     if gained := card.passed() - floor:
-        again = await judge.judge(tree, Selection(Tier.CASES, gained))
+        again = await judge.judge(tree, Selection(Tier.CASES, gained, anew=True))
         if again.void:
             return Ruling(Fate.VOID, again.void)
         chance = {case: again.verdicts.get(case, Verdict(case, Outcome.MISSING)) for case in gained - again.passed()}
