@@ -60,7 +60,7 @@ class Gate:
         return self._newest[main]
 
     async def _judge_seed(self, main: str) -> Scorecard:
-        card = await self.judge.judge(await self.repository.tree(main), Selection(Tier.FULL))
+        card = await self.judge.judge(await self.repository.tree(main), Selection(Tier.FULL, cold=True))
         if card.void or not card.build.ok:
             wrong = f"could not be judged: {card.void}" if card.void else f"does not build: {card.build.reason}"
             raise SeedNotJudged(f"main at {main[:10]} {wrong}")

@@ -38,6 +38,7 @@ from orchestrator.watch.queries import SQL
 from sandbox.engines import choose
 from sandbox.keep import state_home
 from sandbox.room import Labels
+from verifiers.cache import Memory, Verdicts
 from verifiers.judge import RoomJudge
 
 log = structlog.get_logger()
@@ -85,16 +86,23 @@ class Run:
         secret = await anyio.Path(folder / SECRET).read_bytes()
         label = f"{settings.name}-{hashlib.sha256(secret).hexdigest()[:8]}"
 
+        kept = home / "judges" / label
+        verdicts = Verdicts(kept / "verdicts")
+        stack.push_async_callback(verdicts.close)
+        memory = Memory(verdicts)
+
         def judge(lane: str, user: int, cores: int) -> RoomJudge:
-            scratch = home / "judges" / label / lane
+            scratch = kept / lane
             plan = judge_plan(furnished, frozen.cases, scratch=scratch, secret=secret, cores=cores)
-            made = RoomJudge(judge_engine, plan, Labels(label, store.epoch, lane), user)
+            made = RoomJudge(judge_engine, plan, Labels(label, store.epoch, lane), user, memory)
             stack.push_async_callback(made.close)
             return made
 
         # The rooms that a resume goes on in stay, with the jobs that run there.
         going_on = frozenset(room_name(session) for session in await store.read(sessions.live))
         swept = sum([await one.sweep(label, store.epoch, going_on) for one in {engine, judge_engine}])
+        async for left in anyio.Path(kept).glob("*/*"):  # artifacts and cases of judgements that a kill has cut
+            await judge_engine.discard(Path(left))
 
         def tell(tx: Tx) -> None:
             for name, now in furnished.digests().items():
