@@ -20,6 +20,7 @@ import anyio
 from sandbox.bubblewrap import BubblewrapEngine
 from sandbox.room import Labels
 from tests.verifiers.tiny import candidate, make_plan, make_project, make_root
+from verifiers.cache import Memory, Verdicts
 from verifiers.cases import expand
 from verifiers.judge import RoomJudge
 from verifiers.scorecard import Selection
@@ -48,7 +49,8 @@ async def measure(cases: int, cores: int) -> list[Judged]:
         plan = replace(make_plan(home / "project", make_root(home / "root"), suites, every), cores=cores)
         engine = BubblewrapEngine(home / "rooms")
         engine.check()
-        judge, found = RoomJudge(engine, plan, Labels("benchmark", 1, "judge")), []
+        memory = Memory(Verdicts(home / "verdicts"))
+        judge, found = RoomJudge(engine, plan, Labels("benchmark", 1, "judge"), memory=memory), []
         for what in ("every case run", "judged again"):
             began, own, rooms = anyio.current_time(), _cpu(resource.RUSAGE_SELF), _cpu(resource.RUSAGE_CHILDREN)
             card = await judge.judge(candidate(), Selection())

@@ -78,21 +78,21 @@ class Verdicts:
         self._db: sqlite3.Connection | None = None
         self._tries = TRIES
 
-    async def known(self, keys: Mapping[str, str]) -> list[Verdict]:
+    async def known(self, keys: Mapping[str, str]) -> Mapping[str, Verdict]:
         """The verdicts that are kept of these cases, given the key of each."""
 
-        def read(db: sqlite3.Connection) -> list[Verdict]:
+        def read(db: sqlite3.Connection) -> Mapping[str, Verdict]:
             with db:
                 db.execute("DELETE FROM verdict WHERE n <= (SELECT max(n) FROM verdict) - ?", (VERDICTS,))
-            found = []
+            found: dict[str, Verdict] = {}
             for case, key in keys.items():
                 for (said,) in db.execute("SELECT said FROM verdict WHERE key = ?", (key,)):
-                    found.append(ROW.validate_json(said))
-                    if found[-1].case != case or found[-1].outcome not in LASTING:
+                    found[case] = ROW.validate_json(said)
+                    if found[case].case != case or found[case].outcome not in LASTING:
                         raise ValueError(f"it has another verdict where {case} belongs")
             return found
 
-        return await self._do(read, [])
+        return await self._do(read, {})
 
     async def keep(self, key: str, verdict: Verdict) -> None:
         if verdict.outcome not in LASTING:

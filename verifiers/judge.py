@@ -79,7 +79,7 @@ class RoomJudge:
         lost, left = set[str](), dict(asked)
 
         def take(case: LockedCase, verdicts: Collection[Verdict]) -> bool:
-            """Whether the judgement may stop."""
+            """Whether so much is lost now that the judgement may end."""
             del left[case]
             found.update((verdict.case, verdict) for verdict in verdicts)
             lost.update(verdict.case for verdict in verdicts if verdict.outcome not in (Outcome.PASS, Outcome.ERROR))
@@ -87,25 +87,18 @@ class RoomJudge:
 
         async def one(case: LockedCase) -> bool:
             verdicts = await self._verdicts(case, built, asked[case])
-            if case in keys and self._known:
+            if self._known and case in keys:
                 await self._known.keep(keys[case], verdicts[0])
-            elif not asked[case] and not _broken(verdicts):
-                floor = {id_ for id_ in selection.floor if id_.startswith(f"{case.suite}/")}
-                gone = floor - {verdict.case for verdict in verdicts}
-                verdicts += [Verdict(id_, Outcome.MISSING, reason=GONE) for id_ in gone]
-            return take(case, verdicts)
+            return take(case, verdicts if case.file or asked[case] else _with_gone(verdicts, case, selection.floor))
 
         try:
             async with self._shop.built(tree, cold=selection.cold) as built:
                 if not built.build.ok:
                     return Scorecard(tree.id, selection.tier, built.build)
                 keys = await anyio.to_thread.run_sync(self._keys, tree, asked) if self._known else {}
-                enough = False
-                if self._known and not (selection.cold or selection.anew):
-                    cases = {case.id: case for case in keys}
-                    for verdict in await self._known.known({case.id: key for case, key in keys.items()}):
-                        enough = take(cases[verdict.case], [verdict]) or enough
-                if not enough:
+                ask = self._known if not (selection.cold or selection.anew) else None
+                known = await ask.known({case.id: key for case, key in keys.items()}) if ask else {}
+                if not any([take(case, [known[case.id]]) for case in keys if case.id in known]):
                     await self._each([*left], one)
         except RoomError as error:
             build = Build(False, 0.0, "not built: the machine failed")
@@ -124,7 +117,7 @@ class RoomJudge:
         async def lane() -> None:
             for case in todo:
                 if await work(case):
-                    lanes.cancel_scope.cancel()
+                    return lanes.cancel_scope.cancel()
 
         async with anyio.create_task_group() as lanes:
             for _ in range(self.plan.cores):
@@ -336,6 +329,13 @@ def _of_tests(suite: str, summary: Verdict, output: str, asked: Collection[str])
     wanted = [verdict for verdict in found if not asked or any(matches(verdict.case, pattern) for pattern in asked)]
     wanted += [Verdict(case, Outcome.MISSING, reason=GONE) for case in missing]
     return wanted if told else [summary, *wanted]
+
+
+def _with_gone(verdicts: list[Verdict], command: LockedCase, floor: Collection[str]) -> list[Verdict]:
+    """What a whole-suite command reported, and which tests of the floor it did not, unless the machine failed."""
+    known = {verdict.case for verdict in verdicts}
+    gone = [id_ for id_ in floor if id_.startswith(f"{command.suite}/") and id_ not in known]
+    return verdicts if _broken(verdicts) else verdicts + [Verdict(id_, Outcome.MISSING, reason=GONE) for id_ in gone]
 
 
 def _broken(verdicts: Collection[Verdict]) -> str:
