@@ -134,6 +134,7 @@ class Queue:
         below = self.tip
         placed = await self.trees.put(change, below)
         if isinstance(placed, Staged):
+            self.excused = await self.book.excused()
             try:
                 lost, card = await self._fast(placed, below)
             except Void:  # then the gate alone says what it loses

@@ -11,15 +11,16 @@ import anyio
 import pytest
 
 from orchestrator import board, clusters, excused
-from orchestrator.briefing import Show, describe, render_tasks
+from orchestrator.briefing import Show, render_tasks
 from orchestrator.control import Refusal
 from orchestrator.records import Change, ChangeState, Task, TaskSource, TaskState
 from orchestrator.store import Tx, changes, rows
 from orchestrator.store.store import migrate
-from orchestrator.watch.queries import SQL
-from tests.orchestrator.test_board import queued, session
+from tests.orchestrator.running import small_project, yard
+from tests.orchestrator.test_board import session
 from tests.orchestrator.test_gate import Oracle, settle
 from tests.orchestrator.test_gate import queued as at_the_gate
+from tests.orchestrator.test_open_seats import seat
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
 NOW = datetime(2026, 3, 14, 17, 0, tzinfo=UTC)
@@ -324,86 +325,31 @@ def test_no_flaky_case_counts_as_passing() -> None:
     assert card.counts({"torture/a", "other/x"}) == {"torture": (7, 8), "unit": (1, 1)}
 
 
-# -- hot files
+# -- a person, and a run that lives
 
 
-def submitted(tx: Tx, *files: str, conflicts: tuple[str, ...] = (), ends: ChangeState = ChangeState.LANDED) -> None:
-    task = board.put(tx, f"task of {','.join(files)}", TaskSource.SEAT, by="agent-09/1").id
-    change = rows.get(tx.db, Change, queued(tx, task))
-    rows.update(tx, "change", change.id, files=files)
-    if ends is ChangeState.BOUNCED or conflicts:
-        changes.bounce(tx, change, "a reason", files=conflicts)
-    else:
-        changes.finish(tx, change, ends, landed_as="m")
-
-
-def hot(tx: Tx) -> list[str]:
-    return [row["text"] for row in tx.db.execute(SQL["hot_files"])]
-
-
-def test_a_file_is_hot_when_changes_conflict_there_more_than_its_share(tx: Tx) -> None:
-    for _ in range(29):
-        submitted(tx, "src/other.rs")
-    for _ in range(2):
-        submitted(tx, "src/lib.rs", "src/other.rs")
-    for _ in range(2):
-        submitted(tx, "src/lib.rs", conflicts=("src/lib.rs",))
-    assert hot(tx) == []  # twice is chance
-    for _ in range(3):
-        submitted(tx, "src/lib.rs", "src/other.rs", conflicts=("src/lib.rs",))
-    for _ in range(4):
-        submitted(tx, "src/other.rs", conflicts=("src/other.rs",))  # 4 of 9, and 38 of 40 changes
-    assert hot(tx) == ["src/lib.rs: 5 of 9 conflicts, 7 of 40 changes"]
-    assert "hot files: src/lib.rs: 5 of 9 conflicts, 7 of 40 changes" in render_tasks(tx.db, Show.ALL, NOW)
-
-
-def test_the_file_that_nearly_everybody_changes_is_hot_when_all_conflicts_are_there(tx: Tx) -> None:
-    for _ in range(10):
-        submitted(tx, "src/main.rs", "src/a.rs")
-    submitted(tx, "src/a.rs")
-    for _ in range(3):
-        submitted(tx, "src/main.rs", "src/a.rs", conflicts=("src/main.rs",))
-    assert hot(tx) == ["src/main.rs: 3 of 3 conflicts, 13 of 14 changes"]
-
-
-def test_a_file_is_hot_when_what_touches_it_bounces_unless_everything_touches_it(tx: Tx) -> None:
-    for _ in range(6):
-        submitted(tx, "src/lib.rs")
-    for _ in range(3):
-        submitted(tx, "src/abi.rs", "src/lib.rs", ends=ChangeState.BOUNCED)
-    assert hot(tx) == ["src/abi.rs: 3 of 3 other bounces, 3 of 9 changes"]
-
-
-def test_a_conflict_in_a_file_that_the_change_knows_by_another_name_counts_there(tx: Tx) -> None:
-    for _ in range(3):
-        submitted(tx, "old.rs", conflicts=("new\x1b[2J.rs",))
-    submitted(tx, "other.rs")
-    assert hot(tx)[0] == "new\x1b[2J.rs: 3 of 3 conflicts, 3 of 4 changes"
-    assert "\x1b" not in render_tasks(tx.db, Show.READY, NOW)
-
-
-# -- fairness
-
-
-def bounce(tx: Tx, task: str, by: str, number: int) -> None:
-    change = rows.get(tx.db, Change, queued(tx, task, by=by))
-    changes.bounce(tx, change, f"loses torture/{number}", "ERROR of a program")
-
-
-def test_the_third_bounce_of_one_owner_is_the_end_of_its_claim(tx: Tx) -> None:
-    task = board.put(tx, "hard", TaskSource.SEAT, by="run").id
-    first, second = session(tx, "agent-01/1"), session(tx, "agent-02/1")
-    board.claim(tx, task, first)
-    for number in range(3):
-        assert board.worn_out(tx.db, first, task) == ""
-        bounce(tx, task, first, number)
-    assert board.worn_out(tx.db, first, task) == "3 changes for it bounced: C1, C2, C3"
-    assert board.worn_out(tx.db, first, "T99") == ""
-    board.release(tx, first, "worn out")
-    assert board.worn_out(tx.db, first, task) == ""
-    board.claim(tx, task, second)
-    bounce(tx, task, second, 3)
-    assert board.worn_out(tx.db, second, task) == ""  # the counter starts again, the history stays
-    assert board.get(tx.db, task).bounces == 4
-    told = describe(tx.db, board.get(tx.db, task), "agent-03/1")
-    assert "C1 of agent-01/1 bounced: > loses torture/0" in told and "ERROR of a program" not in told
+def test_a_change_lands_that_loses_what_a_person_waived_and_not_before() -> None:
+    with yard() as place:
+        run = place.start(small_project(place.folder / "project", ("red", "green")), "open", 1)
+        run.until("SELECT 1 FROM scorecard")
+        token = seat(run, "", "take")["token"]
+        seat(run, token, "claim", run.one("SELECT id FROM task WHERE cases LIKE '%a-red%'"))
+        seat(run, token, "shell", "echo red >parts/red && echo other >parts/base")
+        assert "loses parts/a-base" in seat(run, token, "submit", "--summary", "Red", code=1)["text"]
+        asked = ("waive", "parts/a-ba*", run.name, "--reason", "base is cut anew")
+        assert place.say(*asked, "--until", "2h", "--dry-run").returncode == 0
+        assert run.rows("SELECT 1 FROM excuse") == []
+        assert place.say(*asked, "--until", "2h").returncode == 0
+        assert "waived     parts/a-base until " in place.say("status").stdout
+        landed = seat(run, token, "submit", "--summary", "Red", "--fixes", "parts/a-red")
+        assert landed["session_over"] == "landed", landed
+        assert "waived, may be lost: parts/a-base until " in seat(run, token, "take")["board"]
+        assert run.one("SELECT count(*) FROM task WHERE cases LIKE '%a-base%' AND state = 'ready'") == 1
+        assert place.say("waive", "parts/a-base", run.name, "--end").returncode == 0
+        refused = place.say("waive", "parts/none", run.name, "--reason", "why", "--until", "2h")
+        assert (refused.returncode, refused.stderr.count("no case of main is or matches")) == (4, 1), refused.stderr
+        assert place.say("stop", run.name, "--now").returncode == 0
+        kinds = "SELECT kind FROM journal WHERE kind IN ('waived', 'excuse-ended') ORDER BY seq"
+        assert [row["kind"] for row in run.rows(kinds)] == ["waived", "excuse-ended"]
+        assert place.say("waive", "parts/a-red", "--reason", "why", "--until", "2h").returncode == 0  # no process lives
+        assert "parts/a-red until " in place.say("status").stdout
