@@ -106,11 +106,12 @@ class Yard:
         return found
 
     def _living(self) -> list[str]:
-        """Processes, mounts, rooms and containers."""
+        """Processes, mounts, rooms, containers, and what judges worked in."""
         found = [f"process {one.pid}: {words[:200]}" for one, words in self.processes().items()]
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         found += [f"mount {mount}" for mount in mounts if Path(mount).is_relative_to(self.folder)]
         found += [f"room {file.parent.name}" for file in self.home.glob("*/*/*/room.json")]
+        found += [f"scratch {path}" for path in self.home.glob("judges/*/*/*")]
         return found + [f"container {name}" for name in self._containers()]
 
     def processes(self) -> dict[psutil.Process, str]:
