@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import typer
 from rich.console import Console
 from rich.live import Live
 
@@ -25,11 +24,10 @@ from orchestrator.cli.projects import watch as told
 from orchestrator.cli.runs import Run
 from orchestrator.control import Refusal, who
 from orchestrator.watch import render
-from orchestrator.watch.live import ALL, STILL, View, frame, look, picture, pressed
+from orchestrator.watch.live import ALL, STILL, View, frame, look, pressed
 from orchestrator.watch.render import Answer
 
 REFRESH_S: Final = 1.0
-SVG_SIZE: Final = (112, 30)  # cells, lines
 KEY: Final = re.compile(r"\x1b(?:[\[O][0-9;]*[A-Za-z~])?|.", re.DOTALL)
 NAMES: Final = {
     **{"\x1b[A": "up", "\x1bOA": "up", "k": "up", "\x1b[B": "down", "\x1bOB": "down", "j": "down"},
@@ -38,12 +36,11 @@ NAMES: Final = {
 TOGGLES: Final[dict[str, dict[str, Any]]] = {"running": {"do": "pause", "now": False}, "paused": {"do": "resume"}}
 """What `p` asks for in which state of the run."""
 
-Svg = Annotated[Path | None, typer.Option(hidden=True, help="Draw one frame into this file instead.")]
 Keys = Callable[[float], list[str]]
 """Waits for keys up to so many seconds and returns those that were pressed."""
 
 
-def watch(screen: Screen, run: Run = None, svg: Svg = None) -> int:
+def watch(screen: Screen, run: Run = None) -> int:
     """The same as `status`, live, with each seat and the news. q or Ctrl-C ends the looking, never the run.
 
     Example: python -m orchestrator watch c-compiler-2
@@ -51,10 +48,6 @@ def watch(screen: Screen, run: Run = None, svg: Svg = None) -> int:
     folder, console = find(screen.logs, run), Console(highlight=False)
     if screen.as_json:
         return told(folder, screen, "watch")
-    if svg:
-        seen = asked(folder, partial(look, view=View()))
-        svg.write_text(picture(seen, *SVG_SIZE), encoding="utf-8")
-        return 0
     if sys.stdout.isatty() and not console.is_dumb_terminal:
         with _keyboard() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
             seen = _follow(folder, keys, lambda seen, view: live.update(frame(seen, view, *console.size), refresh=True))

@@ -26,6 +26,7 @@ from orchestrator.watch.render import Answer, cell, clock, share, span
 from orchestrator.watch.why import why
 
 BARS: Final = "▁▂▃▄▅▆▇█"
+SHOWN: Final = tuple(kind for kind in NEWS if kind not in ("seat-idle", "task-dropped"))  # a planner drops many at once
 MOST: Final = 100  # entries read for the part below the seats
 BELOW: Final = 5  # lines that the news has at least
 OPEN: Final = 3  # seats beside an open pane
@@ -78,7 +79,7 @@ def look(db: sqlite3.Connection, begin: Answer, view: View) -> Answer:
     if view.pane == "why" and chosen:
         below = render.why(why(db, chosen["task"] or chosen["change"] or view.seat)).splitlines()
     else:
-        where, of = (f"kind IN {NEWS} AND kind <> 'seat-idle'", []) if not view.pane else ("seat = ?", [view.seat])
+        where, of = (f"kind IN {SHOWN}", []) if not view.pane else ("seat = ?", [view.seat])
         newest = f"seq IN (SELECT seq FROM journal WHERE {where} ORDER BY seq DESC LIMIT {MOST})"
         found = entries(db, newest, *of)
         below = [spoken(entry, clock(entry.at), with_seat=not view.pane) for entry in found]

@@ -438,3 +438,14 @@ def test_the_picture_fetches_nothing_and_is_small(crowd: Path) -> None:
         assert re.findall(r"https?://|@font-face|\ssrc:|<image|<script", text) == ["http://"]  # the name of SVG itself
         assert len(text.encode()) < 60_000
     assert "[red]x[/red]" in svg.replace("&#160;", " ")
+
+
+def test_the_script_of_the_picture_draws_a_run_as_it_was(crowd: Path, tmp_path: Path) -> None:
+    before, file = (crowd / "state.db").read_bytes(), tmp_path / "then.svg"
+    command = [sys.executable, "-m", "docs.picture", str(crowd), "2026-03-14T10:01:00", str(file)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    text = " ".join(ET.fromstring(file.read_text()).itertext()).replace("\xa0", " ")
+    assert "running 61 min, as of 10:01:00" in text
+    assert "C6 cases of kind 6" in text and "C7" not in text
+    assert "18/40" in text
+    assert (crowd / "state.db").read_bytes() == before
