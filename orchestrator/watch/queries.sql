@@ -60,6 +60,31 @@ FROM (SELECT DISTINCT seat FROM journal WHERE seat <> ''), (SELECT state IN ('en
         OR kind = 'waiting' AND epoch = (SELECT epoch FROM run) GROUP BY seat) USING (seat)
     LEFT JOIN claim ON session = id ORDER BY seat
 
+--: watched
+-- The seats, each with its session's task, turns and cost, what it does and since when, and the seat's newest
+-- change
+SELECT w.*, ifnull(title, '') AS title, ifnull(turns, 0) AS turns, ifnull(doing ->> 0, '') AS doing,
+    doing ->> 1 AS doing_since,
+    (SELECT sum({PRICE}) FROM attempt WHERE metered AND session = w.session) AS spent_usd,
+    (SELECT count(*) FROM attempt WHERE metered AND session = w.session AND {PRICE} IS NULL
+        AND state IN ('settled', 'in-doubt')) AS unpriced,
+    ifnull((SELECT id FROM change c WHERE c.seat = w.seat ORDER BY number DESC LIMIT 1), '') AS change
+FROM (SELECT *, coalesce(
+        (SELECT json_array(name, started) FROM call WHERE session = one.session AND state <> 'done'
+            AND state = 'running' LIMIT 1),
+        (SELECT json_array('model', at) FROM attempt WHERE session = one.session AND state = 'reserved' LIMIT 1))
+        AS doing
+    FROM ({seats}) one) w
+    LEFT JOIN session s ON s.id = w.session LEFT JOIN task t ON t.id = w.task
+ORDER BY w.state IN ('idle', 'suspended'), w.seat
+
+--: curves
+-- The share of a suite's shown cases that passed on each main, by how much of the time until :at had gone
+SELECT key AS suite, (julianday(s.at) - julianday(created)) / max(julianday(:at) - julianday(created), 1e-9) AS moment,
+    1.0 * (value ->> 0) / max(value ->> 1, 1) AS share
+FROM run, scorecard s, json_each(counts)
+WHERE commit_id <> '' AND tier = 'full' AND void = '' ORDER BY s.at, s.id
+
 --: attention
 SELECT 'gate' AS id, 'the gate is paused: ' || reason AS text FROM (SELECT kind, data ->> 'reason' AS reason
     FROM journal WHERE kind IN ('gate-paused', 'judging', 'judged', 'run-resumed') ORDER BY seq DESC LIMIT 1)
