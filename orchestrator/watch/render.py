@@ -123,11 +123,11 @@ def health(result: Answer) -> str:
 
 def queue(result: Answer) -> str:
     counts = {"queued": 0, "landed": 0, "bounced": 0} | result["queue"]
-    judging, words = counts.pop("judging", 0), f"{counts.pop('queued')} queued"
-    if judging:
+    words = [f"{counts.pop(state)} {state}" for state in ("staged", "parked", "queued") if state in counts]
+    if judging := counts.pop("judging", 0):
         began, seen = map(datetime.fromisoformat, (result["judging_since"], result["as_of"]))
-        words = f"{judging} being judged for {span((seen - began).total_seconds())}, {words}"
-    return f"{words} · {', '.join(f'{count} {what}' for what, count in counts.items())}"
+        words.insert(0, f"{judging} being judged for {span((seen - began).total_seconds())}")
+    return f"{', '.join(words)} · {', '.join(f'{count} {what}' for what, count in counts.items())}"
 
 
 def status(result: Answer) -> str:
