@@ -331,7 +331,8 @@ def faults(run: Run) -> list[str]:
             found.append(f"{row['id']} is still {row['state']}")
     commits = run.commits()
     landed = [run.trailers(commit).get("Change", "") for commit in commits[1:]]
-    rows = run.rows("SELECT id, landed_as FROM change WHERE state = 'landed' ORDER BY ended")
+    order = "(SELECT number FROM landing WHERE change = change.id)"
+    rows = run.rows(f"SELECT id, landed_as FROM change WHERE state = 'landed' ORDER BY {order}")
     if [row["id"] for row in rows] != landed:
         found.append(f"landed by the state: {[row['id'] for row in rows]}, by main: {landed}")
     if [row["landed_as"] for row in rows] != commits[1:]:
