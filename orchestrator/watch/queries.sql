@@ -98,16 +98,17 @@ UNION ALL SELECT '', value || ' is in ' || count(*) || ' open changes' FROM chan
     WHERE state NOT IN ('landed', 'bounced', 'withdrawn') GROUP BY value HAVING count(*) > 2
 
 --: hot_files
--- Files in which changes conflict with main, or that changes for another reason bounced with, more than their share: at
--- least three times, and the changes that touch the file at least twice as often as those that leave it alone. A lost
--- case has no file of its own, so there only files count that at most half of all changes touch.
-WITH clash AS (SELECT data ->> 'change' AS id, value AS file FROM journal, json_each(data, '$.files')
-    WHERE kind = 'bounced'),
-other AS (SELECT id FROM change WHERE state = 'bounced' EXCEPT SELECT id FROM clash),
+-- Files in which, of the newest 200 changes, those that conflict with main do so, or which those that bounced otherwise
+-- touch, more than their share: at least three of them, and the changes that touch the file at least twice as often as
+-- those that leave it alone. A lost case has no file of its own: there only files count that at most half of all touch.
+WITH recent AS (SELECT * FROM change ORDER BY number DESC LIMIT 200),
+clash AS (SELECT recent.id, value AS file FROM journal JOIN recent ON recent.id = data ->> 'change',
+    json_each(data, '$.files') WHERE kind = 'bounced'),
+other AS (SELECT id FROM recent WHERE state = 'bounced' EXCEPT SELECT id FROM clash),
 one AS (SELECT file, count(*) AS n, count(*) FILTER (WHERE id IN other) AS others,
         count(*) FILTER (WHERE (id, file) IN clash) AS clashes
-    FROM (SELECT change.id, value AS file FROM change, json_each(files) UNION SELECT id, file FROM clash) GROUP BY file),
-every AS (SELECT (SELECT count(*) FROM change) AS of_n, (SELECT count(*) FROM other) AS of_others,
+    FROM (SELECT recent.id, value AS file FROM recent, json_each(files) UNION SELECT * FROM clash) GROUP BY file),
+every AS (SELECT (SELECT count(*) FROM recent) AS of_n, (SELECT count(*) FROM other) AS of_others,
     (SELECT count(DISTINCT id) FROM clash) AS of_clashes)
 SELECT '' AS id, file || ': ' || iif(clashes, printf('%d of %d conflicts, ', clashes, of_clashes), '')
     || iif(others, printf('%d of %d other bounces, ', others, of_others), '')
