@@ -28,6 +28,7 @@ from orchestrator.watch.live import ALL, STILL, View, frame, look, pressed
 from orchestrator.watch.render import Answer
 
 REFRESH_S: Final = 1.0
+REST: Final = 4  # times as long as a look took: the journal of weeks takes its time, on cores that the run needs
 KEY: Final = re.compile(r"\x1b(?:[\[O][0-9;]*[A-Za-z~])?|.", re.DOTALL)
 NAMES: Final = {"\x1b[A": "up", "\x1b[B": "down", "\r": "enter", "\n": "enter", "\x1b": "esc"}
 TOGGLES: Final[dict[str, dict[str, Any]]] = {"running": {"do": "pause", "now": False}, "paused": {"do": "resume"}}
@@ -60,12 +61,12 @@ def _follow(folder: Path, keys: Keys, show: Show) -> Answer:
     """Shows one look after another until the run's process is gone or `q` is pressed; returns the last."""
     view = View()
     while True:
-        alive = live_pid(folder) is not None  # before the look, so that the last one sees how it ended
+        began, alive = time.monotonic(), live_pid(folder) is not None  # both before the look: the last sees the end
         seen = asked(folder, partial(look, view=view))
         show(seen, view)
         if not alive:
             return seen
-        for key in keys(REFRESH_S):
+        for key in keys(max(REFRESH_S, REST * (time.monotonic() - began))):
             if key == "q":
                 return seen
             view = pressed(view, key, [seat["seat"] for seat in seen["team"]])

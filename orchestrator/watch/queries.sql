@@ -1,7 +1,7 @@
 -- What people see of a run: each query behind its name, as `queries.SQL[name]`. {PRICE} is what an attempt counts for.
 
 --: as_of
-SELECT max(at) FROM journal WHERE kind NOT IN ('revealed', 'condition-changed')
+SELECT at FROM journal WHERE kind NOT IN ('revealed', 'condition-changed') ORDER BY seq DESC LIMIT 1
 
 --: run
 -- Its seconds of work: each epoch from its first entry to its last, the live one until now
