@@ -1,20 +1,17 @@
-"""One frame of `watch`: what a person sees of a run at a glance, drawn for a terminal or into a picture.
+"""One frame of `watch`: what a person sees of a run at a glance, drawn for a terminal.
 
 A frame is made of the same answers as `status`, `logs` and `why` give, read in one snapshot. Everything that an agent
 may have written is handed to rich as text, never as markup.
 """
 
-import io
-import re
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Final
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, Group
+from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -32,14 +29,7 @@ BELOW: Final = 5  # lines that the news has at least
 OPEN: Final = 3  # seats beside an open pane
 ALL: Final = 20  # lines that a frame wants beside its seats
 LEAST: Final = 44  # cells of a line's beginning: when, what, who, and some words
-STYLES: Final = {
-    "look at": "yellow",
-    "waiting": "yellow",
-    "idle": "dim",
-    "suspended": "dim",
-    "landed": "green",
-    "bounced": "red",
-}
+STYLES: Final = {"look at": "yellow", "waiting": "yellow", "landed": "green", "bounced": "red", "idle": "dim"}
 KEYS: Final = "[↑↓] seat  [enter] calls  [w] why  [p] pause  [q] leave"
 MOVES: Final = {"up": -1, "down": 1}
 PANES: Final = {"enter": "calls", "w": "why", "esc": ""}
@@ -70,28 +60,27 @@ def pressed(view: View, key: str, seats: Sequence[str]) -> View:
 
 
 def look(db: sqlite3.Connection, begin: Answer, view: View) -> Answer:
-    """What a frame shows: the answer of `status`, with more of each seat, the suites over time, and lines below."""
-    seats = queries.rows(db, SQL["watched"].format(seats=SQL["seats"]))
+    """What a frame shows: the answer of `status`, more of each seat in `team`, the suites' `curves`, lines `below`."""
+    team = queries.rows(db, SQL["watched"].format(seats=SQL["seats"]), at=begin["as_of"])
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in queries.rows(db, SQL["curves"], at=begin["as_of"]):
         curves.setdefault(row["suite"], []).append((row["moment"], row["share"]))
-    chosen = next((seat for seat in seats if seat["seat"] == view.seat), {})
-    if view.pane == "why" and chosen:
-        below = render.why(why(db, chosen["task"] or chosen["change"] or view.seat)).splitlines()
+    if view.pane == "why":
+        (topic,) = [seat["task"] or seat["change"] or view.seat for seat in team if seat["seat"] == view.seat]
+        below = render.why(why(db, topic)).splitlines()
     else:
-        where, of = (f"kind IN {SHOWN}", []) if not view.pane else ("seat = ?", [view.seat])
-        newest = f"seq IN (SELECT seq FROM journal WHERE {where} ORDER BY seq DESC LIMIT {MOST})"
-        found = entries(db, newest, *of)
-        below = [spoken(entry, clock(entry.at), with_seat=not view.pane) for entry in found]
-    return begin | queries.status(db, begin) | {"seats": seats, "curves": curves, "below": below}
+        where, of = ("seat = ?", [view.seat]) if view.pane else (f"kind IN {SHOWN}", [])
+        newest = entries(db, f"seq IN (SELECT seq FROM journal WHERE {where} ORDER BY seq DESC LIMIT {MOST})", *of)
+        below = [spoken(entry, clock(entry.at), with_seat=not view.pane) for entry in newest]
+    return begin | queries.status(db, begin) | {"team": team, "curves": curves, "below": below}
 
 
 def frame(seen: Answer, view: View, width: int, height: int) -> Panel:
     """A box of so many cells and lines: suites, money, queue, what to look at; seats; and below them news or a pane."""
     head, inner = _head(seen, width - 4, most=max(height // 6, 1)), width - 4
     room = height - len(head) - 2 - bool(view.word)
-    shown = _shown(seen["seats"], view, OPEN if view.pane else room - BELOW)
-    hidden = len(seen["seats"]) - len(shown)
+    shown = _shown(seen["team"], view, OPEN if view.pane else room - BELOW)
+    hidden = len(seen["team"]) - len(shown)
     word = f"… {hidden} more  " * (hidden > 0) + view.word
     below = [Text(word, "dim" if view.word in (KEYS, "") else "yellow")] if word else []
     lines = max(height - len(head) - 2 - len(below) - len(shown), 0)
@@ -99,7 +88,7 @@ def frame(seen: Answer, view: View, width: int, height: int) -> Panel:
     below += [_told(line, inner) for line in told]
     for row in (*head, *below):  # ends with the box instead of going on in the next line
         row.no_wrap, row.overflow = True, "ellipsis"
-    rows = Group(*head, _seats(shown, seen["as_of"], view), *below)
+    rows = Group(*head, _seats(shown, view), *below)
     title = Text(f"{seen['run']} ─ {render.health(seen)} ─ {render.state(seen)}", "bold")
     style = "none" if seen["healthy"] else "red"
     return Panel(rows, box.SQUARE, title=title, title_align="left", border_style=style, width=width, height=height)
@@ -111,10 +100,9 @@ def _head(seen: Answer, width: int, most: int) -> list[Text]:
     left = max(map(len, ("look at", *suites)))
     room = width - left - 4 - max(map(len, suites.values()), default=0)
     lines = [] if suites else [Text("nothing has been judged yet")]
-    lines += [
-        Text.assemble(f"{name:<{left}}  ", (sparkline(seen["curves"].get(name, []), room), "cyan"), f"  {count}")
-        for name, count in suites.items()
-    ]
+    for name, count in suites.items():
+        bars = sparkline(seen["curves"].get(name, []), room)
+        lines.append(Text.assemble(f"{name:<{left}}  ", (bars, "cyan"), f"  {count}"))
     said = {"money": render.spent(seen), "queue": render.queue(seen)}
     if seen["attention"]:
         said["look at"] = seen["attention"][0]["text"]
@@ -139,34 +127,22 @@ def sparkline(points: Sequence[tuple[float, float]], width: int) -> str:
     return bars
 
 
-def _seats(seats: Sequence[Answer], now: str, view: View) -> Table:
+def _seats(seats: Sequence[Answer], view: View) -> Table:
     """A line a seat: its task, or why it is idle, and what it does or waits for."""
     table = Table.grid(padding=(0, 1), expand=True)
     for ratio, most in ((None, None), (None, None), (1, None), (None, None), (None, None), (None, 24)):
         table.add_column(ratio=ratio, max_width=most, no_wrap=True, overflow="ellipsis")
     for seat in seats:
-        resting = seat["state"] in ("idle", "suspended")
-        cells = [
-            seat["seat"],
-            seat["role"],
-            seat["why"] if resting else f"{seat['task']} {seat['title']}".strip() or "—",
-            f"turn {seat['turns']}" if seat["turns"] else "",
-            "unknown" if seat["unpriced"] else cell("spent_usd", seat["spent_usd"]),
-            _doing(seat, now),
-        ]
-        style = STYLES.get(seat["state"], "")
-        table.add_row(*map(Text, cells), style=f"{style} reverse" if seat["seat"] == view.seat else style)
+        task = f"{seat['task']} {seat['title']}".strip() or "—"
+        cost = "unknown" if seat["unpriced"] else cell("spent_usd", seat["spent_usd"])
+        time = "" if seat["seconds"] is None else f" {span(seat['seconds'])}"
+        doing = {"at work": f"{seat['doing'] or 'at work'}{time}", "waiting": f"waits{time}: {seat['why']}"}
+        cells = [seat["seat"], seat["role"], task, f"turn {seat['turns']}" * bool(seat["turns"]), cost]
+        if (state := seat["state"]) not in doing:
+            cells[2] = seat["why"]
+        style = "reverse " * (seat["seat"] == view.seat) + STYLES.get(state, "")
+        table.add_row(*map(Text, [*cells, doing.get(state, state)]), style=style)
     return table
-
-
-def _doing(seat: Answer, now: str) -> str:
-    at = datetime.fromisoformat(now)
-    if seat["state"] == "waiting":
-        left = (datetime.fromisoformat(seat["until"]) - at).total_seconds() if seat["until"] else 0
-        return f"waits{f' {span(left)}' if left > 0 else ''}: {seat['why']}"
-    if seat["state"] != "at work" or not seat["doing"]:
-        return str(seat["state"])
-    return f"{seat['doing']} {span((at - datetime.fromisoformat(seat['doing_since'])).total_seconds())}"
 
 
 def _told(line: str, width: int) -> Text:
@@ -179,11 +155,3 @@ def _told(line: str, width: int) -> Text:
         line = f"{cut}{dot}{end}"
     word = line.split("  ")[1:2]
     return Text(line, STYLES.get(word[0].split(" ")[0] if word else "", ""))
-
-
-def picture(seen: Answer, width: int, height: int) -> str:
-    """A frame as SVG that fetches nothing: where rich names a font of the network's, any of the reader's will do."""
-    console = Console(record=True, width=width, file=io.StringIO(), highlight=False)
-    console.print(frame(seen, View(), width, height))
-    svg = console.export_svg(title=f"python -m orchestrator watch {seen['run']}")
-    return re.sub(r"@font-face \{.*?\}|<!--.*?-->", "", svg, count=3, flags=re.DOTALL)

@@ -1,7 +1,8 @@
 -- What people see of a run: each query behind its name, as `queries.SQL[name]`. {PRICE} is what an attempt counts for.
 
 --: as_of
-SELECT max(at) FROM journal WHERE kind NOT IN ('revealed', 'condition-changed', 'waived', 'excuse-ended')
+SELECT at FROM journal WHERE kind NOT IN ('revealed', 'condition-changed', 'waived', 'excuse-ended')
+    ORDER BY seq DESC LIMIT 1
 
 --: run
 -- Its seconds of work: each epoch from its first entry to its last, the live one until now
@@ -61,10 +62,11 @@ FROM (SELECT DISTINCT seat FROM journal WHERE seat <> ''), (SELECT state IN ('en
     LEFT JOIN claim ON session = id ORDER BY seat
 
 --: watched
--- The seats, each with its session's task, turns and cost, what it does and since when, and the seat's newest
--- change
+-- The seats, each with its session's task, turns and cost, what it does for how many seconds or waits for so many
+-- more, and the seat's newest change
 SELECT w.*, ifnull(title, '') AS title, ifnull(turns, 0) AS turns, ifnull(doing ->> 0, '') AS doing,
-    doing ->> 1 AS doing_since,
+    iif(w.state = 'waiting', iif(until > :at, unixepoch(until) - unixepoch(:at), NULL),
+        unixepoch(:at) - unixepoch(doing ->> 1)) AS seconds,
     (SELECT sum({PRICE}) FROM attempt WHERE metered AND session = w.session) AS spent_usd,
     (SELECT count(*) FROM attempt WHERE metered AND session = w.session AND {PRICE} IS NULL
         AND state IN ('settled', 'in-doubt')) AS unpriced,
