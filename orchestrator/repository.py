@@ -67,6 +67,7 @@ class Repository:
         self.public = Git(folder / "public.git", durable=durable)
         self._confined = replace(self.git, bounds=CONFINED)
         self._quarantine = folder / "quarantine"
+        self._main = ""  # as this process, which alone moves it, last saw it
 
     @classmethod
     async def create(cls, folder: Path, seed: Path, *, durable: bool = True) -> "Repository":
@@ -94,7 +95,12 @@ class Repository:
     # Reading
 
     async def main(self) -> str:
-        return await self.git.text("rev-parse", "--verify", MAIN)
+        """Main's commit. Each turn of each seat asks, so git is asked once: only `land` moves it."""
+        return self._main or await self._look()
+
+    async def _look(self) -> str:
+        self._main = await self.git.text("rev-parse", "--verify", MAIN)
+        return self._main
 
     async def tree(self, commit: str) -> GitTree:
         """A commit's tree, for a judge."""
@@ -185,18 +191,19 @@ class Repository:
         """
         if await self.git.text("merge-base", old, new, accept=(0, 1)) != old:
             raise ValueError(f"{new} is not built on {old}: landing it would drop commits of main")
-        main = await self.main()
+        main = await self._look()
         if main not in (old, new):
             raise ForeignMain(
                 f"main of {self.git.folder} is {main}; the landing expects {old} before or {new} after it"
             )
         if main == old:
             await self.git.run("update-ref", MAIN, new, old)
+            self._main = new
         await self._publish()
 
     async def _publish(self) -> None:
         """Brings public.git to main. Only main's own objects go over."""
-        new = await self.main()
+        new = await self._look()
         old = await self.public.text("rev-parse", "--verify", "--quiet", MAIN, accept=(0, 1))
         if old == new:
             return
