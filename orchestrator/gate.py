@@ -4,7 +4,6 @@ git and SQLite are two authorities, so landing is: intent stored (old, new, chan
 main → marked landed. `recover` goes on where a crash left it between any two of these.
 """
 
-import sqlite3
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,14 +27,12 @@ class SeedNotJudged(Exception):
 
 @dataclass
 class Gate:
-    """The one lane that lands changes, and beside it a lane for held-out cases, whose judge is None where there are
-    none. `changed` rings whenever something has changed that somebody waits for: the queue, the board, the run's state.
-    """
+    """The one lane that lands changes. `changed` rings whenever something has changed that somebody waits for: the
+    queue, the board, the run's state."""
 
     store: Store
     repository: Repository
     judge: Judge
-    heldout: Judge | None
     run: str
     changed: Bell = field(default_factory=Bell)
     _newest: dict[str, Scorecard] = field(default_factory=dict)  # main's, by commit: asked for more than it moves
@@ -146,29 +143,6 @@ class Gate:
                 board.close(tx, change.task, f"{change.id} landed")
 
         await self.store.write(mark)
-
-    # -- the held-out cases, in a lane of their own: nothing waits for it but the end of the run (P8)
-
-    async def keep_heldout(self) -> None:
-        """Judges main's commits on the held-out cases, newest first, until cancelled."""
-        async for _ in self.changed.rings():
-            while self.heldout and (commit := await self.store.read(changes.newest_without_heldout)):
-                await self._judge_heldout(self.heldout, commit)
-
-    async def _judge_heldout(self, judge: Judge, commit: str) -> None:
-        card = await judge.judge(await self.repository.tree(commit), Selection(Tier.HELDOUT))
-        if card.void:
-            await anyio.sleep(VOID_WAIT_S)
-            return
-
-        def write(tx: Tx) -> None:
-            tx.journal("heldout-judged", commit=commit, scorecard=changes.add_scorecard(tx, card, commit=commit))
-
-        await self.store.write(write)
-
-    def done(self, db: sqlite3.Connection) -> bool:
-        """Whether nothing is queued and all of main is judged."""
-        return not (changes.live(db) or (self.heldout and changes.newest_without_heldout(db)))
 
 
 def _add_scorecard(tx: Tx, change: Change, ruling: Ruling, card: Scorecard, seconds: float, commit: str = "") -> int:

@@ -21,7 +21,7 @@ from agents.tools import Answer, End
 from orchestrator import board
 from orchestrator.ledger import Ledger, size
 from orchestrator.prices import Prices
-from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource
+from orchestrator.records import Change, ChangeState, Regression, Session, SessionState, TaskSource
 from orchestrator.store import Tx, changes, rows, sessions
 from orchestrator.store.store import MIGRATIONS, migrate
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
@@ -70,6 +70,7 @@ def fill(tx: Tx) -> None:
     }
     card = changes.add_scorecard(tx, Scorecard("t1", "full", Build(True, 1.0), verdicts), commit="m1")
     changes.intend(tx, "C1", "b0", "m1", card)
+    rows.insert(tx, Regression("torture/c", 0, 1, NOW, 1, "ERROR torture/c: exit 134", 1, 0, "T3", None))
     sessions.end(tx, "agent-02/1", End.FINISHED, "nothing left")
 
 
