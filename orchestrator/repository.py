@@ -126,6 +126,16 @@ class Repository:
             await self._keep(git, commit, base, ref)
         return Received(commit, base, tree, files, added, removed)
 
+    async def take_back(self, commit: str, ref: str) -> Received:
+        """A change that undoes a commit of main, kept at `ref` like any other: based on it, with its parent's tree, so
+        that a merge with main leaves out what the commit did."""
+        facts = await self.git.text("log", "--no-walk=unsorted", "--format=%T %ct", f"{commit}^", commit)
+        tree, _, _, when = facts.split()
+        undone = await _commit(self.git, tree, commit, f"{_checked(ref)}\n", int(when), ITSELF)
+        _, files, added, removed = await self.git.difference(commit, undone)
+        await self.git.run("update-ref", ref, undone)
+        return Received(undone, commit, tree, files, added, removed)
+
     async def receive_checkpoint(self, stream: bytes, name: str) -> str:
         """Keeps a workspace at `refs/checkpoints/<name>` (a session or a task) and returns its commit.
 

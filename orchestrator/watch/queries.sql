@@ -171,11 +171,11 @@ FROM journal WHERE kind = 'judged'
 --: why_change
 SELECT c.state AS outcome, c.reason, c.task || ' ' || t.title AS task, summary,
     (SELECT sum({PRICE}) FROM attempt WHERE session = s.id) AS cost_usd,
-    printf('+%d -%d on main %s, by %s', added, removed, substr(c.base, 1, 7), s.id) AS submitted,
+    printf('+%d -%d on main %s, by %s', added, removed, substr(c.base, 1, 7), coalesce(s.id, c.seat)) AS submitted,
     'refs/changes/' || c.number AS kept, CASE c.state WHEN 'landed' THEN 'on main as ' || substr(landed_as, 1, 7)
-        WHEN 'bounced' THEN iif(s.state = 'ended', s.id || ' has ended (' || s.end || '); the task is on the board',
-            c.seat || ' was told and works on it') WHEN 'withdrawn' THEN '' ELSE 'the gate decides' END AS next
-FROM change c JOIN session s ON s.id = c.session LEFT JOIN task t ON t.id = c.task WHERE c.id = :id
+        WHEN 'bounced' THEN CASE s.state WHEN 'ended' THEN s.id || ' has ended (' || s.end || '); the task is on the board'
+            ELSE iif(s.id <> '', c.seat || ' was told and works on it', 'the task is on the board') END WHEN 'withdrawn' THEN '' ELSE 'the gate decides' END AS next
+FROM change c LEFT JOIN session s ON s.id = c.session LEFT JOIN task t ON t.id = c.task WHERE c.id = :id
 
 --: why_task
 SELECT state AS outcome, iif(c.session <> '', c.session || ' works on it', reason) AS reason, title,

@@ -21,7 +21,7 @@ from agents.tools import Answer, End
 from orchestrator import board, excused
 from orchestrator.ledger import Ledger, Ruler
 from orchestrator.prices import Prices
-from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource
+from orchestrator.records import Change, ChangeState, Regression, Session, SessionState, TaskSource
 from orchestrator.store import Tx, changes, rows, sessions
 from orchestrator.store.store import MIGRATIONS, migrate
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
@@ -72,6 +72,7 @@ def fill(tx: Tx) -> None:
     changes.intend(tx, "C1", "b0", "m1", card)
     excused.quarantine(tx, {"torture/c": "passed and failed on main m1, 2 of 3 runs"})
     excused.waive(tx, ["torture/a"], "the table is rewritten", NOW + timedelta(days=2), "person")
+    rows.insert(tx, Regression("torture/c", 0, 1, NOW, 1, "ERROR torture/c: exit 134", 1, 0, "T3", None))
     sessions.end(tx, "agent-02/1", End.FINISHED, "nothing left")
 
 
