@@ -19,8 +19,8 @@ CREATE TABLE attempt (
     -- What it counts for: in flight or in doubt its worst case, settled what it cost, refused nothing.
     amount INTEGER NOT NULL GENERATED ALWAYS AS (coalesce(cost, reserved, 0)) VIRTUAL
 ) STRICT;
-INSERT INTO "attempt" VALUES(1,1,'agent-01/1',1,1,'T1','scripted:team.toml','settled','2026-03-14T17:00:00.000000+00:00',4770,4500,'scripted:team.toml','{"cache_read": 0, "cache_write_1h": 0, "cache_write_5m": 0, "input": 1000, "output": 100, "reasoning": 0}','',1,'86e52758a44d1eb54345f2472c72660d3820e6539dd77b32d168331cd167dc5b');
-INSERT INTO "attempt" VALUES(2,1,'agent-01/1',2,1,'T1','scripted:team.toml','in-doubt','2026-03-14T17:00:00.000000+00:00',4770,NULL,'','','stream cut',1,'86e52758a44d1eb54345f2472c72660d3820e6539dd77b32d168331cd167dc5b');
+INSERT INTO "attempt" VALUES(1,1,'agent-01/1',1,1,'T1','scripted:team.toml','settled','2026-03-14T17:00:00.000000+00:00',4806,4500,'scripted:team.toml','{"cache_read": 0, "cache_write_1h": 0, "cache_write_5m": 0, "input": 1000, "output": 100, "reasoning": 0}','',1,'1290afcb8e0398f143098601af258489c31b576f9e5b6d61269ab567cb805a9c');
+INSERT INTO "attempt" VALUES(2,1,'agent-01/1',2,1,'T1','scripted:team.toml','in-doubt','2026-03-14T17:00:00.000000+00:00',4806,NULL,'','','stream cut',1,'1290afcb8e0398f143098601af258489c31b576f9e5b6d61269ab567cb805a9c');
 CREATE TABLE call (
     id TEXT PRIMARY KEY,
     session TEXT NOT NULL,
@@ -139,6 +139,20 @@ INSERT INTO "payload" VALUES('7cc120b1de464c0074f02dfc5095f481e3779449af468c01ed
 INSERT INTO "payload" VALUES('c22995adc29757a99bc9242926a5d5b5a8007ecc78f30943161cf072af42d9d2',6,X'78014BADC82C51300000082C020B');
 INSERT INTO "payload" VALUES('c24c147612701697c3c6aef947fda556b79366d5c3ca0d094000bb77b3bbc248',26,X'78018B562AC92F2A292D4AD54F54D25180739295620179A608D9');
 INSERT INTO "payload" VALUES('e015cce65f3605b3c1003a5a0b92cc86ea8281d082a9bc79ed9b20c2f49ff0c6',328,X'78016D90416AC4300C45AF12B41E8664D1CDDCA0672825A88E48CC4856B015D26272F75A9961E8A23BEBFFF7BF842B7CB1867B815BF751C1E8DBDA0BDEBB3D325FE1D281FDACE4D2691D97AE02E679134AE6990A4145304D8E08DE091A0294B36657BC209E5E40E671F039A19C856521E6BF1B1C81E3B321A213B1E74BC871359A6E46285753390319F7712B387B4DF57DC57475DC54B978E5CB858061A13113FA157DB31EC29EA3D1382CFF886FF214635A37FF8DA1EF3DA89BBDE636B6CAA229A6D9E9E3F805BC516462');
+CREATE TABLE regression (
+    case_id TEXT NOT NULL,
+    good INTEGER NOT NULL,
+    bad INTEGER NOT NULL,
+    at TEXT NOT NULL,
+    culprit INTEGER, -- NULL while it is looked for; 0 = nobody's: the case passes and fails on one main
+    line TEXT NOT NULL DEFAULT '',
+    landings INTEGER NOT NULL DEFAULT 0,
+    builds INTEGER NOT NULL DEFAULT 0,
+    task TEXT NOT NULL DEFAULT '',
+    revert TEXT DEFAULT '', -- NULL while it is wanted; the change that takes the culprit's back, or ''
+    PRIMARY KEY (case_id, good, bad)
+) STRICT, WITHOUT ROWID;
+INSERT INTO "regression" VALUES('torture/c',0,1,'2026-03-14T17:00:00.000000+00:00',1,'ERROR torture/c: exit 134',1,0,'T3',NULL);
 CREATE TABLE run (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     name TEXT NOT NULL,
@@ -240,6 +254,8 @@ CREATE INDEX attempt_reserved ON attempt (id) WHERE state = 'reserved';
 CREATE INDEX attempt_session ON attempt (session, turn);
 CREATE INDEX attempt_amount ON attempt (state, amount);
 CREATE INDEX attempt_session_amount ON attempt (session, state, amount);
+CREATE INDEX regression_open ON regression (culprit) WHERE culprit IS NULL OR revert IS NULL;
+CREATE INDEX scorecard_main ON scorecard (id) WHERE tier = 'main';
 CREATE UNIQUE INDEX excuse_standing ON excuse (case_id, kind) WHERE ended IS NULL;
 COMMIT;
 PRAGMA user_version = 2;

@@ -19,7 +19,7 @@ from orchestrator.records import Change, ChangeState, Regression, Session, Sessi
 from orchestrator.store import Store, Tx, changes, rows, sessions
 from orchestrator.watch.journal import entries
 from orchestrator.watch.why import why
-from tests.orchestrator.test_gate import settle
+from tests.orchestrator.test_gate import Content, settle
 from tests.orchestrator.workshop import git, make_repository
 from verifiers.scorecard import Build, Outcome, Scorecard, Selection, Tier, Tree, Verdict
 
@@ -88,7 +88,7 @@ class House:
         await store.create("run", "{}")
         await store.begin_epoch()
         judge = Truth(repository.git.folder, **truth)
-        gate = Gate(store, repository, judge, judge, "run")
+        gate = Gate(store, repository, judge, Content(), "run")
         await gate.judge_main()
         return cls(gate, judge)
 
@@ -526,6 +526,8 @@ async def test_a_kill_between_any_two_steps_goes_on(tmp_path: Path, before: bool
             killed = False
         except Killed:
             killed = True
+            gate = house.gate
+            house.gate = Gate(gate.store, gate.repository, gate.judge, gate.fast, gate.run)
             await house.gate.recover()
             await house.catch_up(house.lanes())
         assert await house.passes("slow/k") == "PFFP"

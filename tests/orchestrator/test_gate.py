@@ -53,7 +53,9 @@ class Content:
 async def settle(gate: Gate, change: Change) -> None:
     """Submits a change and runs the gate once."""
     await gate.submit(change)
-    await (await gate.open()).cycle()
+    queue = await gate.open()
+    if queue.stack:
+        await queue.cycle()
 
 
 async def queued(folder: Path, judge: Oracle) -> tuple[Gate, Change]:
