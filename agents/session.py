@@ -9,7 +9,7 @@ from agents.attempts import OutOfMoney
 from agents.context import CUT, Transcript, fitted
 from agents.hands import Hands
 from agents.models.base import Fault, ModelFailure, Reply, Request, Stop, Text, ToolCall, ToolSpec
-from agents.tools import Answer, BadArguments, Edit, End, InRoom, Shell, Team, check
+from agents.tools import Answer, BadArguments, Edit, End, InRoom, Later, Shell, Team, check
 
 SAME_FAILURES = 3  # identical failures in a row that end a session
 
@@ -85,7 +85,10 @@ async def converse(log: SessionLog, mind: Mind, hands: Hands, team: Team, stoppi
         if ending := over(log.transcript):
             return ending
         if waiting := log.pending:
-            await act(waiting[0], log, mind.role, hands, team)
+            try:
+                await act(waiting[0], log, mind.role, hands, team)
+            except Later as later:
+                return Outcome(End.WAITING, str(later))
             continue
         if stopping():
             return Outcome(End.DRAINED)

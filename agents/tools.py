@@ -201,6 +201,9 @@ class End(StrEnum):
     DRAINED = "drained"
     LEFT = "left"  # an open seat said so, or its lease ran out
     CRASHED = "crashed"
+    # And where it is not over, but rests while its seat goes on with another:
+    WAITING = "waiting"  # for the verdict on its change
+    ASIDE = "put-aside"  # for an earlier session, whose change came back
 
 
 @dataclass(frozen=True)
@@ -212,6 +215,10 @@ class Answer:
     end: End | None = None
 
 
+class Later(Exception):
+    """The answer comes later and is stored by the run: the session rests until then. The message says what for."""
+
+
 class Team(Protocol):
     """The verbs of one session. A verb's effect and its result are stored in one transaction under the call's id:
     a call that has had its effect has its answer, and is never asked again.
@@ -220,5 +227,5 @@ class Team(Protocol):
     async def do(self, verb: str, call_id: str, arguments: Mapping[str, Any]) -> Answer:
         """Runs `tasks`, `claim`, `verify`, `submit`, `release`, `note`, `plan`. Authority is checked by seat and role.
 
-        `submit` answers with the change's terminal state, after waiting for it.
+        `submit` answers with the change's terminal state. Raises `Later` while that is open.
         """

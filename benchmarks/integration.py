@@ -31,7 +31,7 @@ import trio
 from trio._core import _run as scheduling
 from trio.testing import MockClock
 
-from orchestrator.queue import Conflict, Queue, Staged
+from orchestrator.queue import Clash, Queue, Staged
 from orchestrator.records import Change, ChangeState
 from verifiers.scorecard import Build, Outcome, Scorecard, Selection, Tier, Tree, Verdict
 
@@ -476,10 +476,10 @@ class Ours(Integration):
 
     # Trees
 
-    async def put(self, change: Change, onto: str) -> Staged | Conflict:
+    async def put(self, change: Change, onto: str) -> Staged | Clash:
         below, work = self._normal(self.trees[onto]), self.sim.works[change.id]
         if not self.sim.merges(work, below):
-            return Conflict((f"{change.id}.rs",), "")
+            return Clash((f"{change.id}.rs",), "")
         made = self.onto(below, work)
         self.trees[made.id] = made
         return Staged(change, made.id, made)
@@ -498,7 +498,7 @@ class Ours(Integration):
 
     async def staged(self, staged: Staged) -> None: ...
 
-    async def parked(self, change: Change, clash: Conflict) -> None: ...
+    async def parked(self, change: Change, clash: Clash) -> None: ...
 
     async def voided(self, changes: Sequence[Change], reason: str) -> None: ...
 

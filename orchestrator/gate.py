@@ -1,25 +1,26 @@
-"""The gate: judges what is queued, one change at a time, and moves main.
+"""The gate: the merge queue over the run's own repository, judges and state. It alone moves main.
 
-git and SQLite are two authorities, so landing is: intent stored (old, new, change, scorecard) → compare-and-swap of
-main → marked landed. `recover` goes on where a crash left it between any two of these.
+What is staged stands on commits in the bare repository that become main when they land. git and SQLite are two
+authorities, so landing is: intent stored (old, new, change, scorecard) → compare-and-swap of main → marked landed.
+`recover` goes on where a crash left it between any two of these; the stack itself is made again from the live changes.
 """
 
 import sqlite3
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import anyio
 
-from orchestrator import board, clusters
-from orchestrator.queue import Fate, Ruling, rule
+from orchestrator import board, clusters, verdict
+from orchestrator.queue import VOID_WAIT_S, VOIDS, Cases, Clash, Queue, Staged
 from orchestrator.records import Change, ChangeState
 from orchestrator.repository import Repository
 from orchestrator.signals import Bell
 from orchestrator.store import Store, Tx, changes, rows
-from verifiers.scorecard import Judge, Scorecard, Selection, Tier
+from verifiers.scorecard import Judge, Scorecard, Selection, Tier, Tree
 
-VOIDS: Final = 2  # in a row pause the gate
-VOID_WAIT_S: Final = 60.0
+TOUCHED: Final = 5  # landed changes named to the submitter of one that conflicts with them
 
 
 class SeedNotJudged(Exception):
@@ -28,26 +29,27 @@ class SeedNotJudged(Exception):
 
 @dataclass
 class Gate:
-    """The one lane that lands changes, and beside it a lane for held-out cases, whose judge is None where there are
-    none. `changed` rings whenever something has changed that somebody waits for: the queue, the board, the run's state.
+    """The lane that lands changes, `fast` on the submitters' allowance; and beside it a lane for held-out cases, whose
+    judge is None where there are none. `changed` rings whenever something has changed that somebody waits for: the
+    queue, the board, the run's state.
     """
 
     store: Store
     repository: Repository
     judge: Judge
+    fast: Judge
     heldout: Judge | None
     run: str
     changed: Bell = field(default_factory=Bell)
+    returned: dict[str, str] = field(default_factory=dict)
+    """By seat: the session whose change came back, until the seat goes on with it."""
+    _queue: Queue | None = None
     _newest: dict[str, Scorecard] = field(default_factory=dict)  # main's, by commit: asked for more than it moves
-    _voids: int = 0  # in a row
+    _submitting: set[str] = field(default_factory=set)
 
     async def recover(self) -> None:
-        """Finishes a landing that a crash cut, and puts half-judged changes back in the queue."""
-        open_landing = "SELECT change, old, new FROM landing WHERE NOT done"
-        if landing := await self.store.read(lambda db: db.execute(open_landing).fetchone()):
-            await self._finish(*landing)
-        requeue = "UPDATE change SET state = ? WHERE state = ?"
-        await self.store.write(lambda tx: tx.run(requeue, ChangeState.QUEUED, ChangeState.JUDGING))
+        """Finishes a landing that a crash cut."""
+        await self._finish()
 
     async def judge_main(self) -> Scorecard:
         """Main's scorecard; the seed is judged here before anything else happens. Raises `SeedNotJudged`."""
@@ -70,80 +72,175 @@ class Gate:
         await self.store.write(work)
         return card
 
+    async def open(self) -> Queue:
+        """The queue as the state has it: main, and on it what an earlier process had staged, in order of submission."""
+        if self._queue is None:
+            card, main = await self.judge_main(), await self.repository.main()
+            self._queue = Queue(self, self.judge, self.fast, self, main, card.passed())
+            for change in await self.store.read(changes.live):
+                if change.state is not ChangeState.QUEUED:
+                    await self._queue.stage(change)
+        return self._queue
+
+    async def submit(self, change: Change) -> None:
+        """Merges a queued change onto the staging tip and tries it there: it is staged, parked or bounced on return.
+        Once for each change, whoever asks."""
+        queue = await self.open()
+        if change.id in self._submitting:
+            return await self.changed.until(lambda: change.id not in self._submitting)
+        self._submitting.add(change.id)
+        try:
+            now = await self.store.read(lambda db: rows.get(db, Change, change.id))
+            if now.state is ChangeState.QUEUED:
+                await queue.submit(now)
+        finally:
+            self._submitting.remove(change.id)
+            self.changed.ring()
+
     async def keep(self) -> None:
         """Judges and lands until cancelled. Every change it takes comes to an end, or the gate says why it waits."""
-        async for _ in self.changed.rings():
-            while waiting := await self.store.read(changes.live):
-                await self.settle(waiting[0])
+        queue = await self.open()
+        async with anyio.create_task_group() as tasks:
+            for change in await self.store.read(changes.live):
+                if change.state is ChangeState.QUEUED:  # by a process that died before it was staged
+                    tasks.start_soon(self.submit, change)
+            await queue.keep()
 
-    async def settle(self, change: Change) -> None:
-        """Judges one change and does what the ruling says."""
-        main, floor = await self.repository.main(), await self.judge_main()
+    # -- the queue's trees
 
-        def begin(tx: Tx) -> None:
-            changes.move(tx, change.id, ChangeState.JUDGING)
-            tx.journal("judging", changes=[change.id], main=main, tier="full")
-
-        await self.store.write(begin)
-        began = anyio.current_time()
-        merged = await self.repository.merge(main, change.commit)
-        ruling = await rule(merged, floor.passed(), self.judge)
-        again = ruling.fate is Fate.VOID and self._voids >= VOIDS  # the machine's fault, unless main can be judged
-        if again and not (await self.judge.judge(await self.repository.tree(main), Selection(cold=True))).void:
-            words = f"cannot be judged, while main can: {ruling.reason}"
-            ruling = Ruling(Fate.BOUNCE, words, "Something in it keeps the judge from its end.")
-        seconds = anyio.current_time() - began
-        self._voids = self._voids + 1 if ruling.fate is Fate.VOID else 0
-        if ruling.fate is Fate.LAND:
-            await self._land(change, main, ruling, seconds)
-        else:
-            await self.store.write(lambda tx: self._refuse(tx, change, ruling, seconds))
-        self.changed.ring()
-        if self._voids >= VOIDS:
-            await anyio.sleep(VOID_WAIT_S)
-
-    def _refuse(self, tx: Tx, change: Change, ruling: Ruling, seconds: float) -> None:
-        if ruling.fate is Fate.BOUNCE:
-            if ruling.card:
-                _add_scorecard(tx, change, ruling, ruling.card, seconds)
-            changes.bounce(tx, change, ruling.reason, ruling.detail, ruling.lost)
-            return
-        changes.move(tx, change.id, ChangeState.QUEUED)
-        tx.journal("voided", changes=[change.id], reason=ruling.reason)
-        if self._voids >= VOIDS:
-            words = f"{self._voids} judgements in a row said nothing ({ruling.reason})"
-            tx.journal("gate-paused", reason=f"{words}; tried again in {VOID_WAIT_S:.0f} s")
-
-    async def _land(self, change: Change, main: str, ruling: Ruling, seconds: float) -> None:
-        card = ruling.card
-        assert card is not None
+    async def put(self, change: Change, onto: str) -> Staged | Clash:
+        """The commit has the date of the submission: the same change on the same commit is the same commit."""
+        merged = await self.repository.merge(onto, change.commit)
+        if isinstance(merged, Clash):
+            return merged
         names = {"Run": self.run, "Seat": change.seat, "Session": change.session, "Task": change.task}
-        trailers, now = {**names, "Change": change.id}, self.store.utc_now()
-        new = await self.repository.commit(card.tree, main, change.summary, trailers, author=change.seat, at=now)
+        whose = {**names, "Change": change.id}
+        commit = await self.repository.commit(
+            merged.id, onto, change.summary, whose, author=change.seat, at=change.submitted
+        )
+        return Staged(change, commit, merged)
+
+    async def tree(self, commit: str) -> Tree:
+        return await self.repository.tree(commit)
+
+    # -- the queue's book
+
+    async def excused(self) -> Cases:
+        return frozenset()
+
+    async def unsteady(self, cases: Mapping[str, str]) -> None:
+        raise NotImplementedError
+
+    async def staged(self, staged: Staged, onto: Sequence[Staged]) -> None:
+        def work(tx: Tx) -> None:
+            changes.move(tx, staged.change.id, ChangeState.STAGED)
+            below = [one.change.id for one in onto]
+            tx.journal("staged", staged.change.seat, change=staged.change.id, onto=below, commit=staged.commit)
+
+        await self._write(work)
+
+    async def parked(self, change: Change, clash: Clash) -> None:
+        def work(tx: Tx) -> None:
+            changes.move(tx, change.id, ChangeState.PARKED)
+            tx.journal("parked", change.seat, change=change.id, files=list(clash.files))
+
+        await self._write(work)
+
+    async def clashed(self, change: Change, clash: Clash) -> None:
+        def work(tx: Tx) -> None:
+            touched = changes.landed_since(tx.db, change.base, clash.files)[-TOUCHED:]
+            who = [
+                f"{one.id} by {one.session} touched it: {one.summary.strip().partition(chr(10))[0]}" for one in touched
+            ]
+            self._bounce(tx, change, clash.reason, "\n".join([*who, clash.hunks]), files=clash.files)
+
+        await self._write(work)
+
+    async def bounced(self, change: Change, reason: str, detail: str = "", lost: Collection[str] = ()) -> None:
+        await self._write(lambda tx: self._bounce(tx, change, reason, detail, sorted(lost)))
+
+    def _bounce(
+        self, tx: Tx, change: Change, reason: str, detail: str, lost: Sequence[str] = (), files: Sequence[str] = ()
+    ) -> None:
+        changes.bounce(tx, change, reason, detail, lost, files)
+        verdict.tell(tx, rows.get(tx.db, Change, change.id))
+        self.returned[change.seat] = change.session
+
+    async def judging(self, stack: Sequence[Staged]) -> None:
+        main = await self.repository.main()
+
+        def work(tx: Tx) -> None:
+            for one in stack:
+                changes.move(tx, one.change.id, ChangeState.JUDGING)
+            tx.journal("judging", changes=_ids(stack), main=main, tier="full")
+
+        await self._write(work)
+
+    async def judged(self, stack: Sequence[Staged], card: Scorecard, lost: Collection[str], seconds: float) -> None:
+        def work(tx: Tx) -> None:
+            _judged(tx, stack, card, 0, sorted(lost), seconds)
+            changes.add_scorecard(tx, card, seconds=seconds)
+
+        await self._write(work)
+
+    async def voided(self, stack: Sequence[Staged], reason: str, wait_s: float) -> None:
+        def work(tx: Tx) -> None:
+            for one in stack:
+                changes.move(tx, one.change.id, ChangeState.STAGED)
+            tx.journal("voided", changes=_ids(stack), reason=reason)
+            if wait_s:
+                words = f"{VOIDS} judgements or more in a row said nothing ({reason})"
+                tx.journal("gate-paused", reason=f"{words}; tried again in {VOID_WAIT_S:.0f} s")
+
+        await self._write(work)
+
+    async def landed(self, stack: Sequence[Staged], card: Scorecard, seconds: float) -> None:
+        old = await self.repository.main()
+        before = await self.judge_main()
 
         def intend(tx: Tx) -> None:
-            changes.intend(tx, change.id, main, new, _add_scorecard(tx, change, ruling, card, seconds, commit=new))
+            _judged(tx, stack, card, len(card.passed() - before.passed()), [], seconds)
+            scorecard = changes.add_scorecard(tx, card, commit=stack[-1].commit, seconds=seconds)
+            for below, one in zip([old, *(one.commit for one in stack)], stack, strict=False):
+                changes.intend(tx, one.change.id, below, one.commit, scorecard)
 
         await self.store.write(intend)
-        await self._finish(change.id, main, new)
+        await self._finish()
+        self.changed.ring()
 
-    async def _finish(self, id: str, old: str, new: str) -> None:
+    async def _write(self, work: Callable[[Tx], None]) -> None:
+        await self.store.write(work)
+        self.changed.ring()
+
+    async def _finish(self) -> None:
         """Brings an intended landing to its end, from wherever it stands."""
+        sql = "SELECT change, old, new FROM landing WHERE NOT done ORDER BY number"
+        landing = await self.store.read(lambda db: db.execute(sql).fetchall())
+        if not landing:
+            return
+        old, new = landing[0]["old"], landing[-1]["new"]
         await self.repository.land(old, new)
 
         def mark(tx: Tx) -> None:
-            change, card = rows.get(tx.db, Change, id), changes.scorecard_of(tx.db, new)
-            before = changes.scorecard_of(tx.db, old)
+            card, before = changes.scorecard_of(tx.db, new), changes.scorecard_of(tx.db, old)
             assert card and before  # main only ever points at a commit whose scorecard is stored (P3)
-            tx.run("UPDATE landing SET done = 1 WHERE change = ?", change.id)
-            changes.finish(tx, change, ChangeState.LANDED, landed_as=new)
-            gained = len(card.passed() - before.passed())
-            facts = {"task": change.task, "commit": new, "gained": gained, **_totals(card)}
-            tx.journal("landed", change.seat, change=change.id, **facts)
-            clusters.give_back(tx, change.task, before, card)
+            gained = card.passed() - before.passed()
+            for row in landing:
+                change = rows.get(tx.db, Change, row["change"])
+                last = row["new"] == new
+                promised = gained if last else {case for case in gained if case in change.fixes}
+                gained -= promised
+                tx.run("UPDATE landing SET done = 1 WHERE change = ?", change.id)
+                changes.finish(tx, change, ChangeState.LANDED, landed_as=row["new"])
+                facts = {"task": change.task, "commit": row["new"], "gained": len(promised), **_totals(card)}
+                tx.journal("landed", change.seat, change=change.id, **facts)
+                clusters.give_back(tx, change.task, before, card)
             clusters.update_board(tx, card)
-            if not board.get(tx.db, change.task).cases:
-                board.close(tx, change.task, f"{change.id} landed")
+            for row in landing:
+                change = rows.get(tx.db, Change, row["change"])
+                if not board.get(tx.db, change.task).cases:
+                    board.close(tx, change.task, f"{change.id} landed")
+                verdict.tell(tx, change)
 
         await self.store.write(mark)
 
@@ -171,10 +268,13 @@ class Gate:
         return not (changes.live(db) or (self.heldout and changes.newest_without_heldout(db)))
 
 
-def _add_scorecard(tx: Tx, change: Change, ruling: Ruling, card: Scorecard, seconds: float, commit: str = "") -> int:
-    facts = {"tier": card.tier, "lost": list(ruling.lost), "gained": len(ruling.gained), "built": card.build.ok}
-    tx.journal("judged", changes=[change.id], tree=card.tree, seconds=round(seconds, 1), **facts, **_totals(card))
-    return changes.add_scorecard(tx, card, commit=commit, seconds=seconds)
+def _judged(tx: Tx, stack: Sequence[Staged], card: Scorecard, gained: int, lost: Sequence[str], seconds: float) -> None:
+    facts = {"tier": card.tier, "lost": list(lost), "gained": gained, "built": card.build.ok, **_totals(card)}
+    tx.journal("judged", changes=_ids(stack), tree=card.tree, seconds=round(seconds, 1), **facts)
+
+
+def _ids(stack: Sequence[Staged]) -> list[str]:
+    return [one.change.id for one in stack]
 
 
 def _totals(card: Scorecard) -> dict[str, int]:

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -19,18 +19,20 @@ from agents.hands import Hands
 from agents.models.base import Reply, Stop, ToolCall, Usage
 from agents.models.choose import OPEN
 from agents.session import Outcome, act
-from agents.tools import End
+from agents.tools import End, Later
 from orchestrator import board
 from orchestrator.briefing import describe
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk, Seat
 from orchestrator.records import Session
-from orchestrator.seat import again, begin, end, live
+from orchestrator.seat import RESTS, again, begin, end, live, put_aside, rest, sessions_of, take_up
 from orchestrator.signals import Bell
 from orchestrator.store import sessions
 from orchestrator.store.sessions import StoredLog
 from orchestrator.store.store import read_payload
 from orchestrator.verbs import Verbs
+
+LOOKS: Final = 4  # in a lease, for sessions that nobody takes up
 
 
 @dataclass
@@ -63,31 +65,49 @@ class OpenSeats:
 
     async def recover(self) -> None:
         """Live sessions of open seats go on where they were, with a full lease; whoever holds the token comes back."""
-        for session in await self._desk.store.read(sessions.live):
-            if session.open_seat:
-                self._host(self._seats[session.seat], session)
+        for seat in self._seats.values():
+            live = await self._desk.store.read(partial(sessions_of, seat=seat.name))
+            able = [session for session, rests in live if not rests]
+            if able:
+                self._host(seat, await take_up(self._desk, able[0]))
+            elif live:
+                waits = Outcome(End.WAITING, "its change is judged")
+                self._taken[live[0][0].token] = _Chair(seat, live[0][0], over=waits, left=True)
+
+    async def keep(self) -> None:
+        """Ends, until cancelled, sessions whose change came back and that nobody takes up for a whole lease."""
+        alone: dict[str, float] = {}
+        while True:
+            await anyio.sleep(self._desk.settings.lease_s / LOOKS)
+            busy, now = {chair.seat.name for chair in self._taken.values() if not chair.left}, anyio.current_time()
+            for seat in self._seats.keys() - busy:
+                for session, rests in await self._desk.store.read(partial(sessions_of, seat=seat)):
+                    if not rests and now - alone.setdefault(session.id, now) >= self._desk.settings.lease_s:
+                        await end(self._desk, session, Outcome(End.LEFT, "nobody took it up for a whole lease"))
+            alone = {id: since for id, since in alone.items() if board.seat_of(id) not in busy}
 
     # -- what is asked of them
 
     async def take(self, role: str, seat: str, token: str) -> dict[str, Any]:
-        """Takes a free seat, or begins the next session of the seat that `token` holds."""
+        """Takes a free seat; or, of the seat that `token` holds, goes on with the session that may go on, or begins the
+        next."""
         desk = self._desk
-        if desk.draining:
-            raise Refusal(f"the run takes no new sessions: {desk.draining}")
         if token and (old := self._chair(token)).over is not None:
             await old.changed.until(lambda: old.left)
         async with self._taking:  # nobody else may be given the seat meanwhile
             chair = self._chair(token) if token else None
             if chair is None or chair.over is not None:
                 free = chair.seat if chair else self._free(role, seat)
-                chair = self._host(free, await begin(free, desk, open_token=token or secrets.token_hex(8)))
+                chair = self._host(free, await self._session(free, token))
         await chair.ready()
         session = chair.session
 
         def told(db: sqlite3.Connection) -> str:
             held = board.claim_of(db, session.id)  # of one who comes back in mid-session
             still = f"\n\nYou hold {describe(db, board.get(db, held.task), session.id)}" if held else ""
-            return f"{read_payload(db, session.opening).decode()}{still}"
+            newest = sessions.stored(db, session)[0].turns[-1:]
+            last = [f"\n\nThis session goes on after:\n{done.text}" for turn in newest for done in turn.results]
+            return f"{read_payload(db, session.opening).decode()}{still}{''.join(last)}"
 
         return {
             "seat": chair.seat.name,
@@ -99,6 +119,21 @@ class OpenSeats:
             "board": await desk.board(),
             "tools": tools.names(chair.seat.role),
         }
+
+    async def _session(self, seat: Seat, token: str) -> Session:
+        """The seat's session that may go on, or its next."""
+        desk = self._desk
+        live = await desk.store.read(partial(sessions_of, seat=seat.name)) if token else []
+        if able := [session for session, rests in live if not rests]:
+            return await take_up(desk, able[0])
+        if desk.draining:
+            raise Refusal(f"the run takes no new sessions: {desk.draining}")
+        if len(live) > 1:
+            raise Refusal(f"{live[0][0].id} and {live[1][0].id} wait for the gate: `wait`, then `take` again")
+        try:
+            return await begin(seat, desk, open_token=token or secrets.token_hex(8))
+        except board.Refused as why:
+            raise Refusal(f"{why}: `wait`, then `take` again") from None
 
     async def call(self, token: str, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """One tool call. Refused while an earlier one of this seat runs, and once its session is over."""
@@ -118,8 +153,8 @@ class OpenSeats:
         await chair.ready()
         await chair.changed.until(lambda: chair.left or chair.asked is None)
         over = {"session_over": chair.over.end.value if chair.over else None}
-        if chair.over and chair.asked:  # its room died for the last time under this command
-            return {"text": chair.over.reason, "failed": True, "messages": [], **over}
+        if chair.over and chair.asked:  # a submit that waits; or put aside, or its room died, before it was done
+            return {"text": chair.over.reason, "failed": chair.over.end is not End.WAITING, "messages": [], **over}
         for turn in chair.log.transcript.turns[-1:] if chair.log else ():
             done = turn.results[-1]
             return {"text": done.text, "failed": done.failed, "messages": turn.said, **over}
@@ -168,7 +203,10 @@ class OpenSeats:
     async def _serve(self, chair: _Chair) -> bool:
         """The session's whole life; the seat's next one has a task of its own."""
         chair.over = await live(chair.seat, self._desk, chair.session, partial(self._drive, chair))
-        await end(self._desk, chair.session, chair.over)
+        if chair.over.end in RESTS:
+            await rest(self._desk, chair.session)
+        else:
+            await end(self._desk, chair.session, chair.over)
         chair.left = True
         chair.changed.ring()
         return False
@@ -177,7 +215,10 @@ class OpenSeats:
         """Carries out one command after another. The lease is full again after each, and after a resume."""
         while True:
             if waiting := log.pending:  # after a crash as well: verbs go on, commands are told as interrupted
-                await act(waiting[0], log, chair.seat.role, hands, verbs)
+                try:
+                    await act(waiting[0], log, chair.seat.role, hands, verbs)
+                except Later as later:
+                    return Outcome(End.WAITING, f"{later}: this session waits for the verdict, your seat need not")
                 await log.hear()
                 chair.asked = None
             for turn in log.transcript.turns[-1:]:
@@ -191,5 +232,8 @@ class OpenSeats:
                 return chair.over
             if chair.asked is None:
                 return Outcome(End.LEFT, "nothing was heard of it for its whole lease")
+            if put_aside(self._desk, chair.session):
+                back = self._desk.gate.returned[chair.seat.name]
+                return Outcome(End.ASIDE, f"not run: the change of {back} came back and is repaired first")
             call = replace(chair.asked, id=f"open-{log.turn + 1}")
             await log.store_reply(Reply((call,), Stop.TOOLS, Usage(), OPEN))

@@ -5,7 +5,8 @@ No git, no process, no SQL: it works over `Trees`, `Judge`s and a `Book`, so tha
 
 A change is merged onto the staging tip, which is main and all that is staged, and tried there by the fast tier. The
 gate judges everything staged at once. When cases are lost, these alone are run on the stack's prefixes until each has
-its culprit; culprits are bounced, the rest is stacked anew, and only the very tree that passed it all becomes main.
+its culprit; culprits are bounced, the rest is stacked anew, and only the very tree that passed it all, built cold,
+becomes main.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,7 +16,9 @@ from typing import Final, Protocol
 
 import anyio
 
+from orchestrator.quoting import visible
 from orchestrator.records import Change
+from orchestrator.search import first_failing
 from orchestrator.signals import Bell
 from verifiers.scorecard import Judge, Outcome, Scorecard, Selection, Tier, Tree, Verdict
 
@@ -29,6 +32,8 @@ BUILD: Final = "build"  # stands for the build where that is what fails; no case
 BROKEN: Final = frozenset({BUILD})
 
 Cases = frozenset[str]
+Loss = tuple[str, str, Cases]
+"""Why a change bounces: one line, what its submitter may read besides, and the cases that it loses."""
 
 
 class Void(Exception):
@@ -36,12 +41,16 @@ class Void(Exception):
 
 
 @dataclass(frozen=True)
-class Conflict:
-    """A change that does not merge. `hunks` is what git says, and main's difference to the files with both sides in
-    them, clipped, for the submitter."""
+class Clash:
+    """A change that does not merge. `hunks` is what git says, and the difference to the files with both sides in them,
+    clipped, for the submitter."""
 
     files: tuple[str, ...]
     hunks: str
+
+    @property
+    def reason(self) -> str:
+        return f"conflicts with main in {_some(self.files)}"
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class Staged:
 
 
 class Trees(Protocol):
-    async def put(self, change: Change, onto: str) -> Staged | Conflict:
+    async def put(self, change: Change, onto: str) -> Staged | Clash:
         """The change as one commit on `onto`, which is main or a commit of the stack."""
 
     async def tree(self, commit: str) -> Tree: ...
@@ -63,39 +72,55 @@ class Trees(Protocol):
 class Book(Protocol):
     """Where what becomes of changes is written down: durable when a call returns."""
 
-    async def staged(self, staged: Staged) -> None: ...
+    async def excused(self) -> Cases:
+        """Cases that count for nothing today: known to disagree with themselves on main, or waived."""
 
-    async def parked(self, change: Change, clash: Conflict) -> None: ...
+    async def staged(self, staged: Staged, onto: Sequence[Staged]) -> None: ...
+
+    async def parked(self, change: Change, clash: Clash) -> None: ...
+
+    async def clashed(self, change: Change, clash: Clash) -> None:
+        """It conflicts with main itself, and bounces."""
 
     async def bounced(self, change: Change, reason: str, detail: str = "", lost: Collection[str] = ()) -> None: ...
 
-    async def landed(self, stack: Sequence[Staged], card: Scorecard) -> None:
+    async def judging(self, stack: Sequence[Staged]) -> None: ...
+
+    async def judged(self, stack: Sequence[Staged], card: Scorecard, lost: Collection[str], seconds: float) -> None:
+        """The stack's last tree does not land as it is."""
+
+    async def landed(self, stack: Sequence[Staged], card: Scorecard, seconds: float) -> None:
         """Moves main to the stack's last commit, of which this is the scorecard."""
 
-    async def voided(self, changes: Sequence[Change], reason: str) -> None: ...
+    async def voided(self, stack: Sequence[Staged], reason: str, wait_s: float) -> None: ...
 
-    async def unsteady(self, cases: Collection[str]) -> None:
-        """These cases disagree with themselves on main: they count for nothing from here on."""
+    async def unsteady(self, cases: Mapping[str, str]) -> None:
+        """These cases disagree with themselves on main, as the text of each says: from here on they are excused."""
 
 
 @dataclass
 class Queue:
-    """`main` and `floor`, the cases that it passes, move with each landing. `probes` is how many prefixes are tried at
-    once when a culprit is looked for."""
+    """`main` and the cases that pass on it move with each landing. `probes` is how many prefixes are tried at once when
+    a culprit is looked for."""
 
     trees: Trees
     judge: Judge
     fast: Judge  # on the submitters' allowance
     book: Book
     main: str
-    floor: Cases
+    passing: Cases
     probes: int = 4
-    quarantined: Cases = frozenset()
+    excused: Cases = frozenset()
     stack: list[Staged] = field(default_factory=list)
     parked: list[Change] = field(default_factory=list)
     news: Bell = field(default_factory=Bell)
     _stacking: anyio.Lock = field(default_factory=anyio.Lock)
     _voids: int = 0  # in a row
+
+    @property
+    def floor(self) -> Cases:
+        """The ratchet: what has to pass."""
+        return self.passing - self.excused
 
     @property
     def tip(self) -> str:
@@ -113,7 +138,11 @@ class Queue:
             except Void:  # then the gate alone says what it loses
                 lost = frozenset()
             if lost:
-                return await self.book.bounced(change, f"loses {_some(sorted(lost))}", _reasons(lost, card), lost)
+                return await self.book.bounced(change, *_loss(lost, card))
+        await self.stage(change)
+
+    async def stage(self, change: Change) -> None:
+        """Stages a change without the fast tier, as one that an earlier process had staged already."""
         async with self._stacking:
             await self._stage(change)
 
@@ -121,152 +150,161 @@ class Queue:
         """Judges and lands until cancelled."""
         async for _ in self.news.rings():
             while self.stack:
-                batch = [one.change for one in self.stack[:CAP]]
-                try:
-                    await self.cycle()
-                    self._voids = 0
-                except Void as void:
-                    self._voids += 1
-                    await self.book.voided(batch, str(void))
-                    await anyio.sleep(VOID_WAIT_S if self._voids >= VOIDS else 0)
+                await self.cycle()
 
     async def cycle(self) -> None:
-        """Makes at least one staged change terminal. Raises `Void` when the judge can say nothing."""
-        size = min(len(self.stack), CAP)
+        """Makes at least one staged change terminal, or tells that the judge could say nothing."""
+        self.excused = await self.book.excused()
+        alone = self._voids >= VOIDS
+        size = 1 if alone else min(len(self.stack), CAP)
+        try:
+            await self._rounds(size)
+        except Void as void:
+            if alone and await self._main_can_be_judged():
+                words = f"cannot be judged, while main can: {void}"
+                await self._drop(1, {0: (words, "Something in it keeps the judge from its end.", frozenset())})
+            else:
+                self._voids += 1
+                wait_s = VOID_WAIT_S if self._voids >= VOIDS else 0.0
+                await self.book.voided(self.stack[:size], str(void), wait_s)
+                return await anyio.sleep(wait_s)
+        self._voids = 0
+
+    async def _rounds(self, size: int) -> None:
         for failed in range(ROUNDS + 1):
             size = size if failed < ROUNDS else 1
-            lost, card, unsteady = await self._full(self.stack[size - 1].tree, cold=failed > 0)
+            batch, began = self.stack[:size], anyio.current_time()
+            await self.book.judging(batch)
+            lost, card, unsteady = await self._full(batch[-1].tree)
             if not lost:
-                return await self._land(size, await self._twice(self.stack[size - 1].tree, card))
-            size = await self._drop(size, await self._culprits(size, lost, unsteady), card)
-            if not size:
-                return
+                return await self._land(size, await self._gained(batch[-1].tree, card), began)
+            await self.book.judged(batch, card, lost - BROKEN, anyio.current_time() - began)
+            while lost:
+                size = await self._drop(size, await self._culprits(size, lost, unsteady, card))
+                if not size:
+                    return
+                lost, card = await self._failing(self.stack[size - 1].tree, lost, unsteady)
+
+    async def _main_can_be_judged(self) -> bool:
+        return not (await self.judge.judge(await self.trees.tree(self.main), Selection(cold=True))).void
 
     # What is on the stack
 
     async def _stage(self, change: Change) -> None:
         placed = await self.trees.put(change, self.tip)
         if isinstance(placed, Staged):
+            await self.book.staged(placed, self.stack)
             self.stack.append(placed)
-            await self.book.staged(placed)
             self.news.ring()
             return
         alone = await self.trees.put(change, self.main) if self.stack else placed
-        if isinstance(alone, Conflict):
-            await self.book.bounced(change, f"conflicts with main in {_some(alone.files)}", alone.hunks)
+        if isinstance(alone, Clash):
+            await self.book.clashed(change, alone)
         else:
-            self.parked.append(change)
             await self.book.parked(change, placed)
+            self.parked.append(change)
 
-    async def _restack(self, kept: Iterable[Staged], parked: Iterable[Change]) -> None:
-        """Stacks changes anew on main, then tries those that were parked."""
-        self.stack, self.parked = [], []
-        for change in (*(one.change for one in kept), *parked):
-            await self._stage(change)
-
-    async def _drop(self, size: int, culprits: Mapping[str, Cases], card: Scorecard) -> int:
-        """Bounces the culprits with the cases that each lost. Returns how many of the batch are left, at the bottom of
-        the stack."""
+    async def _drop(self, size: int, culprits: Mapping[int, Loss]) -> int:
+        """Bounces the culprits, by their place on the stack, with reason, detail and cases; stacks what stood above
+        the lowest anew, then tries those that were parked. Returns how many of the batch are left, at the bottom."""
         async with self._stacking:
-            for one in self.stack[:size]:
-                if lost := culprits.get(one.change.id):
-                    broke = BUILD in lost
-                    reason = f"does not build: {card.build.reason}" if broke else f"loses {_some(sorted(lost))}"
-                    detail = card.build.log_tail if broke else _reasons(lost, card)
-                    await self.book.bounced(one.change, reason, detail, lost - BROKEN)
-            batch = {one.change.id for one in self.stack[:size]} - culprits.keys()
-            await self._restack((one for one in list(self.stack) if one.change.id not in culprits), list(self.parked))
+            for place, (reason, detail, lost) in sorted(culprits.items()):
+                await self.book.bounced(self.stack[place].change, reason, detail, lost)
+            batch = {one.change.id for place, one in enumerate(self.stack[:size]) if place not in culprits}
+            kept = [one.change for place, one in enumerate(self.stack) if place not in culprits]
+            self.stack, again = self.stack[: min(culprits)], kept[min(culprits) :]
+            await self._restage(again)
             return len(list(takewhile(lambda one: one.change.id in batch, self.stack)))
 
-    async def _land(self, size: int, card: Scorecard) -> None:
+    async def _restage(self, changes: Iterable[Change] = ()) -> None:
+        """Stages these, then those that were parked."""
+        parked, self.parked = self.parked, []
+        for change in (*changes, *parked):
+            await self._stage(change)
+
+    async def _land(self, size: int, card: Scorecard, began: float) -> None:
         async with self._stacking:
-            landing, self.stack = self.stack[:size], self.stack[size:]
-            await self.book.landed(landing, card)
-            self.main, self.floor = landing[-1].commit, card.passed() - self.quarantined
-            parked, self.parked = self.parked, []
-            for change in parked:
-                await self._stage(change)
+            landing = self.stack[:size]
+            await self.book.landed(landing, card, anyio.current_time() - began)
+            self.stack = self.stack[size:]
+            self.main, self.passing = landing[-1].commit, card.passed()
+            await self._restage()
 
     # What it loses
 
     async def _fast(self, placed: Staged, below: str) -> tuple[Cases, Scorecard]:
-        """What a change loses in the fast tier on the staging tip, and what is below it does not lose without it."""
+        """What a change loses in the fast tier on the staging tip, twice, and what is below it does not lose."""
         card = await _judged(self.fast, placed.tree, Selection(Tier.FAST, seed=placed.change.seat))
         lost = _lost(card, self.floor & card.verdicts.keys()) if card.build.ok else BROKEN
+        if lost - BROKEN:
+            lost = _lost(await _judged(self.fast, placed.tree, _only(lost, fresh=True)), lost)
         if lost:
             lost -= _lost(await _judged(self.fast, await self.trees.tree(below), _only(lost)), lost)
         return lost, card
 
-    async def _full(self, tree: Tree, *, cold: bool) -> tuple[Cases, Scorecard, Cases]:
-        """What the tree loses, its scorecard, and which of the lost cases pass sometimes.
+    async def _full(self, tree: Tree) -> tuple[Cases, Scorecard, Cases]:
+        """What the tree loses, its scorecard, and which of the lost cases pass sometimes. Nothing of it comes from a
+        cache.
 
-        A case is lost when it fails twice, the second time with the failed ones alone and cold. One that passes then
-        was only late, or disagrees with itself on main as well and is quarantined; else it became unsteady with the
+        A case is lost when it fails twice, the second time with the failed ones alone. One that passes then was only
+        late, or disagrees with itself on main as well and is excused from now on; else it became unsteady with the
         tree, and is lost.
         """
-        card = await _judged(self.judge, tree, Selection(Tier.FULL, cold=cold))
+        card = await _judged(self.judge, tree, Selection(Tier.FULL, cold=True))
         lost = _lost(card, self.floor) if card.build.ok else BROKEN
         if not lost or lost == BROKEN:
             return lost, card, frozenset()
-        again = await _judged(self.judge, tree, _only(lost))
+        again = await _judged(self.judge, tree, _only(lost, fresh=True))
         late = {case for case, verdict in card.verdicts.items() if verdict.outcome is Outcome.TIMEOUT}
         unsteady = (again.passed() & lost) - late
         if unsteady:
             main = await self.trees.tree(self.main)
-            if flaky := await self._failing(main, unsteady, unsteady):
-                await self.book.unsteady(flaky)
-                self.quarantined, self.floor = self.quarantined | flaky, self.floor - flaky
+            flaky, _ = await self._failing(main, unsteady, unsteady)
+            if flaky:
+                words = f"passed and failed on main {self.main[:7]}"
+                await self.book.unsteady(dict.fromkeys(sorted(flaky), words))
+                self.excused |= flaky
                 lost, unsteady = lost - flaky, unsteady - flaky
         slow = again.passed() & late
         card = replace(card, verdicts={**card.verdicts, **{case: again.verdicts[case] for case in slow}})
         return lost - slow, card, unsteady
 
-    async def _twice(self, tree: Tree, card: Scorecard) -> Scorecard:
-        """The scorecard, in which a case gained counts only if it passes a second time: what passes by chance would
-        hold up every change after it."""
-        gained = card.passed() - self.floor - self.quarantined
+    async def _gained(self, tree: Tree, card: Scorecard) -> Scorecard:
+        """The scorecard with those new passes alone that pass a second time: what passes by chance would hold up every
+        change after it."""
+        gained = card.passed() - self.passing
         if not gained:
             return card
-        again = await _judged(self.judge, tree, Selection(Tier.CASES, gained))
+        again = await _judged(self.judge, tree, _only(gained, fresh=True))
         chance = {case: again.verdicts.get(case, Verdict(case, Outcome.MISSING)) for case in gained - again.passed()}
         return replace(card, verdicts={**card.verdicts, **chance})
 
-    async def _failing(self, tree: Tree, cases: Cases, unsteady: Cases) -> Cases:
-        """Which of the cases fail; an unsteady one, in any of several runs."""
-        failing, asked = frozenset[str](), cases
-        for _ in range(REPEATS):
-            failing |= _lost(await _judged(self.judge, tree, _only(asked)), asked)
-            if not (asked := (asked & unsteady) - failing):
-                break
-        return failing
+    async def _failing(self, tree: Tree, cases: Cases, unsteady: Cases) -> tuple[Cases, Scorecard]:
+        """Which of the cases fail, an unsteady one in any of several runs; and the scorecard that shows it."""
+        card = await _judged(self.judge, tree, _only(cases, fresh=bool(cases & unsteady)))
+        failing = _lost(card, cases)
+        for _ in range(1, REPEATS):
+            if asked := (cases & unsteady) - failing:
+                again = await _judged(self.judge, tree, _only(asked, fresh=True))
+                card = replace(card, verdicts={**card.verdicts, **again.verdicts})
+                failing |= _lost(again, asked)
+        return failing, card
 
-    async def _culprits(self, size: int, lost: Cases, unsteady: Cases) -> dict[str, Cases]:
-        """Which changes of the batch lost the cases: for each case the first prefix of the stack that fails it. All
-        cases share the probes, and none of them is run where its answer is known."""
-        bounds = dict.fromkeys(lost, (0, size))  # the case passes on so many changes, and fails on so many
-        while places := _between(bounds.values(), self.probes):
-            failing: dict[int, Cases] = {}
+    async def _culprits(self, size: int, lost: Cases, unsteady: Cases, card: Scorecard) -> dict[int, Loss]:
+        """Which changes of the batch lost the cases, by place on the stack: at the first prefix that fails each.
+        `card` is the whole batch's."""
+        stack, cards = self.stack[:size], {size: card}
 
-            async def probe(place: int, failing: dict[int, Cases] = failing) -> None:
-                asked = frozenset(case for case, (passes, fails) in bounds.items() if passes < place < fails)
-                failing[place] = await self._failing(self.stack[place - 1].tree, asked, unsteady)
+        async def failing(prefix: int, asked: Cases) -> Cases:
+            found, cards[prefix] = await self._failing(stack[prefix - 1].tree, asked, unsteady)
+            return found
 
-            try:
-                async with anyio.create_task_group() as tasks:
-                    for place in places:
-                        tasks.start_soon(probe, place)
-            except BaseExceptionGroup as group:
-                raise group.exceptions[0] from None
-            for case, (passes, fails) in bounds.items():
-                tried = [place for place in places if passes < place < fails]
-                fails = min((place for place in tried if case in failing[place]), default=fails)
-                passes = max((place for place in tried if place < fails), default=passes)
-                bounds[case] = (passes, fails)
-        found: dict[str, Cases] = {}
-        for case, (_, fails) in bounds.items():
-            change = self.stack[fails - 1].change.id
-            found[change] = found.get(change, frozenset()) | {case}
-        return found
+        losses: dict[int, Loss] = {}
+        for prefix, cases in (await first_failing(lost, size, self.probes, failing)).items():
+            reason, detail, named = _loss(cases, cards[prefix])
+            good = " + ".join(["main", *(one.change.id for one in stack[: prefix - 1])])
+            losses[prefix - 1] = (reason, f"judged on {good}, which is well\n{detail}", named)
+        return losses
 
 
 async def _judged(judge: Judge, tree: Tree, selection: Selection) -> Scorecard:
@@ -277,8 +315,8 @@ async def _judged(judge: Judge, tree: Tree, selection: Selection) -> Scorecard:
     return card
 
 
-def _only(cases: Cases) -> Selection:
-    return Selection(Tier.CASES, cases - BROKEN, cold=True)
+def _only(cases: Cases, *, fresh: bool = False) -> Selection:
+    return Selection(Tier.CASES, cases - BROKEN, fresh=fresh)
 
 
 def _lost(card: Scorecard, asked: Cases) -> Cases:
@@ -286,11 +324,11 @@ def _lost(card: Scorecard, asked: Cases) -> Cases:
     return asked - card.passed() - BROKEN if card.build.ok else asked
 
 
-def _between(bounds: Iterable[tuple[int, int]], most: int) -> list[int]:
-    """At most so many places, evenly among all that lie inside of the bounds."""
-    inside = sorted({place for low, high in bounds for place in range(low + 1, high)})
-    count = min(most, len(inside))
-    return [inside[len(inside) * (2 * n + 1) // (2 * count)] for n in range(count)]
+def _loss(lost: Cases, card: Scorecard) -> Loss:
+    if BUILD in lost:
+        return f"does not build: {card.build.reason}", card.build.log_tail, lost - BROKEN
+    named = sorted(lost)
+    return f"loses {_some(named)}", "\n".join(error_line(case, card) for case in named[: 2 * SHOWN]), lost
 
 
 def _some(names: Sequence[str]) -> str:
@@ -298,9 +336,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _reasons(lost: Cases, card: Scorecard) -> str:
-    found = {case: card.verdicts.get(case) for case in sorted(lost)[: 2 * SHOWN]}
-    return "\n".join(
-        f"ERROR {case}: {verdict.reason or verdict.outcome.name.lower() if verdict else 'gone'}"
-        for case, verdict in found.items()
-    )
+def error_line(case: str, card: Scorecard) -> str:
+    """Why a case does not pass, as agents read it."""
+    verdict = card.verdicts.get(case)
+    return f"ERROR {case}: {visible(verdict.reason) or verdict.outcome.name.lower() if verdict else 'gone'}"

@@ -97,6 +97,8 @@ class CallState(StrEnum):
 
 class ChangeState(StrEnum):
     QUEUED = "queued"
+    STAGED = "staged"
+    PARKED = "parked"  # it conflicts with staged work alone
     JUDGING = "judging"
     LANDED = "landed"
     BOUNCED = "bounced"
@@ -120,7 +122,7 @@ class Change:
     base: str
     commit: str
     tree: str
-    call: str  # the submit call that waits for it
+    call: str  # the submit call whose answer is its end
     summary: str = ""
     fixes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()

@@ -106,14 +106,15 @@ class Run:
         await store.write(tell)
         models = {id: make(thawed(folder, id), os.environ) for id in settings.models.values() if id != OPEN}
         heldout = judge("heldout", HELDOUT_USER, 1) if any(case.heldout for case in frozen.cases) else None
-        gate = Gate(store, repository, judge("gate", JUDGE_USER, settings.judge_cores), heldout, settings.name)
+        verify = judge("verify", VERIFY_USER, settings.verify_cores)
+        gate = Gate(store, repository, judge("gate", JUDGE_USER, settings.judge_cores), verify, heldout, settings.name)
         desk = Desk(
             folder=folder,
             frozen=frozen,
             settings=settings,
             store=store,
             repository=repository,
-            judge=judge("verify", VERIFY_USER, settings.verify_cores),
+            judge=verify,
             gate=gate,
             ledger=Ledger(prices_of(models, settings.prices), settings.budget, settings.session_budget),
             engine=engine,
@@ -165,8 +166,14 @@ class Run:
         async with anyio.create_task_group() as tasks_of_run:
             self.open_seats = OpenSeats(desk, tasks_of_run)
             async with control.listening(desk.folder, self.answer):
-                await desk.gate.judge_main()
-                for keep in (desk.gate.keep, desk.gate.keep_heldout, scribe.keep, self._keep_lock_files):
+                await desk.gate.open()
+                for keep in (
+                    desk.gate.keep,
+                    desk.gate.keep_heldout,
+                    scribe.keep,
+                    self._keep_lock_files,
+                    self.open_seats.keep,
+                ):
                     tasks_of_run.start_soon(keep)
                 await self.open_seats.recover()
                 for seat in desk.seats:

@@ -1,6 +1,7 @@
 """A seat: claim → workspace → session → submit → next."""
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -26,7 +27,7 @@ from orchestrator.prices import unmetered
 from orchestrator.quarantine import Refused
 from orchestrator.records import Session, SessionState
 from orchestrator.repository import ForeignMain
-from orchestrator.store import StoreError, Tx, rows, sessions
+from orchestrator.store import StoreError, Tx, changes, rows, sessions
 from orchestrator.store.sessions import StoredLog
 from orchestrator.store.store import read_payload
 from orchestrator.verbs import Verbs
@@ -35,9 +36,11 @@ from sandbox.room import Labels, Mount, Room, RoomDied, RoomError, RoomSpec
 log = structlog.get_logger()
 CHECKPOINT_EVERY_S: Final = 180.0
 IN_FLIGHT: Final = 32  # requests at once for each account
+RESTS: Final = (End.WAITING, End.ASIDE, End.DRAINED)
 BACKOFF_S: Final = (5.0, 30.0, 120.0, 600.0)
 DEAD_ROOMS: Final = 3  # in one session
 WARN_SHARE: Final = 0.8
+RESTED: Final = "Your sandbox was closed meanwhile: /workspace is as you left it; jobs and files elsewhere are gone."
 MONEY_LOW: Final = "80 % of this session's money is spent: submit what is whole, or note and release."
 
 Drive = Callable[[StoredLog, Hands, Verbs], Awaitable[Outcome]]
@@ -69,7 +72,8 @@ async def again(seat: Seat, desk: Desk, step: Callable[[], Awaitable[bool]]) -> 
 
 
 async def work(seat: Seat, desk: Desk) -> bool:
-    """One session of a seat that a model fills, to its end or to the stored turn at which the run stops.
+    """One session of a seat that a model fills, to its end, to the verdict it waits for, or to the stored turn at which
+    it is put aside or the run stops.
 
     Returns whether the seat goes on. A session that the run's budget cannot hold goes on once while the team drains.
     """
@@ -78,8 +82,11 @@ async def work(seat: Seat, desk: Desk) -> bool:
         return False
     await desk.journal("session-continued", seat.name, session=session.id, doing=f"turn {session.turns}")
     outcome = await live(seat, desk, session, partial(think, desk, session))
-    if outcome.end is End.DRAINED:
+    if desk.stopping and outcome.end is End.DRAINED:
         return False  # the session stays live: a resume goes on at this turn
+    if outcome.end in RESTS:
+        await rest(desk, session)
+        return True
     if outcome.end is End.BUDGET and outcome.reason.startswith(SPENT.format("run")):
         goes_on = not desk.draining
         desk.broke = outcome.reason
@@ -90,17 +97,24 @@ async def work(seat: Seat, desk: Desk) -> bool:
 
 
 async def next_session(seat: Seat, desk: Desk) -> Session | None:
-    """The seat's unfinished session, else a new one as soon as there is work for it. None once the run drains."""
+    """The seat's unfinished session, else a new one as soon as there is work for it. None once the run drains.
+
+    A seat has two at most: one that waits for the verdict on its change, or repairs it, and one that goes on meanwhile.
+    """
     idle = ""
     async for _ in desk.changed.rings():
-        unfinished = await desk.store.read(lambda db: [s for s in sessions.live(db) if s.seat == seat.name])
-        if unfinished:
-            return unfinished[0]
+        live = await desk.store.read(partial(sessions_of, seat=seat.name))
+        if able := [session for session, rests in live if not rests]:
+            return await take_up(desk, able[0])
         if desk.draining:
+            if live and not desk.stopping:
+                continue  # its changes are still judged, and may come back
             break
         try:
             if desk.paused:
                 raise board.Refused("the run is paused")
+            if len(live) > 1:
+                raise board.Refused(f"{live[0][0].id} and {live[1][0].id} wait for the gate")
             return await begin(seat, desk)
         except board.Refused as why:
             if str(why) != idle:
@@ -109,12 +123,39 @@ async def next_session(seat: Seat, desk: Desk) -> Session | None:
     return None
 
 
+def sessions_of(db: sqlite3.Connection, seat: str) -> list[tuple[Session, bool]]:
+    """The seat's live sessions, oldest first, and whether each rests: while a change of the seat is judged, one that
+    has submitted it or wants to submit another does."""
+    live = [session for session in sessions.live(db) if session.seat == seat]
+    judged = any(change.seat == seat for change in changes.live(db))
+    return [(one, judged and one.state is SessionState.WAITING) for one in sorted(live, key=lambda one: one.number)]
+
+
+async def take_up(desk: Desk, session: Session) -> Session:
+    desk.gate.returned.pop(session.seat, None)
+    if session.state is SessionState.WAITING:
+        session = replace(session, state=SessionState.ACTIVE)
+        await desk.store.write(lambda tx: rows.update(tx, "session", session.id, state=session.state))
+    return session
+
+
+async def rest(desk: Desk, session: Session) -> None:
+    """Leaves a session whose room is closed; it hears of that when it goes on."""
+    await desk.store.write(lambda tx: sessions.say(tx, session.id, "run", RESTED))
+
+
+def put_aside(desk: Desk, session: Session) -> bool:
+    """Whether an earlier session of the seat goes first, because its change came back."""
+    return desk.gate.returned.get(session.seat, session.id) != session.id
+
+
 async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
     """Starts a session: its row, its claim where tasks are handed out, and what it is told are one transaction.
 
     Raises `board.Refused` when the ramp leaves the seat idle. A person or program that takes an open seat is let in and
     meets the ramp when it claims.
     """
+    await sweep(seat, desk)
     main = await desk.repository.main()
     card = await desk.gate.judge_main()
     schemas = json.dumps([vars(spec) for spec in tools.specs(seat.role)], sort_keys=True, default=dict)
@@ -123,8 +164,11 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
 
     def start(tx: Tx) -> Session:
         roles = {one.name: one.role for one in desk.seats}
-        working = {one.seat: one.id for one in sessions.live(tx.db)}
+        working = {one.seat: one.id for one in sessions.live(tx.db) if one.state is SessionState.ACTIVE}
         passing = bool(card.passed())
+        judged = [change for change in changes.live(tx.db) if change.seat == seat.name]
+        if judged and not passing:
+            raise board.Refused(f"no case passes yet, and {judged[0].id} is being judged")
         best = "" if open_token else ramp.next_task(tx.db, seat.name, roles, working, any_case_passes=passing)
         task = board.get(tx.db, best) if "planner" in desk.frozen.project.roles and best else None
         number = rows.next_number(tx, "session", "WHERE seat = ?", seat.name)
@@ -161,8 +205,16 @@ async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
         sessions.end(tx, session.id, outcome.end, outcome.reason)
 
     await desk.store.write(close)
-    await desk.engine.discard(desk.rooms / session.seat)
+    await desk.engine.discard(desk.rooms / room_name(session))
     desk.changed.ring()
+
+
+async def sweep(seat: Seat, desk: Desk) -> None:
+    """Takes away the workspaces of sessions that a landing ended while they waited."""
+    live = {room_name(session) for session in await desk.store.read(sessions.live)}
+    async for folder in anyio.Path(desk.rooms).glob(f"{seat.name}-*"):
+        if folder.name not in live and await folder.is_dir():
+            await desk.engine.discard(desk.rooms / folder.name)
 
 
 async def live(seat: Seat, desk: Desk, session: Session, drive: Drive) -> Outcome:
@@ -209,7 +261,7 @@ async def think(desk: Desk, session: Session, log: StoredLog, hands: Hands, verb
 
     schemas = tuple(ToolSpec(**spec) for spec in json.loads(specs))
     mind = Mind(session.role, system, schemas, model.window, ask_model)
-    return await converse(log, mind, hands, verbs, lambda: desk.stopping)
+    return await converse(log, mind, hands, verbs, lambda: desk.stopping or put_aside(desk, session))
 
 
 # The room and what is in it
@@ -228,7 +280,7 @@ async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[Roo
         name=room_name(session),
         labels=Labels(desk.label, desk.store.epoch, seat.name, session.id),
         root=desk.root,
-        workspace=desk.rooms / seat.name,
+        workspace=desk.rooms / room_name(session),
         mounts=tuple(Mount(path, inside) for inside, path in mounts.items()),
         env={"HOME": "/tmp", "LANG": "C.UTF-8"},
         limits=desk.frozen.project.limits.of_room(),

@@ -7,14 +7,13 @@ from typing import Any, Final
 
 import anyio
 
-from agents.tools import Answer, End, Plan
-from orchestrator import board, clusters, quarantine, ramp, workspace
+from agents.tools import Answer, End, Later, Plan
+from orchestrator import board, clusters, quarantine, ramp, verdict, workspace
 from orchestrator.board import Refused
 from orchestrator.briefing import Show, describe
 from orchestrator.desk import Desk
-from orchestrator.git import GitTree
-from orchestrator.queue import Conflict, error_line
-from orchestrator.records import Change, ChangeState, Session, SessionState, Task, TaskSource, TaskState
+from orchestrator.queue import Clash, error_line
+from orchestrator.records import Change, ChangeState, Session, SessionState, Task, TaskSource
 from orchestrator.repository import Received
 from orchestrator.store import Tx, changes, rows, sessions
 from sandbox.room import Room
@@ -125,18 +124,16 @@ class Verbs:
 
     # -- the judge and the queue
 
-    async def _received(self, ref: str) -> tuple[Received, GitTree | Conflict]:
-        """The workspace, out of the room and through the quarantine, and its merge with main. Raises `Unpacked` and
-        `quarantine.Refused`."""
-        repository = self._desk.repository
-        received = await repository.receive(await workspace.packed(self._room.run, workspace.SUBMISSION), ref)
-        return received, await repository.merge(await repository.main(), received.commit)
+    async def _received(self, ref: str) -> Received:
+        """The workspace, out of the room and through the quarantine. Raises `Unpacked` and `quarantine.Refused`."""
+        return await self._desk.repository.receive(await workspace.packed(self._room.run, workspace.SUBMISSION), ref)
 
     async def _verify(self, call_id: str, what: str) -> Answer:
         desk, session = self._desk, self._session
         wanted = self._selections(what, await desk.store.read(self._held))
-        _, merged = await self._received(f"refs/drafts/{session.seat}")
-        if isinstance(merged, Conflict):
+        received = await self._received(f"refs/drafts/{session.seat}")
+        merged = await desk.repository.merge(await desk.repository.main(), received.commit)
+        if isinstance(merged, Clash):
             raise Refused(f"{merged.reason}: `git pull --rebase` and resolve it\n{merged.hunks}")
         began, floor = anyio.current_time(), (await desk.gate.judge_main()).passed()
         said, verdicts = [], dict[str, Verdict]()
@@ -177,27 +174,31 @@ class Verbs:
         return {"cases": Selection(Tier.CASES, cases)}
 
     async def _submit(self, call_id: str, summary: str, fixes: Sequence[str]) -> Answer:
-        """Answers with the change's end. A landing ends the session."""
-        desk, session = self._desk, self._session
-        found = await desk.store.read(lambda db: rows.first(db, Change, "WHERE call = ?", call_id))
-        id = (found or await self._hand_in(call_id, summary, tuple(fixes))).id
-        await desk.store.write(lambda tx: rows.update(tx, "session", session.id, state=SessionState.WAITING))
-        async for _ in desk.changed.rings():
-            change = await desk.store.read(lambda db: rows.get(db, Change, id))
-            if change.state.terminal:
-                break
-        await desk.store.write(lambda tx: rows.update(tx, "session", session.id, state=SessionState.ACTIVE))
-        if change.state is not ChangeState.LANDED:
-            main = (await desk.repository.main())[:7]
-            advice = f"main is {main}: `git pull --rebase` brings it under your work; repair, verify, submit again."
-            return Answer(f"{change.id} {change.state}: {change.reason}\n{advice}", refused=True)
-        task = await desk.store.read(lambda db: board.get(db, change.task))
-        done = task.state is TaskState.CLOSED
-        how = f"closed: {task.reason}" if done else "is not done yet and goes back to the board"
-        return Answer(f"{change.id} landed as {change.landed_as[:7]}, {task.id} {how}", end=End.LANDED)
+        """Hands the workspace in and has it staged; what becomes of it is the call's answer, which the gate stores. A
+        seat has one unmerged change: another one follows when that has come to its end."""
+        desk, seat = self._desk, self._session.seat
+
+        def look(db: sqlite3.Connection) -> tuple[Change | None, list[str]]:
+            return rows.first(db, Change, "WHERE call = ?", call_id), [c.id for c in changes.live(db) if c.seat == seat]
+
+        change, unmerged = await desk.store.read(look)
+        if change is None and unmerged:
+            await desk.store.write(self._rest)
+            raise Later(f"{unmerged[0]} of this seat is judged first; then this is handed in")
+        change = change or await self._hand_in(call_id, summary, tuple(fixes))
+        await desk.gate.submit(change)
+        id = change.id
+        change = await desk.store.read(lambda db: rows.get(db, Change, id))
+        if change.state.terminal:
+            desk.gate.returned.pop(seat, None)
+            return verdict.answer_of(change, await desk.store.read(lambda db: board.get(db, change.task)))
+        raise Later(f"{change.id} is {change.state}")
+
+    def _rest(self, tx: Tx) -> None:
+        rows.update(tx, "session", self._session.id, state=SessionState.WAITING)
 
     async def _hand_in(self, call_id: str, summary: str, fixes: tuple[str, ...]) -> Change:
-        """Takes the workspace as a change, and queues it; a conflict with main bounces it at once."""
+        """Takes the workspace as a change, and queues it."""
         desk, session = self._desk, self._session
 
         def task_of(tx: Tx) -> Task:
@@ -215,7 +216,7 @@ class Verbs:
             raise Refused(f"fixes names no known case: {', '.join(unknown[:3])}; give case ids as `tasks` prints them")
         async with desk.submitting:
             number = await desk.store.write(lambda tx: rows.next_number(tx, "change"))
-            received, merged = await self._received(f"refs/changes/{number}")
+            received = await self._received(f"refs/changes/{number}")
 
             def work(tx: Tx) -> Change:
                 change = Change(
@@ -231,8 +232,7 @@ class Verbs:
                     **vars(received),
                 )
                 changes.add(tx, change)
-                if isinstance(merged, Conflict):
-                    changes.bounce(tx, change, merged.reason, merged.hunks)
+                self._rest(tx)
                 return change
 
             change = await desk.store.write(work)

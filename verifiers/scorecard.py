@@ -19,12 +19,14 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True)
 class Selection:
-    """`seed` draws the fast sample (a seat's own) and every drawn status; `cold` bypasses every cache."""
+    """`seed` draws the fast sample (a seat's own) and every drawn status. `cold` bypasses every cache; `fresh` runs
+    each case, but what was built for the tree before may serve."""
 
     tier: Tier = Tier.FULL
     cases: frozenset[str] = frozenset()
     seed: str = ""
     cold: bool = False
+    fresh: bool = False
 
 
 class Outcome(StrEnum):

@@ -22,6 +22,12 @@ HOW: Final[dict[str, dict[str, Any]]] = {
     "list": {"nargs": "+"},
 }
 """How an option takes its value, by what stands in its field's type."""
+OVER: Final = {
+    "waiting": "This session waits for the merge queue; if its change bounces, your seat goes on with it.",
+    "put-aside": "This session is put aside and goes on later.",
+    "": "This session is over: {}.",
+}
+NEXT: Final = "`take` with your token begins your next session, or goes on with one."
 VERBS: Final = {
     "take": "take a free seat, or begin the next session of yours",
     "last": "your newest command's answer, waiting for it if it still runs",
@@ -102,7 +108,7 @@ def _lines(answer: dict[str, Any], run: str) -> list[str]:
     if "left" in answer:
         lines.append(f"{answer['left']} is free again")
     if over := answer.get("session_over"):
-        lines.append(f"[run] This session is over: {over}. `take` with your token begins the next one.")
+        lines.append(f"[run] {OVER.get(over, OVER[''].format(over))} {NEXT}")
     return lines
 
 

@@ -38,12 +38,26 @@ def finish(
     rows.update(tx, "change", change.id, ended=tx.now, reason=reason, lost=tuple(lost), landed_as=landed_as)
 
 
-def bounce(tx: Tx, change: Change, reason: str, detail: str = "", lost: Iterable[str] = ()) -> None:
-    """Ends a change as bounced: `reason` is one line for everybody, `detail` what the submitter reads besides."""
+def bounce(
+    tx: Tx, change: Change, reason: str, detail: str = "", lost: Iterable[str] = (), files: Iterable[str] = ()
+) -> None:
+    """Ends a change as bounced: `reason` is one line for everybody, `detail` what the submitter reads besides, `files`
+    are those in conflict."""
     cases = list(lost)
     finish(tx, change, ChangeState.BOUNCED, reason=f"{reason}\n{detail}".strip(), lost=cases)
     tx.run("UPDATE task SET bounces = bounces + 1 WHERE id = ?", change.task)
-    tx.journal("bounced", change.seat, change=change.id, task=change.task, reason=reason, lost=cases)
+    facts = {"task": change.task, "reason": reason, "lost": cases, "files": list(files)}
+    tx.journal("bounced", change.seat, change=change.id, **facts)
+
+
+def landed_since(db: sqlite3.Connection, base: str, files: Iterable[str]) -> list[Change]:
+    """The changes that touched one of the files on main since a commit of main, oldest first."""
+    after = "(SELECT coalesce(max(number), 0) FROM landing WHERE new = ?)"
+    touched = "id IN (SELECT change FROM landing WHERE done AND number > " + after + ")"
+    asked = set(files)
+    return [
+        one for one in rows.find(db, Change, f"WHERE {touched} ORDER BY number", base) if asked.intersection(one.files)
+    ]
 
 
 def add_scorecard(tx: Tx, card: Scorecard, *, commit: str = "", seconds: float = 0.0) -> int:

@@ -27,11 +27,12 @@ POINTS: Final[dict[str, tuple[Any, str, bool]]] = {
     "after a call has begun": (StoredLog, "begin", False),
     "after a submission is in git, before its row": (Repository, "receive", False),
     "after a change is queued": (verbs.Verbs, "_hand_in", False),
-    "before a change is judged": (Gate, "settle", True),
-    "before the commit of a landing": (Repository, "commit", True),
+    "before a change is judged": (Gate, "judging", True),
+    "before a change is put on the stack": (Repository, "commit", True),
     "after the intent, before main moves": (Repository, "land", True),
     "after main moved, before it is marked": (Repository, "land", False),
-    "after a landing is marked": (Gate, "_finish", False),
+    "after a change is staged": (Gate, "staged", False),
+    "after a landing is marked": (Gate, "landed", False),
 }
 
 

@@ -211,7 +211,7 @@ def _judge(tx: Tx, number: int) -> None:
             tx, change, ChangeState.BOUNCED, reason=f"{reason}\nERROR {lost}: run: exit 134, expected 0", lost=[lost]
         )
         tx.run("UPDATE task SET bounces = bounces + 2 WHERE id = ?", change.task)
-        tx.journal("bounced", change.seat, change=change.id, task=change.task, reason=reason, lost=[lost])
+        tx.journal("bounced", change.seat, change=change.id, task=change.task, reason=reason, lost=[lost], files=[])
         return
     commit = f"commit{number}"
     scorecard = changes.add_scorecard(tx, verdict, commit=commit, seconds=96.0)

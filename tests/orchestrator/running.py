@@ -338,10 +338,13 @@ def faults(run: Run) -> list[str]:
     if open_ones := run.rows("SELECT change FROM landing WHERE NOT done"):
         found.append(f"landings never finished: {[row['change'] for row in open_ones]}")
     passed: set[str] = set()
+    sql = "SELECT l.new, s.commit_id FROM landing l JOIN scorecard s ON s.id = l.scorecard"
+    judged_as = {row["new"]: row["commit_id"] for row in run.rows(sql)}
     for commit in commits:
         card = run.outcomes(commit)
-        if card is None:
-            found.append(f"{commit} is on main without a scorecard")
+        if card is None:  # then it landed below one that was judged, and main never pointed at it
+            if judged_as.get(commit) not in commits[commits.index(commit) + 1 :]:
+                found.append(f"{commit} is on main without a scorecard")
             continue
         now = {case for case, outcome in card.items() if outcome == "PASS"}
         if lost := passed - now:

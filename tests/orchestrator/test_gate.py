@@ -43,13 +43,26 @@ class Oracle:
         return Scorecard(tree.id, selection.tier, Build(True, 1.0), verdicts)
 
 
+class Content:
+    """A `Judge` to which every tree is well."""
+
+    async def judge(self, tree: Tree, selection: Selection) -> Scorecard:
+        return Scorecard(tree.id, selection.tier, Build(True, 1.0))
+
+
+async def settle(gate: Gate, change: Change) -> None:
+    """Submits a change and runs the gate once."""
+    await gate.submit(change)
+    await (await gate.open()).cycle()
+
+
 async def queued(folder: Path, judge: Oracle) -> tuple[Gate, Change]:
     """A gate whose main is judged, and a change for the board's one group of failing cases."""
     repository = await make_repository(folder)
     store = Store(folder / "state.db", lambda: datetime.now(UTC))
     await store.create("run", "{}")
     await store.begin_epoch()
-    gate = Gate(store, repository, judge, None, "run")
+    gate = Gate(store, repository, judge, Content(), None, "run")
     await gate.judge_main()
     main = await repository.main()
     blob = git(repository.git.folder, "hash-object", "-w", "--stdin", stdin=b"parser\n").decode().strip()
@@ -75,7 +88,7 @@ SEED = {"c/a": "no parser", "c/b": "no parser"}
 async def test_a_landing_gives_the_board_what_of_its_task_fails_for_another_reason_now(tmp_path: Path) -> None:
     """The task was two cases of one cause. The change mends one of them and shows that the other has a second cause."""
     gate, change = await queued(tmp_path, Oracle(SEED, {"c/a": "", "c/b": "no linker"}, {"c/a": ""}))
-    await gate.settle(change)
+    await settle(gate, change)
 
     def look(tx: Tx) -> tuple[Task, list[Task]]:
         return board.get(tx.db, change.task), board.open_tasks(tx.db)
@@ -91,7 +104,7 @@ async def test_what_passes_by_chance_is_not_what_main_has_to_pass_from_then_on(t
     again = {"c/a": "", "c/b": "wrong now", "unit/t_1": "the suite did not report this test"}
     judge = Oracle(SEED, {"c/a": "", "c/b": "", "unit/t_1": ""}, again)
     gate, change = await queued(tmp_path, judge)
-    await gate.settle(change)
+    await settle(gate, change)
     assert judge.asked[-1].cases == {"c/a", "c/b", "unit/t_1"}
     assert (await gate.judge_main()).passed() == {"c/a"}
     (landed,) = await gate.store.read(
@@ -103,7 +116,7 @@ async def test_what_passes_by_chance_is_not_what_main_has_to_pass_from_then_on(t
 
 async def test_a_gain_that_the_second_judgement_does_not_speak_of_is_none(tmp_path: Path) -> None:
     gate, change = await queued(tmp_path, Oracle(SEED, {"c/a": "", "c/b": "no linker"}, {}))
-    await gate.settle(change)
+    await settle(gate, change)
     assert (await gate.judge_main()).passed() == frozenset()
     assert (await gate.store.read(lambda db: rows.get(db, Change, "C1"))).state is ChangeState.LANDED
     await gate.store.close()
@@ -112,14 +125,14 @@ async def test_a_gain_that_the_second_judgement_does_not_speak_of_is_none(tmp_pa
 async def test_a_change_that_alone_keeps_the_judge_from_its_end_is_bounced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.gate.VOID_WAIT_S", 0)
+    monkeypatch.setattr("orchestrator.queue.VOID_WAIT_S", 0)
     gate, change = await queued(tmp_path, Oracle(SEED, "hm", "hm", "the machine", "hm", "it hangs", SEED))
     states = []
     for _ in range(4):
-        await gate.settle(change)
+        await settle(gate, change)
         states.append((await gate.store.read(lambda db: rows.get(db, Change, "C1"))).state)
     # Twice it may be the machine; then main is judged as well, and says nothing at first either.
-    assert states == [ChangeState.QUEUED] * 3 + [ChangeState.BOUNCED]
+    assert states == [ChangeState.STAGED] * 3 + [ChangeState.BOUNCED]
     ended = await gate.store.read(lambda db: rows.get(db, Change, "C1"))
     assert ended.reason.startswith("cannot be judged, while main can: it hangs")
     await gate.store.close()

@@ -48,9 +48,10 @@ def test_a_change_lands_from_a_shell_through_a_killed_process_and_the_next_sessi
         seat(run, token, "shell", "--command", "exit 3", code=1)
         judged = seat(run, token, "verify", "task")["text"]
         assert "passes, and not on main (1): parts/a-red" in judged
-        landed = seat(run, token, "submit", "--summary", "Red", "--fixes", "parts/a-red")
-        assert landed["session_over"] == "landed", landed
-        assert seat(run, token, "last")["text"] == landed["text"]
+        handed = seat(run, token, "submit", "--summary", "Red", "--fixes", "parts/a-red")
+        assert handed["session_over"] == "waiting", handed
+        assert seat(run, token, "last")["text"] == handed["text"]
+        run.until("SELECT 1 FROM change WHERE state = 'landed'")
         seat(run, token, "shell", "true", code=1)
         again = seat(run, token, "take")
         assert (again["session"], again["token"]) == ("agent-01/2", token)
@@ -60,6 +61,47 @@ def test_a_change_lands_from_a_shell_through_a_killed_process_and_the_next_sessi
         assert run.wait() == "stopped"
         assert not faults(run)
         assert [row["end"] for row in run.rows('SELECT "end" FROM session ORDER BY number')] == ["landed", "left"]
+
+
+def test_a_seat_goes_on_while_its_change_is_judged_and_first_repairs_what_comes_back() -> None:
+    with yard() as place:
+        project = small_project(place.folder / "project", ("red", "green", "blue"))
+        file = project / "project.toml"  # the gate alone asks the cases, so that its verdict is what comes late
+        file.write_text(file.read_text().replace('time = "5s"\n', 'time = "5s"\nwhen = "gate"\n'))
+        run = place.start(project, "open", 1)
+        run.until("SELECT 1 FROM scorecard")
+        token = seat(run, "", "take")["token"]
+
+        def claim(part: str) -> None:
+            seat(run, token, "claim", run.one(f"SELECT id FROM task WHERE cases LIKE '%a-{part}%'"))
+
+        def submit(command: str) -> None:
+            seat(run, token, "shell", command)
+            assert seat(run, token, "submit", "--summary", "A part")["session_over"] == "waiting"
+
+        claim("red")
+        submit("echo red >parts/red")
+        run.until("SELECT 1 FROM change WHERE state = 'landed'")
+        assert seat(run, token, "take")["session"] == "agent-01/2"
+        claim("green")
+        submit("echo green >parts/green; rm parts/red")
+        assert seat(run, token, "take")["session"] == "agent-01/3"
+        run.until("SELECT 1 FROM change WHERE state = 'bounced'")
+        aside = seat(run, token, "claim", "T3", code=1)
+        assert (aside["session_over"], "agent-01/2" in aside["text"]) == ("put-aside", True)
+        run.kill()
+        run.resume()
+        back = seat(run, token, "take")
+        assert back["session"] == "agent-01/2"
+        assert "C2 bounced: loses parts/a-red" in back["opening"] and "You hold T" in back["opening"]
+        assert "green" in seat(run, token, "shell", "cat parts/green")["text"]
+        submit("echo red >parts/red")
+        assert seat(run, token, "take")["session"] == "agent-01/3"
+        claim("blue")
+        submit("echo blue >parts/blue")
+        assert run.wait() == "ended"
+        assert run.judged() == {f"parts/a-{part}": "PASS" for part in ("base", "red", "green", "blue")}
+        assert not faults(run)
 
 
 def asked(folder: Path, line: bytes) -> dict[str, Any]:

@@ -101,7 +101,8 @@ def test_the_board_begins_with_main_as_it_is_when_a_seat_asks() -> None:
         run.finish()
         seen = [answer.partition("\n")[0] for answer in run.results("tasks")]
         now = [f"main {commit[:7]}, parts {landed + 1}/4" for landed, commit in enumerate(run.commits())]
-        assert seen[: len(PARTS)] == now[: len(PARTS)]
+        places = [now.index(line) for line in seen]
+        assert places == sorted(places) and places[0] == 0  # a change may land while the next part is made
 
 
 def test_main_never_holds_what_loses_a_case_and_every_commit_has_its_scorecard() -> None:

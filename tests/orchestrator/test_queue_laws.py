@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.queue import Conflict, Queue, Staged
+from orchestrator.queue import Clash, Queue, Staged
 from orchestrator.records import Change, ChangeState
 from verifiers.scorecard import Build, Outcome, Scorecard, Selection, Tier, Tree, Verdict
 
@@ -79,12 +79,12 @@ class Yard:
 
     # Trees
 
-    async def put(self, change: Change, onto: str) -> Staged | Conflict:
+    async def put(self, change: Change, onto: str) -> Staged | Clash:
         below = tuple(filter(None, onto.split("/")))
         base = tuple(filter(None, change.base.split("/")))
         others = [id for id in below if id not in base]
         if torn := [f for id in others for f in self.sorts[id].files & self.sorts[change.id].files]:
-            return Conflict(tuple(sorted(set(torn))), "both sides")
+            return Clash(tuple(sorted(set(torn))), "both sides")
         tree = MadeTree((*below, change.id))
         return Staged(change, tree.id, tree)
 
@@ -116,7 +116,7 @@ class Yard:
 
     async def staged(self, staged: Staged) -> None: ...
 
-    async def parked(self, change: Change, clash: Conflict) -> None: ...
+    async def parked(self, change: Change, clash: Clash) -> None: ...
 
     async def voided(self, changes: Sequence[Change], reason: str) -> None: ...
 
