@@ -18,7 +18,7 @@ import random
 import statistics
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -467,6 +467,7 @@ class Ours(Integration):
         cores = max(2, world.world.cores // 2)
         self.queue = Queue(self, self.judge_of_gate(self), SeatJudge(self), self, SimTree(0).id, floor, probes=cores)
         self.trees = {SimTree(0).id: SimTree(0)}
+        self.flaky: set[str] = set()
 
     async def submit(self, work: Work) -> None:
         await self.queue.submit(work.change)
@@ -496,18 +497,29 @@ class Ours(Integration):
 
     # Book
 
-    async def staged(self, staged: Staged) -> None: ...
+    async def excused(self) -> frozenset[str]:
+        return frozenset(self.flaky)
+
+    async def unsteady(self, cases: Mapping[str, str]) -> None:
+        self.flaky |= cases.keys()
+
+    async def staged(self, staged: Staged, onto: Sequence[Staged]) -> None: ...
 
     async def parked(self, change: Change, clash: Clash) -> None: ...
 
-    async def voided(self, changes: Sequence[Change], reason: str) -> None: ...
+    async def judging(self, stack: Sequence[Staged]) -> None: ...
 
-    async def unsteady(self, cases: Collection[str]) -> None: ...
+    async def judged(self, stack: Sequence[Staged], card: Scorecard, lost: Collection[str], seconds: float) -> None: ...
+
+    async def voided(self, stack: Sequence[Staged], reason: str, wait_s: float) -> None: ...
+
+    async def clashed(self, change: Change, clash: Clash) -> None:
+        self.sim.bounce(change.id)
 
     async def bounced(self, change: Change, reason: str, detail: str = "", lost: Collection[str] = ()) -> None:
         self.sim.bounce(change.id)
 
-    async def landed(self, stack: Sequence[Staged], card: Scorecard) -> None:
+    async def landed(self, stack: Sequence[Staged], card: Scorecard, seconds: float) -> None:
         self.sim.land([staged.change.id for staged in stack])
 
 
@@ -538,13 +550,14 @@ class GateJudge:
 
 
 class OneBit(GateJudge):
-    """A gate that learns no more of a tree than whether its whole suite passes, and pays for it each time."""
+    """A gate that learns no more of a tree than whether its whole suite passes, and pays for it each time. That main
+    passes is known, and nothing of it is flaky or gained."""
 
     async def judge(self, tree: Tree, selection: Selection) -> Scorecard:
         assert isinstance(tree, SimTree)
-        card = await super().judge(tree, Selection(Tier.FULL))
-        asked = selection.cases or card.verdicts.keys()
-        return _card(tree, asked, asked if len(card.passed()) < len(card.verdicts) else ())
+        failed = await self.of.sim.full(tree) if tree.stack else ()
+        asked = selection.cases or (*self.of.sim.cases, *self.of.sim.flaky)
+        return _card(tree, asked, asked if failed else ())
 
 
 @dataclass
