@@ -136,12 +136,14 @@ def opening(
     suites = " · ".join(f"{name} {passed}/{total}" for name, (passed, total) in counts.items())
     landed = landed_since(tx.db, session.seat)[-CHANGES_SHOWN:]
     notes = note_lines(tx.db, task)[:NOTES_SHOWN] if task else []
+    judged = [change for change in changes.live(tx.db) if change.seat == session.seat]
     return "\n".join(
         [
             f"You are {session.seat}, {article} {session.role}, in session {session.number} of this seat. "
             f"{others} other seats work at the same time.",
             f"Task: {named}    Left for this session: {left}.",
             f"Main: {session.base[:7]}, {suites or 'nothing passes yet'}.",
+            *(f"Being judged: {one.id} of {one.session}; if it bounces, you repair it first." for one in judged),
             f"Changed since your last session:{'' if landed else ' nothing.'}",
             *(f"  {visible(line)}" for line in landed),
             f"Notes of whoever held this task before:{'' if notes else ' none.'}",

@@ -13,7 +13,7 @@ from typing import Final
 import anyio
 
 from orchestrator import board, clusters, verdict
-from orchestrator.queue import VOID_WAIT_S, VOIDS, Cases, Clash, Queue, Staged
+from orchestrator.queue import VOID_WAIT_S, VOIDS, Cases, Conflict, Queue, Staged
 from orchestrator.records import Change, ChangeState
 from orchestrator.repository import Repository
 from orchestrator.signals import Bell
@@ -108,10 +108,10 @@ class Gate:
 
     # -- the queue's trees
 
-    async def put(self, change: Change, onto: str) -> Staged | Clash:
+    async def put(self, change: Change, onto: str) -> Staged | Conflict:
         """The commit has the date of the submission: the same change on the same commit is the same commit."""
         merged = await self.repository.merge(onto, change.commit)
-        if isinstance(merged, Clash):
+        if isinstance(merged, Conflict):
             return merged
         names = {"Run": self.run, "Seat": change.seat, "Session": change.session, "Task": change.task}
         whose = {**names, "Change": change.id}
@@ -139,20 +139,20 @@ class Gate:
 
         await self._write(work)
 
-    async def parked(self, change: Change, clash: Clash) -> None:
+    async def parked(self, change: Change, conflict: Conflict) -> None:
         def work(tx: Tx) -> None:
             changes.move(tx, change.id, ChangeState.PARKED)
-            tx.journal("parked", change.seat, change=change.id, files=list(clash.files))
+            tx.journal("parked", change.seat, change=change.id, files=list(conflict.files))
 
         await self._write(work)
 
-    async def clashed(self, change: Change, clash: Clash) -> None:
+    async def clashed(self, change: Change, conflict: Conflict) -> None:
         def work(tx: Tx) -> None:
-            touched = changes.landed_since(tx.db, change.base, clash.files)[-TOUCHED:]
+            touched = changes.landed_since(tx.db, change.base, conflict.files)[-TOUCHED:]
             who = [
                 f"{one.id} by {one.session} touched it: {one.summary.strip().partition(chr(10))[0]}" for one in touched
             ]
-            self._bounce(tx, change, clash.reason, "\n".join([*who, clash.hunks]), files=clash.files)
+            self._bounce(tx, change, conflict.reason, "\n".join([*who, conflict.hunks]), files=conflict.files)
 
         await self._write(work)
 

@@ -41,7 +41,7 @@ class Void(Exception):
 
 
 @dataclass(frozen=True)
-class Clash:
+class Conflict:
     """A change that does not merge. `hunks` is what git says, and the difference to the files with both sides in them,
     clipped, for the submitter."""
 
@@ -63,7 +63,7 @@ class Staged:
 
 
 class Trees(Protocol):
-    async def put(self, change: Change, onto: str) -> Staged | Clash:
+    async def put(self, change: Change, onto: str) -> Staged | Conflict:
         """The change as one commit on `onto`, which is main or a commit of the stack."""
 
     async def tree(self, commit: str) -> Tree: ...
@@ -77,9 +77,9 @@ class Book(Protocol):
 
     async def staged(self, staged: Staged, onto: Sequence[Staged]) -> None: ...
 
-    async def parked(self, change: Change, clash: Clash) -> None: ...
+    async def parked(self, change: Change, conflict: Conflict) -> None: ...
 
-    async def clashed(self, change: Change, clash: Clash) -> None:
+    async def clashed(self, change: Change, conflict: Conflict) -> None:
         """It conflicts with main itself, and bounces."""
 
     async def bounced(self, change: Change, reason: str, detail: str = "", lost: Collection[str] = ()) -> None: ...
@@ -179,11 +179,9 @@ class Queue:
             if not lost:
                 return await self._land(size, await self._gained(batch[-1].tree, card), began)
             await self.book.judged(batch, card, lost - BROKEN, anyio.current_time() - began)
-            while lost:
-                size = await self._drop(size, await self._culprits(size, lost, unsteady, card))
-                if not size:
-                    return
-                lost, card = await self._failing(self.stack[size - 1].tree, lost, unsteady)
+            size = await self._drop(size, await self._culprits(size, lost, unsteady, card))
+            if not size:
+                return
 
     async def _main_can_be_judged(self) -> bool:
         return not (await self.judge.judge(await self.trees.tree(self.main), Selection(cold=True))).void
@@ -198,7 +196,7 @@ class Queue:
             self.news.ring()
             return
         alone = await self.trees.put(change, self.main) if self.stack else placed
-        if isinstance(alone, Clash):
+        if isinstance(alone, Conflict):
             await self.book.clashed(change, alone)
         else:
             await self.book.parked(change, placed)

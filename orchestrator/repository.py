@@ -23,7 +23,7 @@ import psutil
 
 from orchestrator.git import CONFINED, EPOCH, Git, GitTree, create_bare
 from orchestrator.quarantine import Refused, check_policy, quarantined
-from orchestrator.queue import Clash
+from orchestrator.queue import Conflict
 from orchestrator.workspace import CHECKPOINT, MAIL_DOMAIN, SUBMISSION, Stream
 
 MAIN: Final = "refs/heads/main"
@@ -146,7 +146,7 @@ class Repository:
 
     # To main
 
-    async def merge(self, onto: str, change: str) -> GitTree | Clash:
+    async def merge(self, onto: str, change: str) -> GitTree | Conflict:
         """Merges a change onto a commit and returns the tree. Without a work tree: no attribute or driver of theirs has
         a say."""
         merge = ("merge-tree", "--write-tree", "--messages", "--name-only", "-z", onto, change)
@@ -156,7 +156,7 @@ class Repository:
             try:  # a rename on main may have moved a link to where it leads out
                 await check_policy(self._confined, (await self._confined.difference(onto, tree.decode()))[0])
             except Refused as refused:
-                return Clash((str(refused).partition(" ")[0],), str(refused))
+                return Conflict((str(refused).partition(" ")[0],), str(refused))
             return GitTree(self._confined, tree.decode())
         end = rest.index(b"")
         paths = list(dict.fromkeys(rest[:end]))
@@ -167,7 +167,7 @@ class Repository:
         _, hunks = await self._confined.run(*diff, *shown, accept=range(-64, 256))  # as far as it came
         text = (messages + hunks).decode(errors="backslashreplace").replace(onto, "main").replace(change, "yours")
         clipped = text if len(text) <= CONFLICT_TEXT else f"{text[:CONFLICT_TEXT]}\n… (clipped)"
-        return Clash(tuple(path.decode(errors="backslashreplace") for path in paths), clipped)
+        return Conflict(tuple(path.decode(errors="backslashreplace") for path in paths), clipped)
 
     async def commit(
         self, tree: str, parent: str, summary: str, trailers: Mapping[str, str], *, at: datetime, author: str

@@ -12,7 +12,7 @@ from orchestrator import board, clusters, quarantine, ramp, verdict, workspace
 from orchestrator.board import Refused
 from orchestrator.briefing import Show, describe
 from orchestrator.desk import Desk
-from orchestrator.queue import Clash, error_line
+from orchestrator.queue import Conflict, error_line
 from orchestrator.records import Change, ChangeState, Session, SessionState, Task, TaskSource
 from orchestrator.repository import Received
 from orchestrator.store import Tx, changes, rows, sessions
@@ -133,7 +133,7 @@ class Verbs:
         wanted = self._selections(what, await desk.store.read(self._held))
         received = await self._received(f"refs/drafts/{session.seat}")
         merged = await desk.repository.merge(await desk.repository.main(), received.commit)
-        if isinstance(merged, Clash):
+        if isinstance(merged, Conflict):
             raise Refused(f"{merged.reason}: `git pull --rebase` and resolve it\n{merged.hunks}")
         began, floor = anyio.current_time(), (await desk.gate.judge_main()).passed()
         said, verdicts = [], dict[str, Verdict]()

