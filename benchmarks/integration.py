@@ -31,11 +31,12 @@ import trio
 from trio._core import _run as scheduling
 from trio.testing import MockClock
 
-from orchestrator.queue import Clash, Queue, Staged
+from orchestrator.queue import Conflict, Queue, Staged
 from orchestrator.records import Change, ChangeState
 from verifiers.scorecard import Build, Outcome, Scorecard, Selection, Tier, Tree, Verdict
 
-scheduling._ALLOW_DETERMINISTIC_SCHEDULING = True  # trio shuffles tasks on purpose: here, the same way each time
+# trio shuffles tasks on purpose; here, with `_r` seeded, the same way each time.
+scheduling._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
 NOON: Final = datetime(2000, 1, 1, 12, tzinfo=UTC)
 MINUTE: Final = 60.0
 
@@ -477,10 +478,10 @@ class Ours(Integration):
 
     # Trees
 
-    async def put(self, change: Change, onto: str) -> Staged | Clash:
+    async def put(self, change: Change, onto: str) -> Staged | Conflict:
         below, work = self._normal(self.trees[onto]), self.sim.works[change.id]
         if not self.sim.merges(work, below):
-            return Clash((f"{change.id}.rs",), "")
+            return Conflict((f"{change.id}.rs",), "")
         made = self.onto(below, work)
         self.trees[made.id] = made
         return Staged(change, made.id, made)
@@ -505,7 +506,7 @@ class Ours(Integration):
 
     async def staged(self, staged: Staged, onto: Sequence[Staged]) -> None: ...
 
-    async def parked(self, change: Change, clash: Clash) -> None: ...
+    async def parked(self, change: Change, clash: Conflict) -> None: ...
 
     async def judging(self, stack: Sequence[Staged]) -> None: ...
 
@@ -513,7 +514,7 @@ class Ours(Integration):
 
     async def voided(self, stack: Sequence[Staged], reason: str, wait_s: float) -> None: ...
 
-    async def clashed(self, change: Change, clash: Clash) -> None:
+    async def clashed(self, change: Change, clash: Conflict) -> None:
         self.sim.bounce(change.id)
 
     async def bounced(self, change: Change, reason: str, detail: str = "", lost: Collection[str] = ()) -> None:
@@ -555,7 +556,7 @@ class OneBit(GateJudge):
 
     async def judge(self, tree: Tree, selection: Selection) -> Scorecard:
         assert isinstance(tree, SimTree)
-        failed = await self.of.sim.full(tree) if tree.stack else ()
+        failed = await self.of.sim.full(tree) if tree.id != self.of.queue.main else ()
         asked = selection.cases or (*self.of.sim.cases, *self.of.sim.flaky)
         return _card(tree, asked, asked if failed else ())
 

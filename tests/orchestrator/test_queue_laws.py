@@ -4,7 +4,7 @@ holds, every change comes to one end, and nobody pays for another's breakage."""
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.queue import Clash, Queue, Staged
+from orchestrator.queue import Conflict, Queue, Staged
 from orchestrator.records import Change, ChangeState
 from verifiers.scorecard import Build, Outcome, Scorecard, Selection, Tier, Tree, Verdict
 
@@ -64,7 +64,7 @@ class Yard:
     cards: list[Scorecard] = field(default_factory=list)
     lost: dict[str, Collection[str]] = field(default_factory=dict)
     quarantined: set[str] = field(default_factory=set)
-    judged: set[str] = field(default_factory=set)  # trees that a full judgement passed or failed
+    tried: set[str] = field(default_factory=set)  # trees that a full judgement passed or failed
     runs: dict[tuple[str, str], int] = field(default_factory=dict)  # of an unsteady case on a tree
 
     def truly_lost(self, tree: MadeTree) -> set[str]:
@@ -79,12 +79,12 @@ class Yard:
 
     # Trees
 
-    async def put(self, change: Change, onto: str) -> Staged | Clash:
+    async def put(self, change: Change, onto: str) -> Staged | Conflict:
         below = tuple(filter(None, onto.split("/")))
         base = tuple(filter(None, change.base.split("/")))
         others = [id for id in below if id not in base]
         if torn := [f for id in others for f in self.sorts[id].files & self.sorts[change.id].files]:
-            return Clash(tuple(sorted(set(torn))), "both sides")
+            return Conflict(tuple(sorted(set(torn))), "both sides")
         tree = MadeTree((*below, change.id))
         return Staged(change, tree.id, tree)
 
@@ -108,28 +108,38 @@ class Yard:
             self.runs[tree.id, case] = self.runs.get((tree.id, case), 0) + 1
             lost |= {case} if self.runs[tree.id, case] % 2 else set()  # fails, passes, fails, …
         lost |= {case for case in self.flaky if self.dice.random() < 0.7}
-        self.judged |= {tree.id} if selection.tier is Tier.FULL else set()
+        self.tried |= {tree.id} if selection.tier is Tier.FULL else set()
         verdicts = {case: Verdict(case, Outcome.FAIL if case in lost else Outcome.PASS) for case in asked}
         return Scorecard(tree.id, selection.tier, Build(True, 0.0), verdicts)
 
     # Book
 
-    async def staged(self, staged: Staged) -> None: ...
+    async def excused(self) -> frozenset[str]:
+        return frozenset(self.quarantined)
 
-    async def parked(self, change: Change, clash: Clash) -> None: ...
+    async def unsteady(self, cases: Mapping[str, str]) -> None:
+        self.quarantined |= cases.keys()
 
-    async def voided(self, changes: Sequence[Change], reason: str) -> None: ...
+    async def staged(self, staged: Staged, onto: Sequence[Staged]) -> None: ...
 
-    async def unsteady(self, cases: Collection[str]) -> None:
-        self.quarantined |= set(cases)
+    async def parked(self, change: Change, conflict: Conflict) -> None: ...
+
+    async def judging(self, stack: Sequence[Staged]) -> None: ...
+
+    async def judged(self, stack: Sequence[Staged], card: Scorecard, lost: Collection[str], seconds: float) -> None: ...
+
+    async def voided(self, stack: Sequence[Staged], reason: str, wait_s: float) -> None: ...
+
+    async def clashed(self, change: Change, conflict: Conflict) -> None:
+        await self.bounced(change, conflict.reason)
 
     async def bounced(self, change: Change, reason: str, detail: str = "", lost: Collection[str] = ()) -> None:
         self.ends.setdefault(change.id, []).append(f"bounced: {reason}")
         self.lost[change.id] = lost
 
-    async def landed(self, stack: Sequence[Staged], card: Scorecard) -> None:
+    async def landed(self, stack: Sequence[Staged], card: Scorecard, seconds: float) -> None:
         assert card.tree == stack[-1].tree.id
-        assert stack[-1].tree.id in self.judged
+        assert stack[-1].tree.id in self.tried
         tree = stack[-1].tree
         assert isinstance(tree, MadeTree)
         for one in stack:
