@@ -20,6 +20,7 @@ TOPIC: Final = 100
 NAMED: Final = 200  # cases or patterns that one task written by hand may name
 FOLDERS: Final = 20
 PLAN_LINES: Final = 3
+BOUNCES: Final = 3  # of one owner's changes for a task; then it goes back to the board
 SET_ASIDE: Final = 3  # owners that gave a task back; then it is `stuck` until a planner cuts it anew
 OPEN: Final = (TaskState.READY, TaskState.CLAIMED)
 
@@ -277,6 +278,21 @@ def release(tx: Tx, session: str, reason: str, note: str = "", *, gave_up: bool 
     _end_claim(tx, mine.task, TaskState.READY, releases=releases)
     tx.journal("released", seat_of(session), task=mine.task, session=session, reason=one_line(reason))
     return f"{mine.task} released, work kept"
+
+
+def bounced(db: sqlite3.Connection, task: str, session: str = "") -> list[Change]:
+    """The changes for a task that bounced, of all sessions or of one; oldest first."""
+    theirs = "WHERE task = ? AND state = 'bounced' AND ? IN ('', session) ORDER BY number"
+    return rows.find(db, Change, theirs, task, session)
+
+
+def worn_out(db: sqlite3.Connection, session: str, task: str) -> str:
+    """Why a session should give back the task that it holds: `BOUNCES` of its changes for it bounced; or "". What
+    earlier owners tried counts for the task, not against the next one."""
+    held, tried = claim_of(db, session), bounced(db, task, session)
+    if held is None or held.task != task or len(tried) < BOUNCES:
+        return ""
+    return f"{len(tried)} changes for it bounced: {', '.join(change.id for change in tried)}"
 
 
 def recover(tx: Tx, continuing: Collection[str]) -> None:

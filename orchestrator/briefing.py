@@ -11,10 +11,12 @@ from pathlib import Path
 from textwrap import indent
 from typing import Final
 
-from orchestrator import board
+from orchestrator import board, excused
 from orchestrator.quoting import QUOTE, one_line, visible
-from orchestrator.records import Change, Claim, Session, Task, TaskState
+from orchestrator.records import Change, Claim, ExcuseKind, Session, Task, TaskState
 from orchestrator.store import Tx, changes, rows
+from orchestrator.watch.queries import SQL
+from orchestrator.watch.render import some
 
 LINES: Final = 40  # of the list
 STUCK_TIMES: Final = 2  # bounces or releases
@@ -25,6 +27,7 @@ CASES: Final = 10
 LOCKED_CASES: Final = 5  # named in a lock file
 CHANGES_SHOWN: Final = 5
 NOTES_SHOWN: Final = 5
+BOUNCES_SHOWN: Final = 6  # the newest
 
 
 class Show(StrEnum):
@@ -52,6 +55,7 @@ def render_tasks(db: sqlite3.Connection, show: Show, now: datetime, *, session: 
     taken, promises = db.execute(sql).fetchall(), changes.live(db)
     open_now = {task.id for task in every if task.state in board.OPEN}
     lines = [f"{len(ready)} ready, {len(claimed)} claimed, {len(waiting)} waiting, {len(over)} closed or dropped"]
+    lines += _warnings(db, now)
     for task in shown[:limit]:
         before = [name for name in task.after if name in open_now]
         change = board.promised_by(task, promises)
@@ -65,8 +69,19 @@ def render_tasks(db: sqlite3.Connection, show: Show, now: datetime, *, session: 
     return "\n".join(lines[:LINES])
 
 
+def _warnings(db: sqlite3.Connection, now: datetime) -> list[str]:
+    """What the ratchet lets go, and the files that changes bounce over."""
+    found = excused.standing(db, now)
+    flaky = [f"{one.case} ({one.task})" for one in found if one.kind is ExcuseKind.FLAKY]
+    waived = [f"{one.case} until {one.until:%d %b %H:%M}" for one in found if one.until]
+    hot = [row["text"] for row in db.execute(SQL["hot_files"])]
+    told = {"flaky, not counted as passing": flaky, "waived, may be lost": waived, "hot files": hot}
+    return [f"{label}: {some(what)}" for label, what in told.items() if what]
+
+
 def describe(db: sqlite3.Connection, task: Task, session: str, shown: int = CASES) -> str:
-    """Everything about one task, with at most `shown` of its cases: how to run one, notes, who else is in its folders.
+    """Everything about one task, with at most `shown` of its cases: how to run one, what bounced, notes, who else is in
+    its folders.
 
     `session` is who asks.
     """
@@ -80,11 +95,13 @@ def describe(db: sqlite3.Connection, task: Task, session: str, shown: int = CASE
     }
     others = [held for held in board.claims(db) if held.session != session]
     here = [held for held in others if board.overlap(task.touches, held.touches)]
+    tried = board.bounced(db, task.id)[-BOUNCES_SHOWN:]
     return "\n".join(
         [
             f"{task.id} {task.title}",
             f"{task.state}, from {task.source} {task.by}".rstrip(),
             *(f"{label}: {text}" for label, text in facts.items() if text),
+            *(f"{one.id} of {one.session} bounced: > {one_line(one.reason.partition(chr(10))[0])}" for one in tried),
             *(f"note from {line}" for line in note_lines(db, task)),
             *(f"also here: {held.session} on {held.task} in {', '.join(held.touches)}" for held in here),
         ]

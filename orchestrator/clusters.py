@@ -9,7 +9,7 @@ from itertools import chain, groupby
 from operator import itemgetter
 from typing import Final
 
-from orchestrator import board
+from orchestrator import board, excused
 from orchestrator.quoting import one_line
 from orchestrator.records import Task, TaskSource, TaskState
 from orchestrator.store import Tx, rows
@@ -37,17 +37,18 @@ def update_board(tx: Tx, card: Scorecard) -> None:
     Every open task is closed whose cases, ids and patterns alike, all pass. Of the others, a case stays with a task
     that somebody holds, and with a task that names it by its id, however it fails by now; a claimed task is not closed,
     because its owner is at work. A group that a planner dropped stays dropped while its signature is the same, and one
-    that was merged goes where it was merged.
+    that was merged goes where it was merged. A flaky case has a task of its own, and no other waits for it.
     """
-    passing, failing = card.passed(), failures(card)
+    excused.follow(tx, card)
+    passing, failing, unsure = card.passed(), failures(card), excused.flaky(tx.db)
     for task in board.open_tasks(tx.db):
         named = [board.meant(case, card.verdicts.keys()) for case in task.cases]
         every = set(chain.from_iterable(named))
-        if named and all(named) and every <= passing:
-            board.close(tx, task.id, f"{len(every)} of {len(every)} cases pass")
+        if named and all(named) and (sure := every - unsure) and sure <= passing:
+            board.close(tx, task.id, f"{len(sure)} of {len(sure)} cases pass")
     open_now = board.open_tasks(tx.db)
     owned = {case for task in open_now if task.state is TaskState.CLAIMED or not task.signature for case in task.cases}
-    loose = sorted((signature(failing[case]), case) for case in failing.keys() - owned)
+    loose = sorted((signature(failing[case]), case) for case in failing.keys() - owned - unsure)
     gained: dict[str, tuple[str, ...]] = {}  # by task
     for cause, group in groupby(loose, itemgetter(0)):
         cases, home = tuple(case for _, case in group), _home(tx, cause)
@@ -57,7 +58,7 @@ def update_board(tx: Tx, card: Scorecard) -> None:
             board.put(tx, _title(cases, failing), TaskSource.CASES, by="run", cases=cases, signature=cause)
     for task in open_now:
         free = task.signature and task.state is TaskState.READY
-        kept = () if free else (case for case in task.cases if not task.signature or case not in passing)
+        kept = () if free else (case for case in task.cases if not task.signature or case not in passing | unsure)
         cases = (*kept, *gained.get(task.id, ()))
         if free and not cases:
             board.close(tx, task.id, "its cases fail differently by now")

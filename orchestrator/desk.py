@@ -10,6 +10,7 @@ import anyio
 
 from agents.models.base import Model
 from orchestrator.briefing import Show, render_tasks
+from orchestrator.excused import flaky
 from orchestrator.freezing import Frozen
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
@@ -85,6 +86,7 @@ class Desk:
     async def board(self, show: Show = Show.READY, *, session: str = "", limit: int = 10) -> str:
         """The board as seats read it; above it main, and what passes there."""
         main, card = await self.repository.main(), await self.gate.judge_main()
-        suites = " · ".join(f"{name} {passed}/{total}" for name, (passed, total) in card.counts().items())
+        counts = card.counts(await self.store.read(flaky))
+        suites = " · ".join(f"{name} {passed}/{total}" for name, (passed, total) in counts.items())
         look = partial(render_tasks, show=show, now=self.store.utc_now(), session=session, limit=limit)
         return f"main {main[:7]}, {suites}\n{await self.store.read(look)}"

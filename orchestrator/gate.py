@@ -12,7 +12,7 @@ from typing import Final
 
 import anyio
 
-from orchestrator import board, clusters, verdict
+from orchestrator import board, clusters, excused, verdict
 from orchestrator.queue import VOID_WAIT_S, VOIDS, Cases, Conflict, Queue, Staged
 from orchestrator.records import Change, ChangeState
 from orchestrator.repository import Repository
@@ -60,7 +60,7 @@ class Gate:
         return self._newest[main]
 
     async def _judge_seed(self, main: str) -> Scorecard:
-        card = await self.judge.judge(await self.repository.tree(main), Selection(Tier.FULL))
+        card = await self.judge.judge(await self.repository.tree(main), Selection(Tier.FULL, cold=True))
         if card.void or not card.build.ok:
             wrong = f"could not be judged: {card.void}" if card.void else f"does not build: {card.build.reason}"
             raise SeedNotJudged(f"main at {main[:10]} {wrong}")
@@ -126,10 +126,10 @@ class Gate:
     # -- the queue's book
 
     async def excused(self) -> Cases:
-        return frozenset()
+        return await self.store.read(lambda db: excused.excused(db, self.store.utc_now()))
 
     async def unsteady(self, cases: Mapping[str, str]) -> None:
-        raise NotImplementedError
+        await self._write(lambda tx: excused.quarantine(tx, cases))
 
     async def staged(self, staged: Staged, onto: Sequence[Staged]) -> None:
         def work(tx: Tx) -> None:

@@ -25,6 +25,7 @@ from verifiers.scorecard import Judge, Outcome, Scorecard, Selection, Tier, Tree
 SHOWN: Final = 5  # files or cases named in a reason
 CAP: Final = 256  # changes that one judgement takes
 ROUNDS: Final = 2  # failed ones, after which the oldest change is judged alone
+PATIENCE: Final = 100  # cases that a tree may lose before the rest of it would teach nothing
 REPEATS: Final = 3  # runs of a case that does not answer the same twice
 VOIDS: Final = 2  # judgements in a row that said nothing, and pause the gate
 VOID_WAIT_S: Final = 60.0
@@ -133,6 +134,7 @@ class Queue:
         below = self.tip
         placed = await self.trees.put(change, below)
         if isinstance(placed, Staged):
+            self.excused = await self.book.excused()
             try:
                 lost, card = await self._fast(placed, below)
             except Void:  # then the gate alone says what it loses
@@ -235,7 +237,7 @@ class Queue:
         card = await _judged(self.fast, placed.tree, Selection(Tier.FAST, seed=placed.change.seat))
         lost = _lost(card, self.floor & card.verdicts.keys()) if card.build.ok else BROKEN
         if lost - BROKEN:
-            lost = _lost(await _judged(self.fast, placed.tree, _only(lost, fresh=True)), lost)
+            lost = _lost(await _judged(self.fast, placed.tree, _only(lost, anew=True)), lost)
         if lost:
             lost -= _lost(await _judged(self.fast, await self.trees.tree(below), _only(lost)), lost)
         return lost, card
@@ -248,11 +250,12 @@ class Queue:
         late, or disagrees with itself on main as well and is excused from now on; else it became unsteady with the
         tree, and is lost.
         """
-        card = await _judged(self.judge, tree, Selection(Tier.FULL, cold=True))
-        lost = _lost(card, self.floor) if card.build.ok else BROKEN
+        whole = Selection(Tier.FULL, cold=True, floor=self.floor, patience=PATIENCE)
+        card = await _judged(self.judge, tree, whole)
+        lost = frozenset(card.failed(self.floor)) if card.build.ok else BROKEN
         if not lost or lost == BROKEN:
             return lost, card, frozenset()
-        again = await _judged(self.judge, tree, _only(lost, fresh=True))
+        again = await _judged(self.judge, tree, _only(lost, anew=True))
         late = {case for case, verdict in card.verdicts.items() if verdict.outcome is Outcome.TIMEOUT}
         unsteady = (again.passed() & lost) - late
         if unsteady:
@@ -264,6 +267,8 @@ class Queue:
                 self.excused |= flaky
                 lost, unsteady = lost - flaky, unsteady - flaky
         slow = again.passed() & late
+        if card.stopped and not lost - slow:
+            raise Void(f"stopped ({card.stopped}), though each of these passes alone")
         card = replace(card, verdicts={**card.verdicts, **{case: again.verdicts[case] for case in slow}})
         return lost - slow, card, unsteady
 
@@ -273,17 +278,17 @@ class Queue:
         gained = card.passed() - self.passing
         if not gained:
             return card
-        again = await _judged(self.judge, tree, _only(gained, fresh=True))
+        again = await _judged(self.judge, tree, _only(gained, anew=True))
         chance = {case: again.verdicts.get(case, Verdict(case, Outcome.MISSING)) for case in gained - again.passed()}
         return replace(card, verdicts={**card.verdicts, **chance})
 
     async def _failing(self, tree: Tree, cases: Cases, unsteady: Cases) -> tuple[Cases, Scorecard]:
         """Which of the cases fail, an unsteady one in any of several runs; and the scorecard that shows it."""
-        card = await _judged(self.judge, tree, _only(cases, fresh=bool(cases & unsteady)))
+        card = await _judged(self.judge, tree, _only(cases, anew=bool(cases & unsteady)))
         failing = _lost(card, cases)
         for _ in range(1, REPEATS):
             if asked := (cases & unsteady) - failing:
-                again = await _judged(self.judge, tree, _only(asked, fresh=True))
+                again = await _judged(self.judge, tree, _only(asked, anew=True))
                 card = replace(card, verdicts={**card.verdicts, **again.verdicts})
                 failing |= _lost(again, asked)
         return failing, card
@@ -313,8 +318,8 @@ async def _judged(judge: Judge, tree: Tree, selection: Selection) -> Scorecard:
     return card
 
 
-def _only(cases: Cases, *, fresh: bool = False) -> Selection:
-    return Selection(Tier.CASES, cases - BROKEN, fresh=fresh)
+def _only(cases: Cases, *, anew: bool = False) -> Selection:
+    return Selection(Tier.CASES, cases - BROKEN, anew=anew)
 
 
 def _lost(card: Scorecard, asked: Cases) -> Cases:

@@ -29,6 +29,7 @@ class TaskSource(StrEnum):
     PLANNER = "planner"
     CASES = "cases"  # failing visible cases with one failure signature
     SEAT = "seat"  # claim(title=…)
+    FLAKY = "flaky"  # a case in quarantine: the task names no case, and closes when a change for it lands
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,25 @@ class AttemptState(StrEnum):
     SETTLED = "settled"
     IN_DOUBT = "in-doubt"  # ended without usage: counts at its worst case
     FREE = "free"  # refused before the vendor worked on it (429, 529, connection refused): costs nothing
+
+
+class ExcuseKind(StrEnum):
+    FLAKY = "flaky"  # in quarantine: it disagreed with itself on main
+    WAIVED = "waived"  # by a person, for a while
+
+
+@dataclass(frozen=True)
+class Excuse:
+    """A case that main may lose. `reason` is the evidence that it is flaky, or why a person waived it."""
+
+    id: int
+    case: str
+    kind: ExcuseKind
+    since: datetime
+    reason: str
+    by: str
+    until: datetime | None = None  # of a waiver
+    task: str = ""  # of a flaky case
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,7 @@ from agents.models.choose import OPEN, make
 from orchestrator import VERSION, board, briefing, control
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk
+from orchestrator.excused import flaky, waive
 from orchestrator.freezing import SECRET, load_frozen, thawed
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
@@ -37,6 +38,7 @@ from orchestrator.watch.queries import SQL
 from sandbox.engines import choose
 from sandbox.keep import state_home
 from sandbox.room import Labels
+from verifiers.cache import Memory, Verdicts
 from verifiers.judge import RoomJudge
 
 log = structlog.get_logger()
@@ -84,16 +86,23 @@ class Run:
         secret = await anyio.Path(folder / SECRET).read_bytes()
         label = f"{settings.name}-{hashlib.sha256(secret).hexdigest()[:8]}"
 
+        kept = home / "judges" / label
+        verdicts = Verdicts(kept / "verdicts")
+        stack.push_async_callback(verdicts.close)
+        memory = Memory(verdicts)
+
         def judge(lane: str, user: int, cores: int) -> RoomJudge:
-            scratch = home / "judges" / label / lane
+            scratch = kept / lane
             plan = judge_plan(furnished, frozen.cases, scratch=scratch, secret=secret, cores=cores)
-            made = RoomJudge(judge_engine, plan, Labels(label, store.epoch, lane), user)
+            made = RoomJudge(judge_engine, plan, Labels(label, store.epoch, lane), user, memory)
             stack.push_async_callback(made.close)
             return made
 
         # The rooms that a resume goes on in stay, with the jobs that run there.
         going_on = frozenset(room_name(session) for session in await store.read(sessions.live))
         swept = sum([await one.sweep(label, store.epoch, going_on) for one in {engine, judge_engine}])
+        async for left in anyio.Path(kept).glob("*/*"):  # artifacts and cases of judgements that a kill has cut
+            await judge_engine.discard(Path(left))
 
         def tell(tx: Tx) -> None:
             for name, now in furnished.digests().items():
@@ -216,7 +225,7 @@ class Run:
         """Why the run should end by its own rules, or ""."""
         desk, settings = self.desk, self.desk.settings
         card, here_s = await desk.gate.judge_main(), anyio.current_time() - self._began
-        if card.verdicts and card.passed() == card.verdicts.keys():
+        if card.verdicts and card.passed() == card.verdicts.keys() and not await desk.store.read(flaky):
             return "goal: every shown case passes"
         if settings.hours is not None and self._worked_before + here_s >= settings.hours * 3600:
             return f"hours: {settings.hours:g} h of work"
@@ -286,6 +295,11 @@ class Run:
             case {"do": "set", "key": "budget", "value": int(budget), "by": str(by)}:
                 desk.settings = await desk.store.write(lambda tx: set_budget(tx, budget, by))
                 desk.ledger.budget = budget
+            case {"do": "waive", "cases": list(cases), "reason": str(reason), "until": end, "by": str(by)}:
+                until = datetime.fromisoformat(end).astimezone(UTC) if end else None
+                names = [str(case) for case in cases]
+                await desk.store.write(lambda tx: waive(tx, names, reason, until, by))
+                desk.changed.ring()
             case {"do": "say", "to": str(to), "text": str(text), "by": str(by)}:
                 if to not in ("all", *(seat.name for seat in desk.seats)):
                     raise Refusal(f"this run has no seat {to}", "not_found")

@@ -22,6 +22,7 @@ from agents.tools import End
 from orchestrator import board, ramp, workspace
 from orchestrator.briefing import opening
 from orchestrator.desk import Desk, Seat
+from orchestrator.excused import flaky
 from orchestrator.ledger import SPENT, SessionMeter
 from orchestrator.prices import unmetered
 from orchestrator.quarantine import Refused
@@ -186,7 +187,7 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
             open_seat=bool(open_token),
             token=open_token,
         )
-        told = opening(tx, session, task, counts=card.counts(), others=desk.settings.agents - 1, left=left)
+        told = opening(tx, session, task, counts=card.counts(flaky(tx.db)), others=desk.settings.agents - 1, left=left)
         session = replace(session, opening=tx.keep(told))
         sessions.start(tx, session)
         if task:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import anyio
 
 from agents.tools import Answer, End, Later, Plan
-from orchestrator import board, clusters, quarantine, ramp, verdict, workspace
+from orchestrator import board, clusters, quarantine, ramp, workspace
 from orchestrator.board import Refused
 from orchestrator.briefing import Show, describe
 from orchestrator.desk import Desk
@@ -191,7 +191,7 @@ class Verbs:
         change = await desk.store.read(lambda db: rows.get(db, Change, id))
         if change.state.terminal:
             desk.gate.returned.pop(seat, None)
-            return verdict.answer_of(change, await desk.store.read(lambda db: board.get(db, change.task)))
+            return Answer(f"{change.id} {change.state}")  # the gate has stored what the session reads
         raise Later(f"{change.id} is {change.state}")
 
     def _rest(self, tx: Tx) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from agents.tools import Answer, End
 from orchestrator import board
-from orchestrator.records import Change, ChangeState, SessionState, Task, TaskState
+from orchestrator.records import Change, ChangeState, SessionState, TaskState
 from orchestrator.store import Tx, sessions
 
 ADVICE: Final = "`git pull --rebase` brings main under your work; repair, verify, submit again."
@@ -16,7 +16,7 @@ ADVICE: Final = "`git pull --rebase` brings main under your work; repair, verify
 
 def tell(tx: Tx, change: Change) -> None:
     """Stores the answer, and with it what becomes of the session; a second time changes nothing."""
-    answer = answer_of(change, board.get(tx.db, change.task))
+    answer = _answer(tx, change)
     if call := tx.one("SELECT started FROM call WHERE id = ?", change.call):
         began = call["started"] and datetime.fromisoformat(call["started"])
         sessions.finish_call(tx, change.call, answer, (tx.now - began).total_seconds() if began else 0.0)
@@ -29,9 +29,14 @@ def tell(tx: Tx, change: Change) -> None:
     sessions.end(tx, change.session, answer.end, answer.text.partition("\n")[0])
 
 
-def answer_of(change: Change, task: Task) -> Answer:
-    """What `submit` says of a change that has come to its end."""
-    if change.state is not ChangeState.LANDED:
-        return Answer(f"{change.id} {change.state}: {change.reason}\n{ADVICE}", refused=True)
-    how = f"closed: {task.reason}" if task.state is TaskState.CLOSED else "is not done yet and goes back to the board"
-    return Answer(f"{change.id} landed as {change.landed_as[:7]}, {task.id} {how}", end=End.LANDED)
+def _answer(tx: Tx, change: Change) -> Answer:
+    task, told = board.get(tx.db, change.task), f"{change.id} {change.state}: {change.reason}\n"
+    if change.state is ChangeState.LANDED:
+        closed = (
+            f"closed: {task.reason}" if task.state is TaskState.CLOSED else "is not done yet and goes back to the board"
+        )
+        return Answer(f"{change.id} landed as {change.landed_as[:7]}, {task.id} {closed}", end=End.LANDED)
+    if why := board.worn_out(tx.db, change.session, change.task):
+        words = f"{told}{why}. It goes back to the board with this history, and your session ends: "
+        return Answer(words + board.release(tx, change.session, why), refused=True, end=End.RELEASED)
+    return Answer(told + ADVICE, refused=True)

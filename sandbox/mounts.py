@@ -119,8 +119,9 @@ def _disk(workspace: Path, limits: Limits) -> None:
 def below(folder: Path) -> list[Path]:
     """What is mounted at or below `folder`, innermost first."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    targets = [Path(line.split()[4].replace("\\040", " ").replace("\\011", "\t")) for line in lines]
-    return [target for target in reversed(targets) if target == folder or folder in target.parents]
+    # As text: a machine has hundreds of mounts, and this is asked several times for each case of a judgement.
+    targets = [line.split(" ", 5)[4].replace("\\040", " ").replace("\\011", "\t") for line in lines]
+    return [Path(target) for target in reversed(targets) if f"{target}/".startswith(f"{folder}/")]
 
 
 def release(folder: Path) -> None:

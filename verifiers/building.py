@@ -6,7 +6,7 @@ the declared artifacts into a folder that judges alone write and that every case
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Final
@@ -14,49 +14,41 @@ from typing import Final
 import anyio
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
-from sandbox.room import MIB, Command, Engine, Labels, Mount, Result, RoomError, RoomSpec
+from sandbox.keep import request_of
+from sandbox.room import KIB, MIB, Command, Engine, Labels, Mount, Result, RoomError, RoomSpec
+from verifiers.cache import Builds, Built
 from verifiers.results import build_of, last_line
-from verifiers.scorecard import Build, Tree
+from verifiers.scorecard import Tree
 from verifiers.suites import JudgePlan
 
 WORKSPACE: Final = "/workspace"
 TREE: Final = "/sources"  # where the copying room sees the built tree; every image has this mount point
-KEPT_BUILDS = 4  # artifacts of recent trees, so that verify, fast and full of one tree build once
 WALL_FACTOR = 5  # wall clock for a CPU second: the machine may be busy with other judgements
 UNPACK_S = 300.0
 OUTPUT = 8 * MIB
 BUILD_ENV: Final = {"CARGO_TERM_COLOR": "never"}  # and what every room has
 
-# $0 is the built tree; the artifacts come into the working folder.
+# $0 is the built tree; the artifacts come into the working folder, for each judge of the run to read, and are measured.
 UNPACK = 'tar -x --no-same-owner 2>&1 || { echo "error: the tree cannot be unpacked"; exit 1; }'
 COPY = """
 for path; do
     [ -e "$0/$path" ] || { echo "the build left no $path"; exit 1; }
     cp -RP -- "$0/$path" ./ || exit 1
 done
+chmod -R a+rX . && du -sk .
 """
-
-
-@dataclass(frozen=True)
-class Built:
-    """A tree's build and, when it went well, the host folder of its artifacts."""
-
-    tree: Tree
-    build: Build
-    artifacts: Path
 
 
 class Workshop:
     """Opens a judge's rooms, each under a name of its own, takes them and their folders away again, and builds trees,
-    keeping the artifacts of a few recent ones."""
+    keeping the artifacts of recent ones in `builds`."""
 
-    def __init__(self, engine: Engine, plan: JudgePlan, labels: Labels, user: int) -> None:
+    def __init__(self, engine: Engine, plan: JudgePlan, labels: Labels, user: int, builds: Builds) -> None:
         self._engine = engine
         self._plan = plan
         self._spec = RoomSpec("", labels, plan.image, env=BUILD_ENV, limits=plan.limits, user=user, scratch_exec=False)
         self._one_build = anyio.Lock()
-        self._kept: dict[str, Built] = {}  # by tree, the newest last
-        self._used: list[Built] = []
+        self._builds = builds
 
     async def run(self, command: Command, tree: Tree | None = None, **changes: object) -> Result:
         """Runs a command in a fresh room that differs from a build room in `changes`; with `tree`, after unpacking it
@@ -85,37 +77,38 @@ class Workshop:
 
     @asynccontextmanager
     async def built(self, tree: Tree, *, cold: bool = False) -> AsyncIterator[Built]:
-        """The tree's build, its artifacts in place while the context lasts. A cold one is fresh, and not kept.
+        """The tree's build, its artifacts in place while the context lasts. A cold one is fresh.
 
         Raises `RoomError` when the machine failed twice.
         """
+        builds, plan = self._builds, self._plan
+        key = request_of([tree.id, plan.image and plan.image.digest, plan.build.model_dump(mode="json")])
         async with self._one_build:
-            built = None if cold else self._kept.pop(tree.id, None)
+            built = None if cold else builds.kept.get(key)
             built = built or await self._make(tree)
-            if built.build.ok and not cold:
-                self._kept[tree.id] = built
-            self._used.append(built)
+            builds.used.append(built)
+            over = builds.keep(key, built) if built.build.ok else []
         try:
             yield built
         finally:
-            self._used.remove(built)
-            over = list(self._kept)[:-KEPT_BUILDS]
-            await self._drop(built, *(self._kept.pop(id_) for id_ in over))
+            builds.used.remove(built)
+            await self._drop(built, *over)
 
     async def close(self) -> None:
         """Removes the artifacts of recent builds. The judge may be used again."""
-        kept, self._kept = self._kept, {}
-        await self._drop(*kept.values())
+        kept = list(self._builds.kept.values())
+        self._builds.kept.clear()
+        await self._drop(*kept)
 
     async def _drop(self, *builds: Built) -> None:
         """Removes the artifacts of those that are neither kept nor in use."""
         for built in builds:
-            if built not in self._used and built not in self._kept.values():
+            if self._builds.idle(built):
                 await self._discard(built.artifacts)
 
     @retry(retry=retry_if_exception_type(RoomError), stop=stop_after_attempt(2), reraise=True)
     async def _make(self, tree: Tree) -> Built:
-        plan, artifacts = self._plan.build, self._new_folder()
+        plan, artifacts, size = self._plan.build, self._new_folder(), 0
         command = Command(("sh", "-c", f"exec 2>&1\n{plan.run}"), time_s=plan.time_s, output_limit=OUTPUT)
         copy = ("sh", "-c", COPY, TREE, *(plan.artifacts or (".",)))
         try:
@@ -126,7 +119,9 @@ class Workshop:
                     done = await self.run(Command(copy, time_s=UNPACK_S), workspace=artifacts, mounts=mounts)
                     if not done.ok:
                         build = replace(build, ok=False, reason=last_line(done.stdout or done.stderr))
-            return Built(tree, build, artifacts)
+                    else:
+                        size = int(done.stdout.split()[0]) * KIB
+            return Built(tree, build, artifacts, size)
         except BaseException:
             await self._discard(artifacts)
             raise

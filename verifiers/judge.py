@@ -11,15 +11,17 @@ import math
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 import anyio
 
+from sandbox.keep import file_digest, request_of
 from sandbox.room import MIB, Command, Engine, Labels, Mount, RoomError
-from verifiers.building import BUILD_ENV, OUTPUT, WALL_FACTOR, WORKSPACE, Built, Workshop
+from verifiers.building import BUILD_ENV, OUTPUT, WALL_FACTOR, WORKSPACE, Workshop
+from verifiers.cache import Built, Memory
 from verifiers.cases import locate, matches
 from verifiers.drawing import Draw, Prepared, draw_for, load_plugin
 from verifiers.results import ResultsError, compared, libtest, one_line, reported
@@ -34,6 +36,8 @@ OUT_DISK = 256 * MIB  # what one case may write
 CASE_ENV: Final = BUILD_ENV | {"OUT": WORKSPACE, "ARTIFACTS": ARTIFACTS, "CASES": f"{CASE}/ids"}
 PRODUCT: Final = "$OUT/"  # so begins a step that runs what the candidate produced
 TRIALS_A_LINE: Final = 250  # progress is told after so many
+RULES: Final = 1  # a new number when the same room's end becomes another verdict: the kept ones are of the old rules
+GONE: Final = "the suite did not report this test"
 
 
 class ReferenceFailed(Exception):
@@ -41,21 +45,29 @@ class ReferenceFailed(Exception):
 
 
 class RoomJudge:
-    """The `Judge` of a frozen project. One object may serve many judgements at once; they share its cores."""
+    """The `Judge` of a frozen project. One object may serve many judgements at once; they share its cores. Several of
+    one engine and project may share a `memory`."""
 
-    def __init__(self, engine: Engine, plan: JudgePlan, labels: Labels, user: int = 1) -> None:
+    def __init__(
+        self, engine: Engine, plan: JudgePlan, labels: Labels, user: int = 1, memory: Memory | None = None
+    ) -> None:
         self.plan = plan
+        self._engine = engine.name
+        memory = memory or Memory()
+        self._known = memory.verdicts
         self._suites = {suite.name: suite for suite in plan.suites}
         self._cases = {case.id: case for case in plan.cases}
         if len(self._cases) != len(plan.cases):
             raise ValueError("the lock names a case twice; run `project lock` again")
         whole = (suite.name for suite in plan.suites if not suite.cases)
         self._commands = {name: LockedCase(f"{name}/all", name, "", heldout=False) for name in whole}
-        self._shop = Workshop(engine, plan, labels, user)
+        self._shop = Workshop(engine, plan, labels, user, memory.builds)
         self.close = self._shop.close
         self._cores = anyio.CapacityLimiter(plan.cores)
         prepares = {suite.prepare for suite in plan.suites if suite.prepare}
         self._plugins = {name: load_plugin(plan.folder / name) for name in prepares}
+        self._draws: dict[LockedCase, Draw] = {}  # what is frozen is read once
+        self._definitions: dict[LockedCase, str] = {}
 
     async def judge(self, tree: Tree, selection: Selection) -> Scorecard:
         """Builds the tree in a fresh room and runs the selected cases, each in rooms of its own.
@@ -63,23 +75,53 @@ class RoomJudge:
         Never raises for what the candidate did. Trouble of the judge or the machine is `Scorecard.void`.
         """
         asked, unknown = self._select(selection)
-        verdicts = [Verdict(id_, Outcome.ERROR, reason="the lock knows no such shown case") for id_ in unknown]
+        found = {id_: Verdict(id_, Outcome.ERROR, reason="the lock knows no such shown case") for id_ in unknown}
+        lost, left = set[str](), dict(asked)
 
-        async def one(case: LockedCase, tests: Collection[str]) -> None:
-            verdicts.extend(await self._verdicts(case, built, tests))
+        def take(case: LockedCase, verdicts: Collection[Verdict]) -> bool:
+            """Whether so much is lost now that the judgement may end."""
+            del left[case]
+            found.update((verdict.case, verdict) for verdict in verdicts)
+            lost.update(verdict.case for verdict in verdicts if verdict.outcome not in (Outcome.PASS, Outcome.ERROR))
+            return 0 < selection.patience < len(lost & selection.floor)
+
+        async def one(case: LockedCase) -> bool:
+            verdicts = await self._verdicts(case, built, asked[case])
+            if self._known and case in keys:
+                await self._known.keep(keys[case], verdicts[0])
+            return take(case, verdicts if case.file or asked[case] else _with_gone(verdicts, case, selection.floor))
 
         try:
             async with self._shop.built(tree, cold=selection.cold) as built:
                 if not built.build.ok:
                     return Scorecard(tree.id, selection.tier, built.build)
-                async with anyio.create_task_group() as tasks:
-                    for case, tests in asked.items():
-                        tasks.start_soon(one, case, tests)
+                keys = await anyio.to_thread.run_sync(self._keys, tree, asked) if self._known else {}
+                ask = self._known if not (selection.cold or selection.anew) else None
+                known = await ask.known({case.id: key for case, key in keys.items()}) if ask else {}
+                if not any([take(case, [known[case.id]]) for case in keys if case.id in known]):
+                    await self._each([*left], one)
         except RoomError as error:
             build = Build(False, 0.0, "not built: the machine failed")
             return Scorecard(tree.id, selection.tier, build, void=f"the build's room failed twice: {error}")
-        ordered = {verdict.case: verdict for verdict in sorted(verdicts, key=lambda verdict: verdict.case)}
-        return Scorecard(tree.id, selection.tier, built.build, ordered, _broken(ordered.values()))
+        ordered = {case: found[case] for case in sorted(found)}
+        stopped = f"{len(lost & selection.floor)} cases lost, {len(left)} not run" if left else ""
+        return Scorecard(tree.id, selection.tier, built.build, ordered, _broken(ordered.values()), stopped)
+
+    async def _each(self, cases: Iterable[LockedCase], work: Callable[[LockedCase], Awaitable[bool]]) -> None:
+        """Does the work for each case, as many at a time as there are cores, until one says that it is enough.
+
+        No more wait for a core than could have one: so a short judgement does not queue behind all cases of a long one.
+        """
+        todo = iter(cases)
+
+        async def lane() -> None:
+            for case in todo:
+                if await work(case):
+                    return lanes.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as lanes:
+            for _ in range(self.plan.cores):
+                lanes.start_soon(lane)
 
     async def settle(
         self, reference: Tree, progress: Callable[[str], None]
@@ -93,20 +135,19 @@ class RoomJudge:
         """
         cases = self.plan.cases
         trials = {case: [replace(case, twists=(twist,)) for twist in case.twists] or [case] for case in cases}
+        every = [trial for tried in trials.values() for trial in tried]
         verdicts: dict[LockedCase, Verdict] = {}
 
-        async def one(trial: LockedCase) -> None:
+        async def one(trial: LockedCase) -> bool:
             [verdicts[trial]] = await self._verdicts(trial, built)
             if len(verdicts) % TRIALS_A_LINE == 0:
                 progress(f"reference: {len(verdicts)} trials of {len(trials)} cases")
+            return False
 
         async with self._shop.built(reference, cold=True) as built:
             if not built.build.ok:
                 raise ReferenceFailed(f"the reference does not build: {built.build.reason}")
-            async with anyio.create_task_group() as tasks:
-                for tried in trials.values():
-                    for trial in tried:
-                        tasks.start_soon(one, trial)
+            await self._each(every, one)
         if broken := _broken(verdicts.values()):
             raise ReferenceFailed(broken)
         kept: list[LockedCase] = []
@@ -156,9 +197,27 @@ class RoomJudge:
             # The same cases for the same seed, so that several seats cover the whole.
             cases.sort(key=lambda case: hashlib.sha256(f"{selection.seed}\0{case.id}".encode()).digest())
             cases = cases[: max(FAST_LEAST, math.ceil(len(cases) * FAST_SHARE))]
-        # In an order that tells nothing, the same for each judgement of a run.
-        cases.sort(key=lambda case: hmac.digest(self.plan.secret, b"order " + case.id.encode(), hashlib.sha256))
+        # Otherwise in an order that tells nothing, the same for each judgement of a run.
+        drawn = {case: hmac.digest(self.plan.secret, b"order " + case.id.encode(), hashlib.sha256) for case in cases}
+        cases.sort(key=lambda case: (case.id not in selection.first, drawn[case]))
         return asked | {case: [] for case in cases}, unknown
+
+    def _keys(self, tree: Tree, cases: Iterable[LockedCase]) -> dict[LockedCase, str]:
+        """What each case's verdict of this tree is kept under: all that it hangs on. Whole-suite commands have none."""
+        cases = [case for case in cases if case.file]
+        plan, new = self.plan, [case for case in cases if case not in self._definitions]
+        images = [root and root.digest for root in (plan.image, plan.judge_root)]
+        place = [RULES, self._engine, images, asdict(plan.limits), plan.build.model_dump(mode="json")]
+        run = [*place, hashlib.sha256(plan.secret).hexdigest()]
+        rules: dict[str, list[object]] = {}
+        for suite in (self._suites[name] for name in {case.suite for case in new}):
+            files = [plan.folder / name for name in (*_scripts(suite), suite.prepare) if name]
+            rules[suite.name] = [suite.model_dump(mode="json"), [file_digest(file) for file in files]]
+        for case in new:
+            files = [locate(plan.folder, plan.sources, name) for name in (case.file, *case.with_files)]
+            about = [asdict(case), [file_digest(file) for file in files], *rules[case.suite]]
+            self._definitions[case] = request_of([run, about])
+        return {case: request_of([self._definitions[case], tree.id]) for case in cases}
 
     # One case, or one whole-suite command
 
@@ -216,7 +275,7 @@ class RoomJudge:
         the case has no file, only an id) and the right answer."""
         exact = [test.split("/", 1)[1] for test in tests if not _is_pattern(test)]
         laid = {"ids": "".join(f"{name}\n" for name in exact if len(exact) == len(tests)).encode()}
-        for script in (shlex.split(step)[0] for step in suite.steps or (suite.run,) if not step.startswith(PRODUCT)):
+        for script in _scripts(suite):
             laid[f"step/{PurePosixPath(script).name}"] = (self.plan.folder / script).read_bytes()
         entry, answer = "", Prepared({})
         if case.file:
@@ -237,12 +296,20 @@ class RoomJudge:
         return entry, answer
 
     def _draw(self, case: LockedCase) -> Draw:
+        if case in self._draws:
+            return self._draws[case]
         weights: Mapping[str, int] = {}
         if prepare := self._suites[case.suite].prepare:
             path = locate(self.plan.folder, self.plan.sources, case.file)
             weights = self._plugins[prepare].twists(path.read_bytes(), path.name)
         kept = {twist: weight for twist, weight in weights.items() if not case.twists or twist in case.twists}
-        return draw_for(self.plan.secret, case.id, kept)
+        self._draws[case] = draw_for(self.plan.secret, case.id, kept)
+        return self._draws[case]
+
+
+def _scripts(suite: Suite) -> list[str]:
+    """The runners of a suite's steps; the candidate's product is none."""
+    return [shlex.split(step)[0] for step in suite.steps or (suite.run,) if not step.startswith(PRODUCT)]
 
 
 def _is_pattern(asked: str) -> bool:
@@ -260,8 +327,15 @@ def _of_tests(suite: str, summary: Verdict, output: str, asked: Collection[str])
     known = {summary.case, *(verdict.case for verdict in found)}
     missing = [case for case in asked if case not in known and not _is_pattern(case)]
     wanted = [verdict for verdict in found if not asked or any(matches(verdict.case, pattern) for pattern in asked)]
-    wanted += [Verdict(case, Outcome.MISSING, reason="the suite did not report this test") for case in missing]
+    wanted += [Verdict(case, Outcome.MISSING, reason=GONE) for case in missing]
     return wanted if told else [summary, *wanted]
+
+
+def _with_gone(verdicts: list[Verdict], command: LockedCase, floor: Collection[str]) -> list[Verdict]:
+    """What a whole-suite command reported, and which tests of the floor it did not, unless the machine failed."""
+    known = {verdict.case for verdict in verdicts}
+    gone = [id_ for id_ in floor if id_.startswith(f"{command.suite}/") and id_ not in known]
+    return verdicts if _broken(verdicts) else verdicts + [Verdict(id_, Outcome.MISSING, reason=GONE) for id_ in gone]
 
 
 def _broken(verdicts: Collection[Verdict]) -> str:

@@ -2,7 +2,7 @@
 ratchet. Pure data: no room, no clock, no database.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -19,14 +19,20 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True)
 class Selection:
-    """`seed` draws the fast sample (a seat's own) and every drawn status. `cold` bypasses every cache; `fresh` runs
-    each case, but what was built for the tree before may serve."""
+    """`seed` draws the fast sample, a seat's own. `anew` runs every case, on a kept build if there is one; `cold`
+    bypasses every cache. What is in `first` is run first.
+
+    Once more than `patience` cases of the `floor` are lost, the rest is not run: it would teach nothing. 0: all are.
+    """
 
     tier: Tier = Tier.FULL
     cases: frozenset[str] = frozenset()
     seed: str = ""
     cold: bool = False
-    fresh: bool = False
+    anew: bool = False
+    first: frozenset[str] = frozenset()
+    floor: frozenset[str] = frozenset()
+    patience: int = 0
 
 
 class Outcome(StrEnum):
@@ -64,13 +70,14 @@ class Build:
 
 @dataclass(frozen=True)
 class Scorecard:
-    """Every asked case's verdict for one tree."""
+    """Every asked case's verdict for one tree; of those that were run, if the judgement was stopped."""
 
     tree: str
     tier: str  # "fast", "full", "cases", "heldout"
     build: Build
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     void: str = ""  # a reason: the judgement says nothing (control case failed, the judge broke)
+    stopped: str = ""  # a reason: some of what was asked was not run
 
     def passed(self) -> frozenset[str]:
         return frozenset(case for case, verdict in self.verdicts.items() if verdict.outcome is Outcome.PASS)
@@ -84,13 +91,17 @@ class Scorecard:
         """
         return tuple(sorted(floor - self.passed()))
 
-    def counts(self) -> dict[str, tuple[int, int]]:
-        """Passed and total for each suite, in order of first appearance."""
+    def failed(self, floor: frozenset[str]) -> tuple[str, ...]:
+        """What is known to be lost: `lost`, without the cases that a stopped judgement did not come to."""
+        return tuple(case for case in self.lost(floor) if not self.stopped or case in self.verdicts)
+
+    def counts(self, unsure: Collection[str] = ()) -> dict[str, tuple[int, int]]:
+        """Passed, which no case of `unsure` is, and total for each suite, in order of first appearance."""
         counts: dict[str, tuple[int, int]] = {}
         for case, verdict in self.verdicts.items():
             suite = case.split("/", 1)[0]
             passed, total = counts.get(suite, (0, 0))
-            counts[suite] = (passed + (verdict.outcome is Outcome.PASS), total + 1)
+            counts[suite] = (passed + (verdict.outcome is Outcome.PASS and case not in unsure), total + 1)
         return counts
 
 

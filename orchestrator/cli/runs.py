@@ -1,9 +1,9 @@
 """Commands about runs that are there: `runs`, `status`, `logs`, `tasks`, `why`, `cost` and `report` look; `resume`,
-`pause`, `stop`, `set` and `say` change one, and are journalled with who and when."""
+`pause`, `stop`, `set`, `say` and `waive` change one, and are journalled with who and when."""
 
 import re
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
@@ -14,12 +14,14 @@ import typer
 from orchestrator.cli.app import Screen
 from orchestrator.cli.process import asked, change, find, follow, live_pid, runs_in, spawn, state, tell
 from orchestrator.control import Refusal, who
+from orchestrator.excused import meant
+from orchestrator.excused import waive as write_waiver
 from orchestrator.settings import set_budget
 from orchestrator.store.store import iso, utc_now
 from orchestrator.watch import queries, render
 from orchestrator.watch.journal import PARTS, Entry, entries, spoken
 from orchestrator.watch.queries import By, Show
-from orchestrator.watch.render import Answer, clock, moment, money
+from orchestrator.watch.render import Answer, clock, moment, money, some
 from orchestrator.watch.report import publish
 from orchestrator.watch.why import why as why_of
 
@@ -34,6 +36,10 @@ OfRun = Annotated[str | None, typer.Option("--run", help="The run, if not the on
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")]
 AtOnce = Annotated[bool, typer.Option("--now", help="At each seat's next request or stored turn, not in its own time.")]
 Budget = Annotated[list[str], typer.Argument(metavar="[RUN] budget=USD")]
+Cases = Annotated[list[str], typer.Argument(metavar="CASE… [RUN]", help="suite/case, or a pattern like suite/20*.")]
+Reason = Annotated[str, typer.Option(help="Why main may lose them; required, and shown in every report.")]
+Until = Annotated[str, typer.Option(metavar="DATE|AGE", help="2026-03-20, 2026-03-20T18:00, or 90m, 2h, 3d from now.")]
+End = Annotated[bool, typer.Option("--end", help="They count again from now on; flaky ones as well.")]
 Text = Annotated[list[str], typer.Argument(metavar="[RUN] [SEAT] TEXT")]
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -79,10 +85,10 @@ def logs(screen: Screen, words: Words = None, follow_on: Follow = False, since: 
     folder = find(screen.logs, *names)
     where, values = (PARTS[part], []) if part in PARTS else ("seat = ?", [part])
     if since:
-        if not re.fullmatch(r"\d{1,6}[smh]|\d{1,5}d", since):
+        if (ago := _length(since)) is None:
             raise Refusal(f"--since {since}: not a length of time like 90s, 10m, 2h or 1d", "usage")
         where += " AND at >= ?"
-        values.append(iso(utc_now() - timedelta(**{UNITS[since[-1]]: int(since[:-1])})))
+        values.append(iso(utc_now() - ago))
 
     def words_of(entry: Entry) -> str:
         return spoken(entry, moment(entry.at), with_seat=not part.startswith("agent-"))
@@ -98,6 +104,12 @@ def logs(screen: Screen, words: Words = None, follow_on: Follow = False, since: 
             screen.give("logs", entry, words_of(entry))
     else:
         screen.look("logs", folder.name, query, lambda answer: "\n".join(map(words_of, answer["rows"])))
+
+
+def _length(text: str) -> timedelta | None:
+    """A length of time like 90s, 10m, 2h or 1d, or None."""
+    known = re.fullmatch(r"\d{1,6}[smh]|\d{1,5}d", text)
+    return timedelta(**{UNITS[text[-1]]: int(text[:-1])}) if known else None
 
 
 def tasks(screen: Screen, run: Run = None, show: Annotated[Show, typer.Option(help="Which tasks.")] = "open") -> None:
@@ -223,6 +235,33 @@ def say(screen: Screen, words: Text, dry_run: DryRun = False) -> None:
     if not dry_run:
         tell(folder, "say", to=to, text=text)
     _done(screen, folder, f"say to {to}: {text}", dry_run)
+
+
+def waive(
+    screen: Screen, words: Cases, reason: Reason = "", until: Until = "", end: End = False, dry_run: DryRun = False
+) -> None:
+    """Let main lose a few cases for a while, for a reason; or, with --end, let them count again.
+
+    Example: python -m orchestrator waive torture/20010122-1 --reason "calls move to the new ABI" --until 2d
+    """
+    names, run = [word for word in words if "/" in word], [word for word in words if "/" not in word]
+    if not names or len(run) > 1 or bool(until) == end or not (reason or end):
+        remedy = "waive CASE… [RUN] --reason TEXT --until DATE|AGE, or waive CASE… [RUN] --end"
+        raise Refusal("a waiver takes cases (suite/name), a reason and an end", "usage", remedy)
+    folder, ahead = find(screen.logs, *run), _length(until)
+    try:
+        ends = None if end else utc_now() + ahead if ahead else datetime.fromisoformat(until).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Refusal(
+            f"--until {until}: neither a date like 2026-03-20 nor a length of time like 2h", "usage"
+        ) from None
+    with state(folder) as db:
+        cases = meant(db, names, reason, ends, utc_now())
+    if not dry_run:
+        given = {"cases": names, "reason": reason, "until": ends and iso(ends)}
+        change(folder, lambda tx: write_waiver(tx, names, reason, ends, who()), "waive", **given)
+    did = f"waive {some(cases)} until {moment(iso(ends))}: {reason}" if ends else f"count {some(cases)} again"
+    _done(screen, folder, did, dry_run)
 
 
 def _reveal(folder: Path) -> None:

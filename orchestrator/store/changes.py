@@ -94,6 +94,13 @@ def scorecard_of(db: sqlite3.Connection, commit: str, tier: str = "full") -> Sco
     return None if row is None else read_scorecard(db, row)
 
 
+def newest(db: sqlite3.Connection) -> Scorecard | None:
+    """The newest scorecard of a main, of the cases that are shown; None until the seed has been judged."""
+    sql = "SELECT * FROM scorecard WHERE commit_id <> '' AND tier = 'full' AND void = '' ORDER BY id DESC LIMIT 1"
+    row = db.execute(sql).fetchone()
+    return None if row is None else read_scorecard(db, row)
+
+
 def newest_without_heldout(db: sqlite3.Connection) -> str:
     """The newest commit of main that has no verdict on the held-out cases, or "". The seed has the first scorecard."""
     main = "commit_id IN (SELECT new FROM landing WHERE done) OR id = (SELECT min(id) FROM scorecard)"

@@ -16,7 +16,7 @@ from orchestrator.store.store import Tx
 
 R = TypeVar("R")
 
-COLUMNS: Final = {"order": "priority", "commit": "commit_id"}  # SQL's own words, renamed
+COLUMNS: Final = {"order": "priority", "commit": "commit_id", "case": "case_id"}  # SQL's own words, renamed
 
 _FIELDS: Final[dict[Any, dict[str, Any]]] = {
     kind: typing.get_type_hints(kind) for kind in vars(records).values() if dataclasses.is_dataclass(kind)

@@ -209,7 +209,13 @@ class Store:
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A read-only connection in one snapshot; also how other commands look at a run, live or not."""
-    with closing(connect(path)) as db:
+    """A read-only connection in one snapshot; also how other commands look at a run, live or not. What an older
+    orchestrator left is read as migrations will leave it, from a copy on disk that is gone afterwards."""
+    with closing(connect(path)) as db, closing(sqlite3.connect("", isolation_level=None)) as copy:
+        if 0 < db.execute("PRAGMA user_version").fetchone()[0] < len(MIGRATIONS):
+            copy.row_factory = sqlite3.Row
+            db.backup(copy)
+            migrate(copy)
+            db = copy
         db.execute("BEGIN")
         yield db

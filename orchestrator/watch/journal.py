@@ -17,7 +17,7 @@ import anyio.to_thread
 from orchestrator.store import reading
 from orchestrator.store.store import EVENTS
 from orchestrator.watch.queries import SQL
-from orchestrator.watch.render import money, percent, some, visible
+from orchestrator.watch.render import moment, money, percent, some, visible
 
 INTERVAL_S: Final = 1.0  # between two looks of the scribe
 NEWS: Final = tuple(EVENTS["news"])
@@ -67,6 +67,8 @@ def _shown(name: str, value: Any) -> str:
             return money(value)
         case "share", _:
             return percent(value or 0, 1)
+        case "expires", _:
+            return moment(value)
         case "why", "":
             return "no longer"
         case "until", _:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
 
+from orchestrator.store import changes
 from orchestrator.store.store import iso
 from orchestrator.watch.render import Answer, visible
 
@@ -53,12 +54,24 @@ def status(db: sqlite3.Connection, begin: Answer, *, reveal: bool = False) -> An
         **run,
         **money,
         "healthy": state != "dead" and not paused,
-        "suites": _by_suite(rows(db, SQL["suites"], at=at, hour=hour)),
+        "suites": _counted(db, _by_suite(rows(db, SQL["suites"], at=at, hour=hour))),
         "heldout": _by_suite(rows(db, SQL["heldout"])) if reveal else None,
         "seats": rows(db, SQL["seats"]),
         "queue": {row["state"]: row["n"] for row in rows(db, "SELECT state, count(*) AS n FROM change GROUP BY state")},
-        "attention": attention,
+        "attention": attention + rows(db, SQL["hot_files"]),
+        "excused": rows(db, SQL["excused"], at=at),
     }
+
+
+def _counted(db: sqlite3.Connection, suites: dict[str, Answer]) -> dict[str, Answer]:
+    """The suites with what is flaky in each, and without that among what passes."""
+    flaky = {case for (case,) in db.execute("SELECT case_id FROM excuse WHERE kind = 'flaky' AND ended IS NULL")}
+    card = changes.newest(db) if flaky else None
+    sure = card.counts(flaky) if card else {}
+    for name, suite in suites.items():
+        suite["passed"] = sure.get(name, [suite["passed"]])[0]
+        suite["flaky"] = sum(case.startswith(f"{name}/") for case in flaky)
+    return suites
 
 
 def _by_suite(found: list[Answer]) -> dict[str, Answer]:

@@ -1,7 +1,7 @@
 -- What people see of a run: each query behind its name, as `queries.SQL[name]`. {PRICE} is what an attempt counts for.
 
 --: as_of
-SELECT max(at) FROM journal WHERE kind NOT IN ('revealed', 'condition-changed')
+SELECT max(at) FROM journal WHERE kind NOT IN ('revealed', 'condition-changed', 'waived', 'excuse-ended')
 
 --: run
 -- Its seconds of work: each epoch from its first entry to its last, the live one until now
@@ -71,6 +71,37 @@ UNION ALL SELECT * FROM (SELECT id, printf('%s bounced %d times, given back %d t
     ORDER BY bounces + releases DESC, number LIMIT 3)
 UNION ALL SELECT '', value || ' is in ' || count(*) || ' open changes' FROM change, json_each(files)
     WHERE state NOT IN ('landed', 'bounced', 'withdrawn') GROUP BY value HAVING count(*) > 2
+
+--: hot_files
+-- Files in which changes conflict with main, or that changes for another reason bounced with, more than their share: at
+-- least three times, and the changes that touch the file at least twice as often as those that leave it alone. A lost
+-- case has no file of its own, so there only files count that at most half of all changes touch.
+WITH clash AS (SELECT data ->> 'change' AS id, value AS file FROM journal, json_each(data, '$.files')
+    WHERE kind = 'bounced'),
+other AS (SELECT id FROM change WHERE state = 'bounced' EXCEPT SELECT id FROM clash),
+one AS (SELECT file, count(*) AS n, count(*) FILTER (WHERE id IN other) AS others,
+        count(*) FILTER (WHERE (id, file) IN clash) AS clashes
+    FROM (SELECT change.id, value AS file FROM change, json_each(files) UNION SELECT id, file FROM clash) GROUP BY file),
+every AS (SELECT (SELECT count(*) FROM change) AS of_n, (SELECT count(*) FROM other) AS of_others,
+    (SELECT count(DISTINCT id) FROM clash) AS of_clashes)
+SELECT '' AS id, file || ': ' || iif(clashes, printf('%d of %d conflicts, ', clashes, of_clashes), '')
+    || iif(others, printf('%d of %d other bounces, ', others, of_others), '')
+    || printf('%d of %d changes', n, of_n) AS text
+FROM one, every
+WHERE clashes > 2 AND clashes * (of_n - n) >= 2 * (of_clashes - clashes) * n
+    OR others > 2 AND 2 * n <= of_n AND others * (of_n - n) >= 2 * (of_others - others) * n
+ORDER BY clashes DESC, others DESC, file LIMIT 3
+
+--: excused
+-- What the ratchet lets go at :at
+SELECT case_id AS "case", kind, since, until, reason, by, task FROM excuse
+WHERE ended IS NULL AND ifnull(until > :at, 1) ORDER BY id
+
+--: excuses
+-- All that it ever let go, for the report
+SELECT case_id AS "case", kind, strftime('%Y-%m-%d %H:%MZ', since) AS since,
+    strftime('%Y-%m-%d %H:%MZ', coalesce(min(until, ended), until, ended)) AS until, reason, by, task
+FROM excuse ORDER BY id
 
 --: tasks
 -- The board: what is worked on, then what is ready, best first, then the rest

@@ -129,6 +129,7 @@ def status(result: Answer) -> str:
         "money": spent(result),
         "team": f"{plural(result['sessions_live'], 'session')} in mid-turn" if dead else " · ".join(team),
         "queue": queue,
+        **excused(result["excused"]),
         "look at": [one["text"] for one in result["attention"]],
         "next": f"python -m orchestrator resume {run}" if dead else "",
     }
@@ -140,9 +141,22 @@ def suites(counts: Answer) -> str:
     return " · ".join(f"{name} {share(suite)}" for name, suite in counts.items()) or "nothing has been judged yet"
 
 
+def excused(found: Sequence[Answer]) -> Answer:
+    """What the ratchet lets go: a line for each flaky case, and one for all that were waived together."""
+    flaky = [f"{one['case']} ({one['task']}): {one['reason']}" for one in found if one["kind"] == "flaky"]
+    waivers: dict[tuple[str, ...], list[str]] = {}
+    for one in found:
+        if one["until"]:
+            waivers.setdefault((moment(one["until"]), one["reason"], one["by"]), []).append(one["case"])
+    waived = [f"{some(cases)} until {until}: {why}, by {by}" for (until, why, by), cases in waivers.items()]
+    more = [f"and {len(flaky) - 3} more"] if len(flaky) > 3 else []
+    return {"flaky": flaky[:3] + more, "waived": waived}
+
+
 def share(suite: Answer) -> str:
     delta = f", {suite['delta_1h']:+d} in the last hour" if suite.get("delta_1h") else ""
-    return f"{suite['passed']}/{suite['total']} ({percent(suite['passed'], suite['total'])}{delta})"
+    flaky = f", {suite['flaky']} flaky" if suite.get("flaky") else ""
+    return f"{suite['passed']}/{suite['total']} ({percent(suite['passed'], suite['total'])}{delta}{flaky})"
 
 
 def spent(result: Answer) -> str:

@@ -30,7 +30,18 @@ PANELS: Final = {
     "USD spent": "money_over_time",
 }
 """Each panel, and the query of its curves: name, whether it is dashed, hour, value."""
-CONDITIONS: Final = ("condition-changed", "said", "revealed", "run-resumed", "run-paused", "gate-paused", "swept")
+CONDITIONS: Final = (
+    "condition-changed",
+    "said",
+    "revealed",
+    "waived",
+    "quarantined",
+    "excuse-ended",
+    "run-resumed",
+    "run-paused",
+    "gate-paused",
+    "swept",
+)
 
 PAGE: Final = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
 PICTURE: Final = Path(__file__).with_name("curves.svg").read_text(encoding="utf-8")
@@ -61,6 +72,7 @@ def _page(db: sqlite3.Connection, folder: Path, status: Answer, picture: str) ->
         "At the end": f"<pre>{escape(render.status(status))}</pre>",
         "Over time": picture,
         "Cases": _table(suites),
+        "Cases that main may lose": _table(queries.rows(db, SQL["excuses"])),
         "Who did what": _table(queries.rows(db, SQL["who_did_what"])),
         "The board": _table(queries.rows(db, SQL["tasks"], show="all")),
         "Landings and bounces": _story(db, ("landed", "bounced")),

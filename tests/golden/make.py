@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ from typing import Final
 from agents.models.base import Message, Reply, Request, Role, Stop, Text, ToolCall, Usage
 from agents.models.scripted import Price
 from agents.tools import Answer, End
-from orchestrator import board
+from orchestrator import board, excused
 from orchestrator.ledger import Ledger, size
 from orchestrator.prices import Prices
 from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource
@@ -70,6 +70,8 @@ def fill(tx: Tx) -> None:
     }
     card = changes.add_scorecard(tx, Scorecard("t1", "full", Build(True, 1.0), verdicts), commit="m1")
     changes.intend(tx, "C1", "b0", "m1", card)
+    excused.quarantine(tx, {"torture/c": "passed and failed on main m1, 2 of 3 runs"})
+    excused.waive(tx, ["torture/a"], "the table is rewritten", NOW + timedelta(days=2), "person")
     sessions.end(tx, "agent-02/1", End.FINISHED, "nothing left")
 
 

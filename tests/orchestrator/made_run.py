@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 
 from agents.models.base import Usage
-from orchestrator import board
+from orchestrator import board, excused
 from orchestrator.records import AttemptState, Change, ChangeState, Session, SessionState, TaskSource, TaskState
 from orchestrator.settings import Settings
 from orchestrator.store import Store, Tx, changes
@@ -245,3 +245,25 @@ def _wind_up(tx: Tx, ended: bool, metered: bool) -> None:
 def _end(tx: Tx) -> None:
     tx.run("UPDATE run SET state = 'ended', reason = 'idle: 12 h without a newly passing case'")
     tx.journal("run-ended", reason="idle: 12 h without a newly passing case")
+
+
+def make_exceptions(folder: Path) -> None:
+    """At the end of a made run: what its main may lose, and three changes that conflict in one file."""
+
+    def write(tx: Tx) -> None:
+        excused.quarantine(tx, {CASES[6]: "passed and failed on main commit3, 2 of 3 runs"})
+        until = tx.now + timedelta(days=2)
+        excused.waive(tx, ["torture/0000000[0134]-1@x86_64"], "calls move to the new ABI", until, "ada")
+        for number in range(20, 23):
+            rest = ("base", f"sub{number}", f"tree{number}", f"call{number}", "Calls", (), ("src/abi.rs",))
+            change = Change(f"C{number}", "agent-02/1", "agent-02", "T9", ChangeState.QUEUED, tx.now, *rest)
+            changes.add(tx, change)
+            changes.bounce(tx, change, "conflicts with main in src/abi.rs", files=["src/abi.rs"])
+
+    async def work() -> None:
+        store = Store(folder / "state.db", lambda: BEGAN + timedelta(minutes=120))
+        await store.begin_epoch()
+        await store.write(write)
+        await store.close()
+
+    anyio.run(work)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from orchestrator.git import GitError
 from orchestrator.repository import message
 from orchestrator.store import reading
 from orchestrator.watch.journal import entries
-from tests.orchestrator.made_run import CASES, make_run
+from tests.orchestrator.made_run import CASES, make_exceptions, make_run
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "cli"
 
@@ -114,10 +115,16 @@ def test_reads_as_the_golden_text(name: str, command: str, say: Type, shared: Pa
     golden(name, say(*command.split(), logs=shared).out)
 
 
+@pytest.mark.parametrize(("name", "command"), [("status-excused", "status"), ("tasks-excused", "tasks")])
+def test_reads_as_the_golden_text_where_main_may_lose_cases(name: str, command: str, say: Type, tmp_path: Path) -> None:
+    make_exceptions(make_run(tmp_path))
+    golden(name, say(command, logs=tmp_path).out)
+
+
 @pytest.mark.parametrize(
     ("command", "keys"),
     [
-        ("status", "state healthy suites spent_usd burn_usd_h seats queue attention"),
+        ("status", "state healthy suites spent_usd burn_usd_h seats queue attention excused"),
         ("why C4", "id kind outcome reason lost gained next"),
         ("cost", "rows waste in_doubt core_hours"),
         ("tasks", "rows"),
@@ -157,6 +164,19 @@ def test_why_names_where_a_lost_case_still_passes(say: Type, shared: Path) -> No
         ("logs a b c", 2, "usage"),
         ("logs --since soon", 2, "usage"),
         ("set budget=lots", 2, "usage"),
+        ("waive", 2, "usage"),
+        ("waive torture/x", 2, "usage"),
+        ("waive torture/x --until 2d", 2, "usage"),
+        ("waive torture/x --reason why", 2, "usage"),
+        ("waive torture/x --reason why --until soon", 2, "usage"),
+        ("waive torture/x --reason why --until 9999-12-31", 4, "not_found"),
+        ("waive torture/* --reason why --until 9999-12-31", 2, "usage"),
+        ("waive torture/* --reason why --until 2000-01-01", 2, "usage"),
+        ("waive torture/* --reason why --until 2d", 1, "refused"),
+        ("waive torture/held-1 --reason why --until 2d", 4, "not_found"),
+        ("waive torture/x --end --until 2d", 2, "usage"),
+        ("waive torture/x --end", 4, "not_found"),
+        ("waive torture/x a b --end", 2, "usage"),
         ("set colour=red", 2, "usage"),
         ("set budget=0.0000001", 2, "usage"),
         ("set budget=inf", 2, "usage"),
@@ -298,7 +318,8 @@ def test_steering_a_live_run_asks_its_process_once_and_says_who(say: Type, tmp_p
 def test_a_dry_run_changes_nothing(say: Type, tmp_path: Path) -> None:
     folder = make_run(tmp_path, ended=False)
     with listening(folder) as ear:
-        for command in ("pause", "stop", "resume", "say hello", "set budget=9"):
+        waive = f"waive {CASES[0]} --reason why --until 2h"
+        for command in ("pause", "stop", "resume", "say hello", "set budget=9", waive):
             answer = say(*command.split(), "--dry-run", logs=tmp_path)
             assert (answer.code, "would" in answer.out) == (0, True), command
     assert ear.heard == []
@@ -311,6 +332,43 @@ def test_a_stopped_run_takes_a_new_budget_as_a_changed_condition(say: Type, tmp_
     with reading(folder / "state.db") as db:
         (event,) = entries(db, "kind = 'condition-changed'")
     assert (event.data["what"], event.data["old"], event.data["new"]) == ("budget", 20_000_000, 30_000_000)
+
+
+def test_a_waiver_is_asked_of_a_live_run_with_its_end_in_utc(say: Type, tmp_path: Path) -> None:
+    folder = make_run(tmp_path, ended=False)
+    with listening(folder) as ear:
+        asked = ("waive", CASES[0], "c-compiler-2", "unit/*", "--reason", "a rewrite")
+        assert say(*asked, "--until", "90m", logs=tmp_path).code == 0
+    ((heard),) = ear.heard
+    assert (heard["do"], heard["cases"], heard["reason"]) == ("waive", [CASES[0], "unit/*"], "a rewrite")
+    ahead = datetime.fromisoformat(heard["until"]) - datetime.now(UTC)
+    assert timedelta(minutes=89) < ahead <= timedelta(minutes=90) and heard["until"].endswith("+00:00") and heard["by"]
+
+
+def test_a_stopped_run_takes_a_waiver_by_date_and_its_end(say: Type, tmp_path: Path) -> None:
+    make_run(tmp_path)
+    day = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%d}"
+    before = say("status", "--json", logs=tmp_path).json
+    for _ in range(2):
+        done = say("waive", CASES[0], "--reason", "a rewrite", "--until", day, "--json", logs=tmp_path).json
+        assert done["did"] == f"waive {CASES[0]} until {day} 00:00:00: a rewrite"
+    after = say("status", "--json", logs=tmp_path).json
+    assert before["excused"] == [] and after["as_of"] == before["as_of"]
+    (one,) = after["excused"]
+    assert one.keys() == {"case", "kind", "since", "until", "reason", "by", "task"}
+    assert (one["case"], one["kind"], one["until"]) == (CASES[0], "waived", f"{day}T00:00:00Z")
+    assert say("logs", "run", logs=tmp_path).out.count(f"waived              {CASES[0]} until {day} 00:00:00") == 1
+    assert say("waive", CASES[0], "--end", logs=tmp_path).code == 0
+    assert say("status", "--json", logs=tmp_path).json["excused"] == []
+
+
+def test_a_flaky_case_is_counted_apart_and_not_as_passing(say: Type, tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    before = say("status", "--json", logs=tmp_path).json["suites"]["torture"]
+    make_exceptions(folder)
+    after = say("status", "--json", logs=tmp_path).json["suites"]
+    assert after["torture"] == before | {"passed": before["passed"] - 1, "flaky": 1}
+    assert after["unit"]["flaky"] == before["flaky"] == 0
 
 
 @pytest.mark.parametrize("by", ["role", "seat", "task", "model", "day"])

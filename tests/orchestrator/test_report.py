@@ -13,7 +13,7 @@ import pytest
 from orchestrator.cli.app import main
 from orchestrator.store import reading
 from orchestrator.watch.journal import entries
-from tests.orchestrator.made_run import make_run
+from tests.orchestrator.made_run import CASES, make_exceptions, make_run
 
 
 class Page(HTMLParser):
@@ -79,6 +79,19 @@ def test_tells_what_people_did_to_the_run(logs: Path, capsys: pytest.CaptureFixt
     raw = (logs / "c-compiler-2" / "report" / "index.html").read_text()
     assert "to agent-02, by ada: prefer aarch64" in raw
     assert "held-out results, by " in raw
+
+
+def test_tells_what_main_may_lose_and_who_said_so(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_exceptions(logs / "c-compiler-2")
+    report(logs, capsys)
+    page = Page()
+    page.feed((logs / "c-compiler-2" / "report" / "index.html").read_text())
+    row = page.text.index(CASES[6], page.text.index("Cases that main may lose"))
+    evidence = "passed and failed on main commit3, 2 of 3 runs"
+    assert page.text[row : row + 6] == [CASES[6], "flaky", "2026-03-14 11:00Z", evidence, "run", "T14"]
+    row = page.text.index(CASES[4], row)
+    waived = ["waived", "2026-03-14 11:00Z", "2026-03-16 11:00Z", "calls move to the new ABI", "ada"]
+    assert page.text[row : row + 6] == [CASES[4], *waived]
 
 
 def test_revealing_is_journalled_once(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from orchestrator import board
 from orchestrator.briefing import locks
 from orchestrator.ledger import account
 from orchestrator.records import AttemptState, Task, TaskState
-from orchestrator.store import Store, changes, rows, sessions
+from orchestrator.store import Store, changes, reading, rows, sessions
 from orchestrator.store.store import KINDS, MIGRATIONS, migrate
 from orchestrator.watch import queries
 from verifiers.scorecard import Outcome
@@ -85,3 +85,13 @@ def test_todays_code_reads_and_continues_a_state_of_a_past_version(file: Path, t
         await store.close()
 
     anyio.run(scenario)
+
+
+@pytest.mark.parametrize("file", GOLDEN, ids=lambda file: file.stem)
+def test_a_state_of_a_past_version_can_be_looked_at_and_is_left_as_it_is(file: Path, tmp_path: Path) -> None:
+    restored(file, tmp_path / "state.db")
+    before = (tmp_path / "state.db").read_bytes()
+    with reading(tmp_path / "state.db") as db:
+        answer = queries.status(db, queries.frame(db, False, datetime(2027, 1, 1, tzinfo=UTC)))
+    assert answer["suites"]["torture"]["passed"] == 1
+    assert (tmp_path / "state.db").read_bytes() == before

@@ -45,7 +45,24 @@ grep -q "end nowhere" "$1" && { echo "cannot read this"; exit 1; }
 printf '#!/bin/sh\\nexit %s\\n' "$status" >"$2"
 chmod +x "$2"
 """
-TOOLS = ("sh", "cat", "cp", "tar", "mkdir", "grep", "head", "tail", "ls", "chmod", "rm", "sleep", "true", "wc", "touch")
+TOOLS = (
+    "sh",
+    "cat",
+    "cp",
+    "tar",
+    "mkdir",
+    "grep",
+    "head",
+    "tail",
+    "ls",
+    "chmod",
+    "rm",
+    "sleep",
+    "true",
+    "wc",
+    "touch",
+    "du",
+)
 SUMMARY = "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n"
 UNIT_OK = "running 2 tests\ntest parser::sums ... ok\ntest parser::calls ... ok\n\n" + SUMMARY
 
