@@ -27,13 +27,12 @@ import anyio.lowlevel
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from orchestrator import board
 from orchestrator.gate import Gate
-from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource
+from orchestrator.records import Change, ChangeState
 from orchestrator.repository import Repository
-from orchestrator.store import Store, Tx, changes, rows, sessions
+from orchestrator.store import Store, changes, rows
 from orchestrator.store.store import connect
-from tests.orchestrator.workshop import git
+from tests.orchestrator.workshop import git, hand_in
 from verifiers.scorecard import Build, Outcome, Scorecard, Selection, Tier, Tree, Verdict
 
 NOON: Final = datetime(2025, 3, 14, 12, 0, tzinfo=UTC)
@@ -210,7 +209,7 @@ class Yard:
                 for id, pause in zip(self.sorts, pauses or (), strict=False):
                     for _ in range(pause):
                         await anyio.lowlevel.checkpoint()
-                    tasks.start_soon(gate.submit, await self.make(id, repository, store))
+                    tasks.start_soon(gate.submit, await hand_in(store, repository, id, self.sorts[id].files(id)))
                 with anyio.fail_after(300):  # it hangs
                     async for _ in gate.changed.rings():
                         if not await store.read(_live):
@@ -219,26 +218,6 @@ class Yard:
         finally:
             with anyio.CancelScope(shield=True):
                 await store.close()
-
-    async def make(self, id: str, repository: Repository, store: Store) -> Change:
-        """A change as `submit` hands it in: one commit on today's main, and its rows."""
-        number, base = int(id[1:]), await repository.main()
-        text = f"commit refs/changes/{number}\ncommitter o <o> 946684800 +0000\ndata 0\nfrom {base}\n"
-        files = self.sorts[id].files(id)
-        for name, content in files.items():
-            text += f"M 644 inline {name}\ndata {len(content)}\n{content}\n"
-        await repository.git.run("fast-import", "--quiet", "--force", stdin=text.encode())
-        commit, seat = await repository.git.text("rev-parse", f"refs/changes/{number}"), f"agent-{number:02}"
-
-        def work(tx: Tx) -> Change:
-            task = board.put(tx, id, TaskSource.PROJECT, by="project")
-            sessions.start(tx, Session(f"{seat}/1", seat, 1, "builder", "open", SessionState.ACTIVE, NOON, base))
-            whose = (task.id, ChangeState.QUEUED, NOON, base, commit, "", f"call-{id}")
-            change = Change(id, f"{seat}/1", seat, *whose, summary=id, files=tuple(files))
-            changes.add(tx, change)
-            return change
-
-        return await store.write(work)
 
     # The laws
 
