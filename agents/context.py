@@ -7,7 +7,8 @@ not enough the model is asked for a summary, which takes the place of the turns 
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import chain, groupby
+from functools import cached_property
+from itertools import chain
 from typing import Final
 
 from agents.models.base import Message, Opaque, Reply, Role, Stop, Text, ToolResult
@@ -39,6 +40,16 @@ class Turn:
     said: tuple[str, ...] = ()
     end: End | None = None
 
+    @cached_property
+    def whole(self) -> "_Part":
+        """The turn as requests carry it: made once, because each request of a long session carries nearly all turns."""
+        return _part(self, short=False)
+
+    @cached_property
+    def short(self) -> "_Part":
+        """The same with its results trimmed."""
+        return _part(self, short=True)
+
 
 @dataclass(frozen=True)
 class Transcript:
@@ -66,32 +77,39 @@ def fitted(transcript: Transcript, window: int, squeezed: bool = False) -> tuple
     first = Message(Role.USER, (Text(transcript.opening), *map(Text, said)))
     turns = transcript.turns[transcript.summed :]
     room, size = int(min(window * HIGH, MOST_TOKENS) * BYTES_PER_TOKEN), _size([first])
-    whole = [_turn(turn, short=False) for turn in turns]
-    short = [_turn(turn, short=True) for turn in turns]
     trimmed, due = 0, False  # how many turns' results are trimmed; whether the newest turn made it so
-    for count, turn in enumerate(whole, 1):
-        size += _size(turn)
-        old = max(trimmed, count - FRESH_TURNS)
-        if due := size > room and old > trimmed:
-            size -= sum(map(_size, whole[trimmed:old])) - sum(map(_size, short[trimmed:old]))
+    for count, turn in enumerate(turns, 1):
+        size += turn.whole.size
+        if due := size > room and max(trimmed, count - FRESH_TURNS) > trimmed:
+            old = count - FRESH_TURNS
+            size -= sum(one.whole.size - one.short.size for one in turns[trimmed:old])
             trimmed = old
-    sent = [*short[:trimmed], *whole[trimmed:]]
+    sent = [*(turn.short for turn in turns[:trimmed]), *(turn.whole for turn in turns[trimmed:])]
     if squeezed:
-        sent = short
-        while len(sent) > 1 and _size([first]) + sum(map(_size, sent)) > room // 2:
+        sent = [turn.short for turn in turns]
+        while len(sent) > 1 and _size([first]) + sum(part.size for part in sent) > room // 2:
             sent.pop(0)
-    summing = squeezed or (len(whole) > 1 and size > (room * LOW if due else room))
+    summing = squeezed or (len(turns) > 1 and size > (room * LOW if due else room))
     ask = [Message(Role.USER, (Text(ASK_FOR_SUMMARY),))] if summing else []
-    return _joined([first], *sent, ask), summing
+    return _joined(chain([first], *(part.messages for part in sent), ask)), summing
 
 
-def _turn(turn: Turn, short: bool) -> list[Message]:
+@dataclass(frozen=True)
+class _Part:
+    """A turn's messages, and their size in bytes."""
+
+    messages: tuple[Message, ...]
+    size: int
+
+
+def _part(turn: Turn, short: bool) -> _Part:
     results = map(_shortened, turn.results) if short else turn.results
     cut = turn.reply.stop in CUT and not turn.reply.calls  # a cut call is answered by its result
     said = turn.said or ((GO_ON,) if cut else ())
     both = [Message(Role.ASSISTANT, turn.reply.blocks), Message(Role.USER, (*results, *map(Text, said)))]
     # Vendors refuse empty messages, and reasoning without anything that came of it.
-    return [message for message in both if any(not isinstance(block, Opaque) for block in message.blocks)]
+    sent = tuple(message for message in both if any(not isinstance(block, Opaque) for block in message.blocks))
+    return _Part(sent, _size(sent))
 
 
 def _shortened(result: ToolResult) -> ToolResult:
@@ -100,10 +118,16 @@ def _shortened(result: ToolResult) -> ToolResult:
     return replace(result, text=f"{result.text[:TRIMMED_CHARS]}\n[trimmed; run it again if you need it]")
 
 
-def _joined(*parts: Iterable[Message]) -> tuple[Message, ...]:
-    """Messages of one side that follow each other become one: roles must alternate."""
-    sides = groupby(chain(*parts), key=lambda message: message.role)
-    return tuple(Message(role, tuple(block for message in side for block in message.blocks)) for role, side in sides)
+def _joined(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """Messages of one side that follow each other become one: roles must alternate. All others stay the objects that
+    they were in the last request."""
+    joined: list[Message] = []
+    for message in messages:
+        if joined and joined[-1].role is message.role:
+            joined[-1] = Message(message.role, joined[-1].blocks + message.blocks)
+        else:
+            joined.append(message)
+    return tuple(joined)
 
 
 def _size(parts: Iterable[Message]) -> int:

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from agents.attempts import OutOfMoney
-from agents.context import CUT, Transcript, fitted
+from agents.context import CUT, Transcript, Turn, fitted
 from agents.hands import Hands
-from agents.models.base import Fault, ModelFailure, Reply, Request, Stop, Text, ToolCall, ToolSpec
+from agents.models.base import Fault, ModelFailure, Reply, Request, Stop, Text, ToolCall, ToolResult, ToolSpec
 from agents.tools import Answer, BadArguments, Edit, End, InRoom, Later, Shell, Team, check
 
 SAME_FAILURES = 3  # identical failures in a row that end a session
@@ -110,8 +111,8 @@ def over(transcript: Transcript) -> Outcome | None:
 
 def same_failure(transcript: Transcript) -> Outcome | None:
     """The end by the same failure three times in a row: one call with one result, but for its times and numbers."""
-    done = [pair for turn in transcript.turns for pair in zip(turn.reply.calls, turn.results, strict=False)]
-    newest = done[-SAME_FAILURES:]
+    backwards = (pair for turn in reversed(transcript.turns) for pair in reversed(_answered(turn)))
+    newest = list(islice(backwards, SAME_FAILURES))[::-1]
     kinds = {(call.name, repr(call.arguments), re.sub(r"\d+", "#", result.text)) for call, result in newest}
     if len(newest) < SAME_FAILURES or len(kinds) > 1 or not all(result.failed for _, result in newest):
         return None
@@ -119,6 +120,10 @@ def same_failure(transcript: Transcript) -> Outcome | None:
     first_line = result.text.partition("\n")[0]
     reason = f"{call.name} failed {SAME_FAILURES} times in a row in the same way: {first_line}"
     return Outcome(End.REPEATED_FAILURE, reason)
+
+
+def _answered(turn: Turn) -> list[tuple[ToolCall, ToolResult]]:
+    return list(zip(turn.reply.calls, turn.results, strict=False))
 
 
 async def query(log: SessionLog, mind: Mind) -> Outcome | None:

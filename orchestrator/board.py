@@ -223,7 +223,7 @@ def close(tx: Tx, task_id: str, reason: str) -> None:
 
 def ready(db: sqlite3.Connection) -> list[Task]:
     """Tasks that may be claimed now, best first: as a planner ordered them, then those with the most cases."""
-    open_now, promised = open_tasks(db), changes.live(db)
+    open_now, promised = open_tasks(db), changes.promises(db)
     names = {task.id for task in open_now}
     free = [task for task in open_now if task.state is TaskState.READY and task.releases < SET_ASIDE]
     able = [task for task in free if not names.intersection(task.after) and not promised_by(task, promised)]
@@ -231,7 +231,7 @@ def ready(db: sqlite3.Connection) -> list[Task]:
 
 
 def promised_by(task: Task, promises: Iterable[Change]) -> str:
-    """The queued change that was made for the task, or the last of those that together fix all its cases, or ""."""
+    """The change that was made for the task, or the last of those that together fix all its cases, or ""."""
     missing = set(task.cases)
     for promise in promises:
         if promise.task == task.id or (missing and not (missing := missing.difference(promise.fixes))):
@@ -254,7 +254,7 @@ def claim(tx: Tx, task_id: str, session: str, plan: str = "", touches: Sequence[
         raise Refused(f"session {session} has ended: only a live session can hold a task")
     if waits := [name for name in task.after if get(tx.db, name).state in OPEN]:
         raise Refused(f"{task_id} waits for {', '.join(waits)}: take that, or another")
-    if change := promised_by(task, changes.live(tx.db)):
+    if change := promised_by(task, changes.promises(tx.db)):
         raise Refused(f"{change} in the merge queue already fixes {task_id}: take another task")
     folders = declared(touches) or task.touches
     taken = Claim(task_id, session, tx.epoch, tx.now, few_lines(plan, PLAN_LINES), folders)

@@ -52,7 +52,7 @@ def render_tasks(db: sqlite3.Connection, show: Show, now: datetime, *, session: 
         Show.ALL: ([*ready, *waiting, *claimed, *reversed(over)], "none"),
     }[show]
     sql = "SELECT data ->> 'task', data ->> 'session' FROM journal WHERE kind = 'claimed' ORDER BY seq"
-    taken, promises = db.execute(sql).fetchall(), changes.live(db)
+    taken, promises = db.execute(sql).fetchall(), changes.promises(db)
     open_now = {task.id for task in every if task.state in board.OPEN}
     lines = [f"{len(ready)} ready, {len(claimed)} claimed, {len(waiting)} waiting, {len(over)} closed or dropped"]
     lines += _warnings(db, now)

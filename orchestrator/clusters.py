@@ -5,6 +5,7 @@ soon as cases begin to fail differently.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import Final
@@ -12,8 +13,8 @@ from typing import Final
 from orchestrator import board, excused
 from orchestrator.quoting import one_line
 from orchestrator.records import Task, TaskSource, TaskState
-from orchestrator.store import Tx, rows
-from verifiers.scorecard import Outcome, Scorecard, Verdict
+from orchestrator.store import Tx, changes, rows
+from verifiers.scorecard import Outcome, Scorecard, Tier, Verdict
 from verifiers.signature import signature
 
 FAILED: Final = frozenset({Outcome.FAIL, Outcome.TIMEOUT, Outcome.MISSING})
@@ -39,6 +40,10 @@ def update_board(tx: Tx, card: Scorecard) -> None:
     because its owner is at work. A group that a planner dropped stays dropped while its signature is the same, and one
     that was merged goes where it was merged. A flaky case has a task of its own, and no other waits for it.
     """
+    if late := changes.newest_card(tx.db, Tier.MAIN):  # as far as it is judged after landing
+        searched = {row["case_id"] for row in tx.db.execute("SELECT case_id FROM regression WHERE culprit IS NULL")}
+        after = {case: verdict for case, verdict in late.verdicts.items() if case not in searched}
+        card = replace(card, verdicts={**after, **card.verdicts})
     excused.follow(tx, card)
     passing, failing, unsure = card.passed(), failures(card), excused.flaky(tx.db)
     for task in board.open_tasks(tx.db):

@@ -20,7 +20,7 @@ from orchestrator.control import Refusal
 from orchestrator.quoting import one_line
 from orchestrator.records import Excuse, ExcuseKind, Task, TaskSource, TaskState
 from orchestrator.store import Tx, changes, rows
-from verifiers.scorecard import Scorecard
+from verifiers.scorecard import Scorecard, Tier
 
 STEADY: Final = 5  # judged mains in a row on which a mended case passes
 WAIVED: Final = 20  # cases at once
@@ -106,7 +106,7 @@ def meant(
     Raises `Refusal` for what main does not know or nobody excused, and for a waiver without reason, without an end that
     lies ahead, or beyond the few that may be waived at once.
     """
-    card = changes.newest(db)
+    card = changes.newest_card(db, Tier.FULL)
     ever = {row["case_id"] for row in db.execute("SELECT case_id FROM excuse")}
     known = ever if until is None else card.verdicts.keys() if card else ()
     found = {name: board.meant(name, known) for name in names}

@@ -5,7 +5,6 @@ authorities, so landing is: intent stored (old, new, change, scorecard) → comp
 `recover` goes on where a crash left it between any two of these; the stack itself is made again from the live changes.
 """
 
-import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -29,16 +28,13 @@ class SeedNotJudged(Exception):
 
 @dataclass
 class Gate:
-    """The lane that lands changes, `fast` on the submitters' allowance; and beside it a lane for held-out cases, whose
-    judge is None where there are none. `changed` rings whenever something has changed that somebody waits for: the
-    queue, the board, the run's state.
-    """
+    """The lane that lands changes, `fast` on the submitters' allowance. `changed` rings whenever something has changed
+    that somebody waits for: the queue, the board, the run's state."""
 
     store: Store
     repository: Repository
     judge: Judge
     fast: Judge
-    heldout: Judge | None
     run: str
     changed: Bell = field(default_factory=Bell)
     returned: dict[str, str] = field(default_factory=dict)
@@ -100,11 +96,14 @@ class Gate:
     async def keep(self) -> None:
         """Judges and lands until cancelled. Every change it takes comes to an end, or the gate says why it waits."""
         queue = await self.open()
+        left = {change.id for change in await self.store.read(changes.live)}  # by a process that died
         async with anyio.create_task_group() as tasks:
-            for change in await self.store.read(changes.live):
-                if change.state is ChangeState.QUEUED:  # by a process that died before it was staged
-                    tasks.start_soon(self.submit, change)
-            await queue.keep()
+            tasks.start_soon(queue.keep)
+            async for _ in self.changed.rings():
+                for change in await self.store.read(changes.live):
+                    nobodys = change.id in left or not change.session  # no seat of ours brings it
+                    if nobodys and change.state is ChangeState.QUEUED and change.id not in self._submitting:
+                        tasks.start_soon(self.submit, change)
 
     # -- the queue's trees
 
@@ -243,29 +242,6 @@ class Gate:
                 verdict.tell(tx, change)
 
         await self.store.write(mark)
-
-    # -- the held-out cases, in a lane of their own: nothing waits for it but the end of the run (P8)
-
-    async def keep_heldout(self) -> None:
-        """Judges main's commits on the held-out cases, newest first, until cancelled."""
-        async for _ in self.changed.rings():
-            while self.heldout and (commit := await self.store.read(changes.newest_without_heldout)):
-                await self._judge_heldout(self.heldout, commit)
-
-    async def _judge_heldout(self, judge: Judge, commit: str) -> None:
-        card = await judge.judge(await self.repository.tree(commit), Selection(Tier.HELDOUT))
-        if card.void:
-            await anyio.sleep(VOID_WAIT_S)
-            return
-
-        def write(tx: Tx) -> None:
-            tx.journal("heldout-judged", commit=commit, scorecard=changes.add_scorecard(tx, card, commit=commit))
-
-        await self.store.write(write)
-
-    def done(self, db: sqlite3.Connection) -> bool:
-        """Whether nothing is queued and all of main is judged."""
-        return not (changes.live(db) or (self.heldout and changes.newest_without_heldout(db)))
 
 
 def _judged(tx: Tx, stack: Sequence[Staged], card: Scorecard, gained: int, lost: Sequence[str], seconds: float) -> None:

@@ -9,9 +9,9 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from agents.attempts import OutOfMoney
 from agents.models.base import ModelFailure, Reply, Request, Usage
@@ -45,18 +45,32 @@ def spent(db: sqlite3.Connection, scope: str = RUN) -> int:
     return used.total() - used[AttemptState.RESERVED]
 
 
-def size(request: Request) -> dict[str, int]:
-    """Measures a request in UTF-8 bytes, as JSON: no tokenizer makes more tokens of a text than it has bytes.
+@dataclass
+class Ruler:
+    """Measures one session's requests. What the last one was made of, and this one begins with, is not read again: in a
+    long session that is nearly all."""
 
-    Returns the bytes up to the end of each of its parts, by a digest of everything up to there; the last is all of it.
-    """
-    chain, total, ends = hashlib.sha256(), 0, {}
-    for part in ([request.system, request.tools], *request.messages):
-        data = json.dumps(part, default=_plain, ensure_ascii=False).encode("utf-8", "backslashreplace")
-        chain.update(hashlib.sha256(data).digest())
-        total += len(data) + EACH
-        ends[chain.hexdigest()] = total
-    return ends
+    _parts: list[object] = field(default_factory=list)
+    _chain: Any = field(default_factory=hashlib.sha256)
+    _ends: dict[str, int] = field(default_factory=dict)
+
+    def size(self, request: Request) -> dict[str, int]:
+        """Measures a request in UTF-8 bytes, as JSON: no tokenizer makes more tokens of a text than it has bytes.
+
+        Returns the bytes up to the end of each of its parts, by a digest of everything up to there; the last is all of
+        it. Good until the next call.
+        """
+        parts = [request.system, request.tools, *request.messages]
+        if parts[: len(self._parts)] != self._parts:
+            self._parts, self._chain, self._ends = [], hashlib.sha256(), {}
+        total = next(reversed(self._ends.values()), 0)
+        for part in parts[len(self._parts) :]:
+            data = json.dumps(part, default=_plain, ensure_ascii=False).encode("utf-8", "backslashreplace")
+            self._chain.update(hashlib.sha256(data).digest())
+            total += len(data) + EACH
+            self._ends[self._chain.hexdigest()] = total
+        self._parts = parts
+        return self._ends
 
 
 def _plain(value: object) -> dict[str, object]:
@@ -85,14 +99,14 @@ class Ledger:
     session_budget: int | None = None
     draining: bool = False
 
-    def reserve(self, tx: Tx, session: str, turn: int, model: str, request: Mapping[str, int], max_tokens: int) -> int:
+    def reserve(self, tx: Tx, session: str, turn: int, model: str, request: dict[str, int], max_tokens: int) -> int:
         """Sets an attempt's worst case aside and returns the attempt's id, numbered within its turn. Raises
         `OutOfMoney`, and `Refusal` of a model without a price under a budget in money.
 
-        `request` is its `size`. The worst case takes every byte for a token, save for what the session's last request
-        held word for word, which the vendor has counted.
+        `request` is its `Ruler.size`. The worst case takes every byte for a token, save for what the session's last
+        request held word for word, which the vendor has counted.
         """
-        prefix, total = list(request.items())[-1]
+        prefix, total = next(reversed(request.items()))
         tokens = min(_counted(tx.db, session, model, request, total) or total, total)
         worst = self.prices.worst(model, FRAME + tokens, max_tokens, tx.now)
         if worst is not None:
@@ -166,9 +180,10 @@ class SessionMeter:
     model: str
     turn: int
     also: Callable[[Tx, Reply], None]
+    ruler: Ruler = field(default_factory=Ruler)
 
     async def reserve(self, request: Request) -> int:
-        asked = (self.session, self.turn, self.model, size(request), request.max_tokens)
+        asked = (self.session, self.turn, self.model, self.ruler.size(request), request.max_tokens)
         return await self.store.write(lambda tx: self.ledger.reserve(tx, *asked))
 
     async def settle(self, attempt: int, reply: Reply) -> None:

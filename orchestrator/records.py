@@ -30,6 +30,7 @@ class TaskSource(StrEnum):
     CASES = "cases"  # failing visible cases with one failure signature
     SEAT = "seat"  # claim(title=…)
     FLAKY = "flaky"  # a case in quarantine: the task names no case, and closes when a change for it lands
+    REGRESSION = "regression"  # found after landing
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,22 @@ class Change:
     landed_as: str = ""  # commit on main
     reason: str = ""  # why bounced or withdrawn: one short line
     lost: tuple[str, ...] = ()  # cases
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A case that passed on one judged main and not on a later one. Places are numbers of landings, 0 is the seed."""
+
+    case: str
+    good: int
+    bad: int
+    at: datetime
+    culprit: int | None  # None while it is looked for; 0 = nobody's: the case passes and fails on one main
+    line: str
+    landings: int  # that were searched, with so many builds
+    builds: int
+    task: str
+    revert: str | None  # None while it is wanted; the change that takes the culprit's back, or ""
 
 
 class AttemptState(StrEnum):

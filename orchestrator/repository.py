@@ -67,6 +67,7 @@ class Repository:
         self.public = Git(folder / "public.git", durable=durable)
         self._confined = replace(self.git, bounds=CONFINED)
         self._quarantine = folder / "quarantine"
+        self._main = ""  # as this process, which alone moves it, last saw it
 
     @classmethod
     async def create(cls, folder: Path, seed: Path, *, durable: bool = True) -> "Repository":
@@ -94,7 +95,12 @@ class Repository:
     # Reading
 
     async def main(self) -> str:
-        return await self.git.text("rev-parse", "--verify", MAIN)
+        """Main's commit. Each turn of each seat asks, so git is asked once: only `land` moves it."""
+        return self._main or await self._look()
+
+    async def _look(self) -> str:
+        self._main = await self.git.text("rev-parse", "--verify", MAIN)
+        return self._main
 
     async def tree(self, commit: str) -> GitTree:
         """A commit's tree, for a judge."""
@@ -119,6 +125,16 @@ class Repository:
             commit = await _commit(git, tree, base, f"{ref}\n", int(when), ITSELF)
             await self._keep(git, commit, base, ref)
         return Received(commit, base, tree, files, added, removed)
+
+    async def take_back(self, commit: str, ref: str) -> Received:
+        """A change that undoes a commit of main, kept at `ref` like any other: based on it, with its parent's tree, so
+        that a merge with main leaves out what the commit did."""
+        facts = await self.git.text("log", "--no-walk=unsorted", "--format=%T %ct", f"{commit}^", commit)
+        tree, _, _, when = facts.split()
+        undone = await _commit(self.git, tree, commit, f"{_checked(ref)}\n", int(when), ITSELF)
+        _, files, added, removed = await self.git.difference(commit, undone)
+        await self.git.run("update-ref", ref, undone)
+        return Received(undone, commit, tree, files, added, removed)
 
     async def receive_checkpoint(self, stream: bytes, name: str) -> str:
         """Keeps a workspace at `refs/checkpoints/<name>` (a session or a task) and returns its commit.
@@ -185,18 +201,19 @@ class Repository:
         """
         if await self.git.text("merge-base", old, new, accept=(0, 1)) != old:
             raise ValueError(f"{new} is not built on {old}: landing it would drop commits of main")
-        main = await self.main()
+        main = await self._look()
         if main not in (old, new):
             raise ForeignMain(
                 f"main of {self.git.folder} is {main}; the landing expects {old} before or {new} after it"
             )
         if main == old:
             await self.git.run("update-ref", MAIN, new, old)
+            self._main = new
         await self._publish()
 
     async def _publish(self) -> None:
         """Brings public.git to main. Only main's own objects go over."""
-        new = await self.main()
+        new = await self._look()
         old = await self.public.text("rev-parse", "--verify", "--quiet", MAIN, accept=(0, 1))
         if old == new:
             return

@@ -18,6 +18,7 @@ from pydantic import validate_call
 
 from agents.models.choose import OPEN, make
 from orchestrator import VERSION, board, briefing, control
+from orchestrator.after import After
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk
 from orchestrator.excused import flaky, waive
@@ -26,7 +27,7 @@ from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
 from orchestrator.open_seats import OpenSeats
 from orchestrator.prices import prices_of
-from orchestrator.project.furnishing import furnish, judge_plan
+from orchestrator.project.furnishing import JUDGE_WEIGHT, furnish, judge_plan
 from orchestrator.records import RunState, TaskSource
 from orchestrator.repository import Repository
 from orchestrator.seat import again, room_name, work
@@ -40,12 +41,13 @@ from sandbox.keep import state_home
 from sandbox.room import Labels
 from verifiers.cache import Memory, Verdicts
 from verifiers.judge import RoomJudge
+from verifiers.scorecard import Tier
 
 log = structlog.get_logger()
 
 TICK_S: Final = 0.5
-JUDGE_USER, HELDOUT_USER, VERIFY_USER = 1, 2, 3
-HELDOUT_WAIT_S: Final = 900.0  # how long the end of a run waits for the last main's held-out verdict
+JUDGE_USER, HELDOUT_USER, VERIFY_USER, MAIN_USER = 1, 2, 3, 4
+HELDOUT_WAIT_S: Final = 900.0  # how long the end of a run waits for what is judged after landing
 SUSPEND_S: Final = 60.0  # how long a stop waits for sessions to reach a stored turn
 
 
@@ -66,6 +68,7 @@ class Run:
     """One run in this process."""
 
     desk: Desk
+    after: After
     open_seats: OpenSeats = field(init=False)
     _end: tuple[RunState, str] = (RunState.STOPPED, "")  # and why; once it is written down that the run drains
     _began: float = field(default_factory=anyio.current_time)
@@ -91,9 +94,9 @@ class Run:
         stack.push_async_callback(verdicts.close)
         memory = Memory(verdicts)
 
-        def judge(lane: str, user: int, cores: int) -> RoomJudge:
-            scratch = kept / lane
-            plan = judge_plan(furnished, frozen.cases, scratch=scratch, secret=secret, cores=cores)
+        def judge(lane: str, user: int, cores: int, weight: int = JUDGE_WEIGHT) -> RoomJudge:
+            given = (furnished, frozen.cases)
+            plan = judge_plan(*given, scratch=kept / lane, secret=secret, cores=cores, weight=weight)
             made = RoomJudge(judge_engine, plan, Labels(label, store.epoch, lane), user, memory)
             stack.push_async_callback(made.close)
             return made
@@ -114,9 +117,15 @@ class Run:
 
         await store.write(tell)
         models = {id: make(thawed(folder, id), os.environ) for id in settings.models.values() if id != OPEN}
-        heldout = judge("heldout", HELDOUT_USER, 1) if any(case.heldout for case in frozen.cases) else None
         verify = judge("verify", VERIFY_USER, settings.verify_cores)
-        gate = Gate(store, repository, judge("gate", JUDGE_USER, settings.judge_cores), verify, heldout, settings.name)
+        gate = Gate(store, repository, judge("gate", JUDGE_USER, settings.judge_cores), verify, settings.name)
+        submitting, slow = anyio.Lock(), [suite for suite in project.suites if suite.when == "main"]
+        # A core each, at the seats' weight: what others wait for goes before.
+        lanes = {Tier.MAIN: judge("main", MAIN_USER, 1, weight=1)} if slow else {}
+        if any(case.heldout for case in frozen.cases):
+            lanes[Tier.HELDOUT] = judge("heldout", HELDOUT_USER, 1, weight=1)
+        reverting = {suite.name for suite in slow if suite.revert}
+        after = After(store, repository, lanes, reverting, gate.changed, submitting)
         desk = Desk(
             folder=folder,
             frozen=frozen,
@@ -134,8 +143,9 @@ class Run:
             models=models,
             shown_cases=frozenset(case.id for case in frozen.cases if not case.heldout),
             changed=gate.changed,
+            submitting=submitting,
         )
-        return cls(desk)
+        return cls(desk, after)
 
     async def recover(self) -> None:
         """Everything an earlier process left between two steps is finished, given back, or put where it goes on."""
@@ -178,7 +188,7 @@ class Run:
                 await desk.gate.open()
                 for keep in (
                     desk.gate.keep,
-                    desk.gate.keep_heldout,
+                    self.after.keep,
                     scribe.keep,
                     self._keep_lock_files,
                     self.open_seats.keep,
@@ -226,7 +236,9 @@ class Run:
         desk, settings = self.desk, self.desk.settings
         card, here_s = await desk.gate.judge_main(), anyio.current_time() - self._began
         if card.verdicts and card.passed() == card.verdicts.keys() and not await desk.store.read(flaky):
-            return "goal: every shown case passes"
+            main = await desk.repository.main()
+            if await desk.store.read(partial(self.after.all_pass, main=main)):
+                return "goal: every shown case passes"
         if settings.hours is not None and self._worked_before + here_s >= settings.hours * 3600:
             return f"hours: {settings.hours:g} h of work"
         if desk.broke:
@@ -257,8 +269,8 @@ class Run:
         self._end = (state, reason)
 
     async def _settle(self) -> None:
-        """Returns once a draining run may end: nobody works, nothing is queued, and main is judged on the held-out
-        cases, each within its time. A run that is stopped at once waits for its seats' stored turns alone."""
+        """Returns once a draining run may end: nobody works, nothing is queued, and main is judged after landing,
+        each within its time. A run that is stopped at once waits for its seats' stored turns alone."""
         desk = self.desk
         with anyio.move_on_after(desk.settings.drain_s):
             await desk.changed.until(lambda: desk.stopping or not desk.working)
@@ -268,7 +280,7 @@ class Run:
             await desk.changed.until(lambda: all(seat.model == OPEN for seat in desk.working))
         with anyio.move_on_after(HELDOUT_WAIT_S):
             while not (desk.stopping and self._end[0] is RunState.STOPPED):
-                if await desk.store.read(desk.gate.done):
+                if await desk.store.read(self.after.done):
                     return
                 await anyio.sleep(TICK_S)
 

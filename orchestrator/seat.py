@@ -23,7 +23,7 @@ from orchestrator import board, ramp, workspace
 from orchestrator.briefing import opening
 from orchestrator.desk import Desk, Seat
 from orchestrator.excused import flaky
-from orchestrator.ledger import SPENT, SessionMeter
+from orchestrator.ledger import SPENT, Ruler, SessionMeter
 from orchestrator.prices import unmetered
 from orchestrator.quarantine import Refused
 from orchestrator.records import Session, SessionState
@@ -239,7 +239,7 @@ async def think(desk: Desk, session: Session, log: StoredLog, hands: Hands, verb
     """The session's model, prompt and tools as they were pinned at its start, in conversation until it ends."""
     model = desk.models[session.model]
     limiter = desk.accounts.setdefault(account(session.model), anyio.CapacityLimiter(IN_FLIGHT))
-    pinned = [session.system, session.tools]
+    ruler, pinned = Ruler(), [session.system, session.tools]
     system, specs = await desk.store.read(lambda db: [read_payload(db, digest).decode() for digest in pinned])
 
     async def on_wait(why: str, seconds: float | None) -> None:
@@ -251,13 +251,13 @@ async def think(desk: Desk, session: Session, log: StoredLog, hands: Hands, verb
 
         def also(tx: Tx, reply: Reply) -> None:
             if request.messages[-1].blocks[-1] != Text(ASK_FOR_SUMMARY):  # a summary is no turn
-                sessions.store_reply(tx, session.id, turn, reply)
+                log.paid(tx, reply)
             told = "SELECT 1 FROM message WHERE session = ? AND text = ?"
             low = desk.ledger.spent_share(tx.db, session.id) >= WARN_SHARE
             if low and tx.one(told, session.id, f"[run] {MONEY_LOW}") is None:
                 sessions.say(tx, session.id, "run", MONEY_LOW)
 
-        meter = SessionMeter(desk.ledger, desk.store, session.id, session.model, turn, also)
+        meter = SessionMeter(desk.ledger, desk.store, session.id, session.model, turn, also, ruler)
         return await ask(model, request, meter, limiter, on_wait)
 
     schemas = tuple(ToolSpec(**spec) for spec in json.loads(specs))

@@ -118,10 +118,11 @@ def _disk(workspace: Path, limits: Limits) -> None:
 
 def below(folder: Path) -> list[Path]:
     """What is mounted at or below `folder`, innermost first."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    inside = f"{folder}/".replace(" ", "\\040").replace("\t", "\\011")
     # As text: a machine has hundreds of mounts, and this is asked several times for each case of a judgement.
-    targets = [line.split(" ", 5)[4].replace("\\040", " ").replace("\\011", "\t") for line in lines]
-    return [Path(target) for target in reversed(targets) if f"{target}/".startswith(f"{folder}/")]
+    lines = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if inside[:-1] in line]
+    targets = [target for target in (line.split(" ", 5)[4] for line in lines) if f"{target}/".startswith(inside)]
+    return [Path(target.replace("\\040", " ").replace("\\011", "\t")) for target in reversed(targets)]
 
 
 def release(folder: Path) -> None:

@@ -19,6 +19,7 @@ from anyio import to_thread
 
 from sandbox.reap import end_below, send
 from sandbox.room import Command, Ended, OnOutput, Result
+from sandbox.threads import done_by
 
 HOST_ENV: Final[Mapping[str, str]] = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 CHUNK: Final = 64 << 10
@@ -30,10 +31,10 @@ Process = subprocess.Popen[bytes]
 TIMED_OUT: Final = 124  # as timeout(1) reports it
 
 
-def spawn(argv: Sequence[str], streams: int, **options: Any) -> Process:
+def spawn(argv: Sequence[str], streams: int, stdin: int = subprocess.DEVNULL, **options: Any) -> Process:
     """Starts `argv` in a session of its own, with nothing inherited but what is named; `streams` is what each of its
-    stdin, stdout and stderr is. Raises `OSError`."""
-    return Process(argv, 0, None, streams, streams, streams, start_new_session=True, **options)
+    stdout and stderr is. Raises `OSError`."""
+    return Process(argv, 0, None, stdin, streams, streams, start_new_session=True, **options)
 
 
 async def run(
@@ -51,13 +52,15 @@ async def run(
     What is printed over the limit is read slowly and dropped. Raises `OSError`.
     """
     began = anyio.current_time()
-    start = partial(spawn, argv, subprocess.PIPE, pass_fds=pass_fds, env=env, cwd=cwd)
-    process = await to_thread.run_sync(_STARTER.submit(start).result)
-    assert process.stdin and process.stdout and process.stderr
+    stdin = subprocess.DEVNULL if command.stdin == b"" else subprocess.PIPE
+    start = partial(spawn, argv, subprocess.PIPE, stdin, pass_fds=pass_fds, env=env, cwd=cwd)
+    process = await done_by(_STARTER, start)
+    assert process.stdout and process.stderr
     out, err = _Stream(process.stdout, command.output_limit), _Stream(process.stderr, command.output_limit)
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_feed, process.stdin, command.stdin)
+            if process.stdin:
+                tasks.start_soon(_feed, process.stdin, command.stdin)
             tasks.start_soon(out.pump, on_output)
             tasks.start_soon(err.pump, None)
             with anyio.move_on_after(command.time_s) as clock:

@@ -32,6 +32,8 @@ ARTIFACTS: Final = "/artifacts"
 # `files/` is the case with its companions, `step/` the project's runners, `ids` what is asked for.
 CASE: Final = "/case"
 FAST_SHARE, FAST_LEAST = 0.1, 20
+WHEN: Final = {Tier.FAST: ("fast",), Tier.FULL: ("fast", "gate"), Tier.MAIN: ("main",)}
+"""Whose suites' cases a tier asks, by `Suite.when`."""
 OUT_DISK = 256 * MIB  # what one case may write
 CASE_ENV: Final = BUILD_ENV | {"OUT": WORKSPACE, "ARTIFACTS": ARTIFACTS, "CASES": f"{CASE}/ids"}
 PRODUCT: Final = "$OUT/"  # so begins a step that runs what the candidate produced
@@ -189,7 +191,7 @@ class RoomJudge:
                 elif not found:
                     unknown.append(pattern)
         elif not hidden:
-            tiers = ("fast",) if selection.tier is Tier.FAST else ("fast", "gate")
+            tiers = WHEN[selection.tier]
             chosen = {case.id for case in pool.values() if self._suites[case.suite].when in tiers}
             asked = {command: [] for name, command in self._commands.items() if self._suites[name].when in tiers}
         cases = [pool[id_] for id_ in chosen]

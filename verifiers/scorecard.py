@@ -9,11 +9,12 @@ from typing import Protocol
 
 
 class Tier(StrEnum):
-    """Which cases are meant. `fast` ⊂ `full`; held-out cases belong to neither."""
+    """Which cases are meant. `fast` ⊂ `full`; what is judged after landing (`main`, `heldout`) belongs to neither."""
 
     FAST = "fast"
     FULL = "full"
     CASES = "cases"
+    MAIN = "main"
     HELDOUT = "heldout"
 
 
@@ -73,7 +74,7 @@ class Scorecard:
     """Every asked case's verdict for one tree; of those that were run, if the judgement was stopped."""
 
     tree: str
-    tier: str  # "fast", "full", "cases", "heldout"
+    tier: str  # "fast", "full", "cases", "main", "heldout"
     build: Build
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     void: str = ""  # a reason: the judgement says nothing (control case failed, the judge broke)

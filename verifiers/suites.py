@@ -93,7 +93,8 @@ class Suite(Section):
     room: Literal["judge", "build"] = "judge"  # build: the image and the tree
     results: Literal["exit", "libtest"] = "exit"
     heldout: Share = 0.0
-    when: Literal["fast", "gate"] = "fast"  # which tiers it belongs to: `fast` ⊂ `gate`
+    when: Literal["fast", "gate", "main"] = "fast"  # which tiers it belongs to: `fast` ⊂ `gate`; main = after landing
+    revert: bool = False  # what lands and loses a case of it is taken back
     time_s: Seconds = Field(default=10.0, alias="time")
     allow: Strings = ()
 

@@ -185,7 +185,7 @@ def create(run: Path, settings: Settings, progress: Callable[[str, str], None]) 
         raise
 
 
-def watch(run: Path, screen: Screen) -> int:
+def watch(run: Path, screen: Screen, schema: str = "start") -> int:
     """Shows what is news until the run's process has ended; returns the exit code that its end deserves."""
     began = None
     for entry in follow(run, "1" if screen.as_json else PARTS["run"]):
@@ -193,10 +193,10 @@ def watch(run: Path, screen: Screen) -> int:
         began = began or at
         event = {"event": entry.kind, "at": entry.at, "seat": entry.seat or None, **entry.data}
         minutes, seconds = divmod(int((at - began).total_seconds()), 60)
-        screen.give("start", event, spoken(entry, f"+{minutes:02d}:{seconds:02d}"))
+        screen.give(schema, event, spoken(entry, f"+{minutes:02d}:{seconds:02d}"))
     result = asked(run, queries.status)
     end = {"event": "ended", "ended": result["reason"] or result["state"], "credit": None}
-    screen.give("start", end, render.status(result))
+    screen.give(schema, end, render.status(result))
     for trace in sorted(run.glob("crash/*"))[-1:] if result["state"] == "dead" else ():
         screen.hint("trace", f"{trace}")
     screen.hint("report", f"python -m orchestrator report {run.name}    (reveals the held-out results)")

@@ -54,10 +54,12 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
             progress(f"{what}: {len(cases)} cases")
             tree = Layers(tuple(project.folder / layer for layer in ("seed", *layers)))
             async with judging(engine, using, cases, home, secret=secret, cores=cores) as judge:
-                shown, hidden = await judge.judge(tree, Selection()), await judge.judge(tree, Selection(Tier.HELDOUT))
-            if void := shown.void or hidden.void:
-                raise RoomError(f"{what} could not be judged: {void}")
-            card = Scorecard(tree.id, "check", shown.build, {**shown.verdicts, **hidden.verdicts})
+                parts = [await judge.judge(tree, Selection(tier)) for tier in (Tier.FULL, Tier.MAIN, Tier.HELDOUT)]
+            for part in parts:
+                if part.void:
+                    raise RoomError(f"{what} could not be judged: {part.void}")
+            verdicts = {case: verdict for part in parts for case, verdict in part.verdicts.items()}
+            card = Scorecard(tree.id, "check", parts[0].build, verdicts)
             counts = ", ".join(f"{name} {passed}/{total}" for name, (passed, total) in card.counts().items())
             progress(f"{what}: {counts or card.build.reason}")
             return card, judge

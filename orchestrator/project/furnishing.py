@@ -93,7 +93,13 @@ def _specs(project: Project, extra: tuple[str, ...]) -> dict[str, ImageSpec]:
 
 
 def judge_plan(
-    furnished: Furnished, cases: Sequence[LockedCase], *, scratch: Path, secret: bytes, cores: int
+    furnished: Furnished,
+    cases: Sequence[LockedCase],
+    *,
+    scratch: Path,
+    secret: bytes,
+    cores: int,
+    weight: int = JUDGE_WEIGHT,
 ) -> JudgePlan:
     """All that a judge of this project needs. `secret` is the run's: with it every draw could be foreseen."""
     project = furnished.project
@@ -107,7 +113,7 @@ def judge_plan(
         judge_root=furnished.images.get("judge"),
         scratch=scratch,
         secret=secret,
-        limits=project.limits.of_room(JUDGE_WEIGHT),
+        limits=project.limits.of_room(weight),
         cores=cores,
     )
 

@@ -87,6 +87,8 @@ def _twice(project: Project, key: str, names: Sequence[str], file: str = "projec
 
 def _suites(project: Project) -> Iterator[Problem]:
     wrong = project.problem
+    if all(suite.when == "main" for suite in project.suites):
+        yield wrong(("suite", 0, "when"), 'the gate would judge nothing; one suite needs when = "fast" or "gate"')
     for index, suite in enumerate(project.suites):
         at: KeyPath = ("suite", index)
         if bool(suite.run) == bool(suite.steps):
@@ -100,6 +102,9 @@ def _suites(project: Project) -> Iterator[Problem]:
         for key in ("room", "results") if suite.cases else ("steps", "heldout", "prepare"):
             if getattr(suite, key) != Suite.model_fields[key].default:
                 yield wrong((*at, key), f"{key} {words}")
+        if suite.revert and suite.when != "main":
+            words = 'revert is for a suite with when = "main"; what the gate judges never lands with a loss'
+            yield wrong((*at, "revert"), words)
         # Files that two patterns have in common are compared where cases are listed.
         if suite.cases and suite.heldout != next(one.heldout for one in project.suites if one.cases == suite.cases):
             words = f"{suite.cases} would be hidden here and shown there; give it one heldout in all suites"

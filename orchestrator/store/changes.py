@@ -3,14 +3,19 @@
 import json
 import sqlite3
 from collections.abc import Iterable
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 from orchestrator.records import Change, ChangeState
 from orchestrator.store import rows
 from orchestrator.store.store import Tx, read_payload
-from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
+from verifiers.scorecard import Build, Outcome, Scorecard, Tier, Verdict
 
 LIVE: Final = "state NOT IN ('landed', 'bounced', 'withdrawn')"
+MAINS: Final = """(SELECT number, new AS commit_id, change FROM landing WHERE done
+    UNION ALL SELECT 0, commit_id, '' FROM scorecard WHERE id = (SELECT min(id) FROM scorecard))"""
+"""Main's commits: the seed has the first scorecard."""
+END: Final = 1 << 62  # behind every place of main
 
 
 def add(tx: Tx, change: Change) -> None:
@@ -94,20 +99,62 @@ def scorecard_of(db: sqlite3.Connection, commit: str, tier: str = "full") -> Sco
     return None if row is None else read_scorecard(db, row)
 
 
-def newest(db: sqlite3.Connection) -> Scorecard | None:
-    """The newest scorecard of a main, of the cases that are shown; None until the seed has been judged."""
-    sql = "SELECT * FROM scorecard WHERE commit_id <> '' AND tier = 'full' AND void = '' ORDER BY id DESC LIMIT 1"
-    row = db.execute(sql).fetchone()
-    return None if row is None else read_scorecard(db, row)
+@dataclass(frozen=True)
+class Main:
+    """A commit of main and its place: the number of its change's landing, 0 for the seed, which no change made."""
+
+    number: int
+    commit: str
+    change: str
 
 
-def newest_without_heldout(db: sqlite3.Connection) -> str:
-    """The newest commit of main that has no verdict on the held-out cases, or "". The seed has the first scorecard."""
-    main = "commit_id IN (SELECT new FROM landing WHERE done) OR id = (SELECT min(id) FROM scorecard)"
-    judged = "SELECT commit_id FROM scorecard WHERE tier = 'heldout' AND void = ''"
-    sql = f"SELECT commit_id FROM scorecard WHERE ({main}) AND commit_id NOT IN ({judged}) ORDER BY id DESC LIMIT 1"
-    row = db.execute(sql).fetchone()
+def mains(db: sqlite3.Connection, first: int, last: int) -> list[Main]:
+    """Main's commits between two places, these included, in order."""
+    found = db.execute(f"SELECT * FROM {MAINS} WHERE number BETWEEN ? AND ? ORDER BY number", (first, last))
+    return [Main(*row) for row in found]
+
+
+def place(db: sqlite3.Connection, commit: str) -> int:
+    return int(db.execute(f"SELECT number FROM {MAINS} WHERE commit_id = ?", (commit,)).fetchone()[0])
+
+
+def newest_without(db: sqlite3.Connection, tier: Tier) -> str:
+    """The newest commit of main that this tier says nothing of, or ""."""
+    judged = "SELECT commit_id FROM scorecard WHERE tier = ? AND void = ''"
+    sql = f"SELECT commit_id FROM {MAINS} WHERE commit_id NOT IN ({judged}) ORDER BY number DESC LIMIT 1"
+    row = db.execute(sql, (tier,)).fetchone()
     return str(row["commit_id"]) if row else ""
+
+
+def next_card(db: sqlite3.Connection, place: int, side: Literal["<", ">"], tier: Tier) -> tuple[int, Scorecard] | None:
+    """The nearest commit of main before or after a place that was built and judged in this tier: its place and card."""
+    order = {"<": "number DESC", ">": "number"}[side]
+    judged = f"SELECT * FROM {MAINS} JOIN scorecard USING (commit_id) WHERE tier = ? AND void = '' AND built"
+    row = db.execute(f"{judged} AND number {side} ? ORDER BY {order}, id DESC LIMIT 1", (tier, place)).fetchone()
+    return (row["number"], read_scorecard(db, row)) if row else None
+
+
+def newest_card(db: sqlite3.Connection, tier: Tier) -> Scorecard | None:
+    """Of the newest commit of main that was built and judged in this tier."""
+    found = next_card(db, END, "<", tier)
+    return found[1] if found else None
+
+
+def promises(db: sqlite3.Connection) -> list[Change]:
+    """What holds tasks: live changes, and of those that landed since main was last judged after landing what they
+    promise of the suites judged there."""
+    place = "ifnull((SELECT number FROM landing WHERE new = commit_id), 0)"  # the seed's
+    judged = f"SELECT max({place}) AS place, counts FROM scorecard WHERE tier = 'main' AND void = '' AND built"
+    newest = db.execute(judged).fetchone()
+    if newest["place"] is None:
+        return live(db)
+    suites = json.loads(newest["counts"])
+    since = "WHERE state = 'landed' AND id IN (SELECT change FROM landing WHERE done AND number > ?) ORDER BY number"
+    landed = [
+        replace(one, task="", fixes=tuple(case for case in one.fixes if case.split("/", 1)[0] in suites))
+        for one in rows.find(db, Change, since, newest["place"])
+    ]
+    return [*landed, *live(db)]
 
 
 def intend(tx: Tx, change: str, old: str, new: str, scorecard: int) -> None:

@@ -5,9 +5,9 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import anyio
 
@@ -43,20 +43,27 @@ def end(tx: Tx, session: str, reason: End, note: str = "") -> None:
         tx.journal("session-ended", found.seat, session=session, **facts)
 
 
-def store_reply(tx: Tx, session: str, turn: int, reply: Reply) -> None:
+def store_reply(tx: Tx, session: str, turn: int, reply: Reply) -> Reply:
     """Stores a complete response and its calls before anything acts on it (P1). Storing it again changes nothing.
 
-    A call's id is unique in the run and the same after a resume: the idempotency key of a verb.
+    A call's id is unique in the run and the same after a resume: the idempotency key of a verb. Returns the reply as it
+    is read back, so that requests are the same after a resume.
     """
+    text = encode_reply(reply)
     if tx.one("SELECT 1 FROM turn WHERE session = ? AND number = ?", session, turn) is not None:
-        return
-    rows.put(tx, "turn", session=session, number=turn, at=tx.now, reply=tx.keep(encode_reply(reply)))
+        return decode_reply(text)
+    rows.put(tx, "turn", session=session, number=turn, at=tx.now, reply=tx.keep(text))
     rows.update(tx, "session", session, turns=turn)
     for index, call in enumerate(reply.calls):
         name = call.name.encode(errors="replace").decode()
         asked = {"name": name, "arguments": json.dumps(dict(call.arguments), sort_keys=True)}
-        place = {"id": f"{session}.{turn}.{index}", "session": session, "turn": turn, "number": index}
+        place = {"id": _call_id(session, turn, index), "session": session, "turn": turn, "number": index}
         rows.put(tx, "call", vendor_id=call.id, state=CallState.PENDING, **asked, **place)
+    return decode_reply(text)
+
+
+def _call_id(session: str, turn: int, index: int) -> str:
+    return f"{session}.{turn}.{index}"
 
 
 def encode_reply(reply: Reply) -> str:
@@ -71,42 +78,46 @@ def decode_reply(text: str | bytes) -> Reply:
     return Reply(blocks, Stop(body["stop"]), Usage(**body["usage"]), body["model"], body["raw_usage"])
 
 
-def finish_call(tx: Tx, call: str, answer: Answer, seconds: float = 0.0) -> None:
-    """Stores a call's result, once: a second result for the same call changes nothing."""
+def finish_call(tx: Tx, call: str, answer: Answer, seconds: float = 0.0) -> Answer:
+    """Stores a call's result, once: a second result for the same call changes nothing. Returns the stored one."""
     (found,) = tx.db.execute(
         "SELECT call.*, seat FROM call JOIN session ON session.id = session WHERE call.id = ?", (call,)
     )
     if found["state"] == CallState.DONE:
-        return
+        return _answer(tx.db, found)
     kept = {"result": tx.keep(answer.text), "failed": answer.refused, "end": answer.end or ""}
     rows.update(tx, "call", call, state=CallState.DONE, seconds=seconds, **kept)
     given = [str(value).strip().partition("\n")[0][:BRIEF] for value in json.loads(found["arguments"]).values()]
     facts = {"brief": given[0] if given else "", "seconds": round(seconds, 2), "failed": answer.refused}
     asked = {"session": found["session"], "turn": found["turn"], "name": found["name"]}
     tx.journal("call", found["seat"], **asked, **facts)
+    return answer
+
+
+def _answer(db: sqlite3.Connection, call: sqlite3.Row) -> Answer:
+    text = read_payload(db, call["result"]).decode()
+    return Answer(text, bool(call["failed"]), End(call["end"]) if call["end"] else None)
 
 
 def say(tx: Tx, session: str, sender: str, text: str) -> None:
     """Leaves a message, `[sender] text`, that the session reads before its next request."""
     line = f"[{sender}] {text.removeprefix(f'[{sender}] ')}"
     rows.put(tx, "message", session=session, at=tx.now, sender=sender, text=line)
+    tx.told.add(session)
 
 
-def stored(db: sqlite3.Connection, session: Session, known: Sequence[Turn] = ()) -> tuple[Transcript, list[Pending]]:
-    """A session's transcript, and the calls of its last turn that have no result yet. `known` are its first turns,
-    where they have been read before: only the last one ever changes."""
-    id, turns, pending = session.id, list(known), list[Pending]()
-    before = sum(len(turn.reply.calls) for turn in known)
-    sql = "SELECT number, reply FROM turn WHERE session = ? AND number > ? ORDER BY number"
-    for number, body in db.execute(sql, (id, len(known))):
+def stored(db: sqlite3.Connection, session: Session) -> tuple[Transcript, list[Pending]]:
+    """A session's transcript, and the calls of its last turn that have no result yet."""
+    id, turns, pending, before = session.id, list[Turn](), list[Pending](), 0
+    for number, body in db.execute("SELECT number, reply FROM turn WHERE session = ? ORDER BY number", (id,)):
         reply = decode_reply(read_payload(db, body))
         results, pending, end = list[ToolResult](), [], None
         calls = db.execute("SELECT * FROM call WHERE session = ? AND turn = ? ORDER BY number", (id, number))
         for place, (asked, row) in enumerate(zip(reply.calls, calls, strict=True), before):
             if row["state"] == CallState.DONE:
-                answer = read_payload(db, row["result"]).decode()
-                results.append(ToolResult(asked.id, answer, bool(row["failed"])))
-                end = end or (End(row["end"]) if row["end"] else None)
+                answer = _answer(db, row)
+                results.append(ToolResult(asked.id, answer.text, answer.refused))
+                end = end or answer.end
             else:
                 pending.append(Pending(row["id"], place, asked, row["state"] == CallState.RUNNING))
         before += len(reply.calls)
@@ -124,49 +135,78 @@ def _said(db: sqlite3.Connection, session: str, turn: int) -> tuple[str, ...]:
 
 @dataclass
 class StoredLog:
-    """`agents.session.SessionLog`: each write is durable before the copy in memory, which is read back, changes."""
+    """`agents.session.SessionLog`: each write is durable before the copy in memory changes, and that copy is what a
+    resume would read back."""
 
     _store: Store
     _session: Session
-    transcript: Transcript = field(default_factory=lambda: Transcript(""))
-    pending: Sequence[Pending] = ()
+    transcript: Transcript
+    pending: Sequence[Pending]
+    _calls: int  # in all turns
+    _paid: tuple[Reply, Reply] | None = None  # stored by the ledger's transaction: as it came, and as it is read back
     _began: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     async def load(cls, store: Store, session: Session) -> "StoredLog":
         """The session as it is stored, whoever wrote it."""
-        log = cls(store, session)
-        await log._write(lambda _: None)
-        return log
-
-    async def _write(self, change: Callable[[Tx], object]) -> None:
-        def write(tx: Tx) -> tuple[Transcript, list[Pending]]:
-            change(tx)
-            return stored(tx.db, self._session, self.transcript.turns[:-1])
-
-        self.transcript, self.pending = await self._store.write(write)
+        transcript, pending = await store.write(lambda tx: stored(tx.db, session))
+        store.told.add(session.id)  # perhaps, by an earlier process
+        return cls(store, session, transcript, pending, sum(len(turn.reply.calls) for turn in transcript.turns))
 
     @property
     def turn(self) -> int:
         return len(self.transcript.turns)
 
+    def paid(self, tx: Tx, reply: Reply) -> None:
+        """Stores a reply with what it cost. `store_reply` of it then only has to be called."""
+        self._paid = reply, store_reply(tx, self._session.id, self.turn + 1, reply)
+
     async def store_reply(self, reply: Reply) -> None:
-        turn = self.turn + 1
-        await self._write(lambda tx: store_reply(tx, self._session.id, turn, reply))
+        id, turn = self._session.id, self.turn + 1
+        if self._paid and self._paid[0] is reply:
+            kept = self._paid[1]
+        else:
+            kept = await self._store.write(lambda tx: store_reply(tx, id, turn, reply))
+        self.pending = [Pending(_call_id(id, turn, n), self._calls + n, call) for n, call in enumerate(kept.calls)]
+        self._calls += len(self.pending)
+        self.transcript = replace(self.transcript, turns=(*self.transcript.turns, Turn(kept)))
 
     async def store_summary(self, reply: Reply, text: str) -> None:
-        sql = "INSERT OR REPLACE INTO summary VALUES (?, ?, ?, ?)"
-        await self._write(lambda tx: tx.run(sql, self._session.id, self.turn, text, tx.keep(encode_reply(reply))))
+        sql, turn = "INSERT OR REPLACE INTO summary VALUES (?, ?, ?, ?)", self.turn
+        await self._store.write(lambda tx: tx.run(sql, self._session.id, turn, text, tx.keep(encode_reply(reply))))
+        self.transcript = replace(self.transcript, summed=turn, summary=text)
 
     async def begin(self, pending: Pending) -> None:
         self._began[pending.key] = anyio.current_time()
-        await self._write(lambda tx: rows.update(tx, "call", pending.key, state=CallState.RUNNING, started=tx.now))
+        running = CallState.RUNNING
+        await self._store.write(lambda tx: rows.update(tx, "call", pending.key, state=running, started=tx.now))
+        self.pending = [replace(one, running=one.running or one.key == pending.key) for one in self.pending]
 
     async def finish(self, pending: Pending, answer: Answer) -> None:
         seconds = anyio.current_time() - self._began.pop(pending.key, anyio.current_time())
-        await self._write(lambda tx: finish_call(tx, pending.key, answer, seconds))
+        answer = await self._store.write(lambda tx: finish_call(tx, pending.key, answer, seconds))
+        self.pending = [one for one in self.pending if one.key != pending.key]
+        last = self.transcript.turns[-1]
+        results = (*last.results, ToolResult(pending.call.id, answer.text, answer.refused))
+        self._change_last(results=results, end=last.end or answer.end)
 
     async def hear(self) -> None:
         """Pins what waits to be read behind the turn after which it is read; 0 is before the first reply."""
-        sql = "UPDATE message SET turn = ? WHERE session = ? AND turn IS NULL"
-        await self._write(lambda tx: tx.run(sql, self.turn, self._session.id))
+        id, turn = self._session.id, self.turn
+        if id not in self._store.told:
+            return
+        self._store.told.discard(id)  # before the look: what is said after it is heard the next time
+
+        def pin(tx: Tx) -> tuple[str, ...]:
+            tx.run("UPDATE message SET turn = ? WHERE session = ? AND turn IS NULL", turn, id)
+            return _said(tx.db, id, turn)
+
+        said = await self._store.write(pin)
+        if turn:
+            self._change_last(said=said)
+        else:
+            self.transcript = replace(self.transcript, said=said)
+
+    def _change_last(self, **fields: Any) -> None:
+        *before, last = self.transcript.turns
+        self.transcript = replace(self.transcript, turns=(*before, replace(last, **fields)))

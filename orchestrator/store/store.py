@@ -11,14 +11,16 @@ import sqlite3
 import tomllib
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
-import anyio
 import anyio.to_thread
+
+from sandbox.threads import done_by
 
 T = TypeVar("T")
 _Job = tuple[Callable[["Tx"], Any], Future[Any]]  # work that waits to be written, and what comes of it
@@ -62,6 +64,7 @@ class Tx:
 
     def __init__(self, db: sqlite3.Connection, epoch: int, now: datetime) -> None:
         self.db, self.epoch, self.now = db, epoch, now
+        self.told: set[str] = set()  # sessions for which it leaves a message
 
     def journal(self, kind: str, seat: str = "", /, **data: Any) -> None:
         """Appends a typed event. Its fields must be those that `events.toml` declares for the kind."""
@@ -128,8 +131,11 @@ class Store:
         self.path = path
         self.epoch = 0
         self.utc_now = utc_now
-        self._waiting: list[_Job] = []
-        self._writer = anyio.Lock()
+        self.told: set[str] = set()
+        """Sessions that may have messages to hear."""
+        self._waiting: SimpleQueue[_Job] = SimpleQueue()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._readers: list[sqlite3.Connection] = []  # that nobody reads with now
         self._db = connect(path, write=True)
 
     async def create(self, name: str, settings: str) -> None:
@@ -160,43 +166,55 @@ class Store:
         return await self._submit(fenced)
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `query` on a connection of its own that cannot write, in one consistent snapshot."""
+        """Runs `query` on a connection that cannot write and is its own meanwhile, in one consistent snapshot."""
 
         def work() -> T:
-            with reading(self.path) as db:
+            try:
+                db = self._readers.pop()
+            except IndexError:
+                db = connect(self.path)
+            try:
+                db.execute("BEGIN")
                 return query(db)
+            finally:
+                db.rollback()
+                self._readers.append(db)
 
         return await anyio.to_thread.run_sync(work)
 
     async def close(self) -> None:
-        async with self._writer:
-            self._db.close()
+        for db in (*self._readers, self._db):
+            await done_by(self._writer, db.close)
+        self._writer.shutdown()
 
     async def _submit(self, work: Callable[[Tx], T]) -> T:
-        """Who gets the lock commits for all who wait by then, in a thread; they find it done when their turn comes."""
+        """The writer commits for all who wait when it begins; those then find themselves done when their turn comes."""
         answer: Future[T] = Future()
-        self._waiting.append((work, answer))
-        with anyio.CancelScope(shield=True):
-            async with self._writer:
-                if not answer.done():
-                    batch, self._waiting = self._waiting, []
-                    await anyio.to_thread.run_sync(self._commit, batch)
+        self._waiting.put((work, answer))
+        await done_by(self._writer, self._commit)
         return answer.result()
 
-    def _commit(self, batch: list[_Job]) -> None:
-        """One commit for the batch; nobody hears of a result before it is durable."""
+    def _commit(self) -> None:
+        """One commit for all who wait; nobody hears of a result before it is durable."""
+        batch = [self._waiting.get() for _ in range(self._waiting.qsize())]
+        if not batch:
+            return
         outcomes: list[tuple[Callable[[Future[Any], Any], None], Any]] = []
+        told = set[str]()
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for work, _ in batch:
                 self._db.execute("SAVEPOINT job")
+                tx = Tx(self._db, self.epoch, self.utc_now())
                 try:
-                    outcomes.append((Future.set_result, work(Tx(self._db, self.epoch, self.utc_now()))))
+                    outcomes.append((Future.set_result, work(tx)))
                 except Exception as raised:  # noqa: BLE001 - handed to the caller of write(), who raises it
                     self._db.execute("ROLLBACK TO job")
                     outcomes.append((Future.set_exception, raised))
                 self._db.execute("RELEASE job")
+                told |= tx.told
             self._db.execute("COMMIT")
+            self.told |= told
         except sqlite3.Error as failure:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")

@@ -22,7 +22,17 @@ from orchestrator.watch.render import moment, money, percent, some, visible
 INTERVAL_S: Final = 1.0  # between two looks of the scribe
 NEWS: Final = tuple(EVENTS["news"])
 WORDS: Final = {kind: event["says"] for part in EVENTS.values() for kind, event in part.items()}
-GATE: Final = ("judging", "judged", "voided", "gate-paused", "landed", "bounced", "heldout-judged")
+GATE: Final = (
+    "judging",
+    "judged",
+    "voided",
+    "gate-paused",
+    "landed",
+    "bounced",
+    "main-judged",
+    "regressed",
+    "heldout-judged",
+)
 PARTS: Final = {"": "kind <> 'call'", "run": f"kind IN {NEWS}", "gate": f"kind IN {GATE}"}
 """What `logs` shows of a run, as SQL; any other part is a seat."""
 

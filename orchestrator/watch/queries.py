@@ -14,6 +14,7 @@ from typing import Final, Literal
 from orchestrator.store import changes
 from orchestrator.store.store import iso
 from orchestrator.watch.render import Answer, visible
+from verifiers.scorecard import Tier
 
 By = Literal["role", "seat", "task", "model", "day"]
 Show = Literal["open", "ready", "claimed", "all"]
@@ -66,7 +67,7 @@ def status(db: sqlite3.Connection, begin: Answer, *, reveal: bool = False) -> An
 def _counted(db: sqlite3.Connection, suites: dict[str, Answer]) -> dict[str, Answer]:
     """The suites with what is flaky in each, and without that among what passes."""
     flaky = {case for (case,) in db.execute("SELECT case_id FROM excuse WHERE kind = 'flaky' AND ended IS NULL")}
-    card = changes.newest(db) if flaky else None
+    card = changes.newest_card(db, Tier.FULL) if flaky else None
     sure = card.counts(flaky) if card else {}
     for name, suite in suites.items():
         suite["passed"] = sure.get(name, [suite["passed"]])[0]

@@ -1,7 +1,8 @@
 -- What people see of a run: each query behind its name, as `queries.SQL[name]`. {PRICE} is what an attempt counts for.
 
 --: as_of
-SELECT max(at) FROM journal WHERE kind NOT IN ('revealed', 'condition-changed', 'waived', 'excuse-ended')
+SELECT at FROM journal WHERE kind NOT IN ('revealed', 'condition-changed', 'waived', 'excuse-ended')
+    ORDER BY seq DESC LIMIT 1
 
 --: run
 -- Its seconds of work: each epoch from its first entry to its last, the live one until now
@@ -60,6 +61,32 @@ FROM (SELECT DISTINCT seat FROM journal WHERE seat <> ''), (SELECT state IN ('en
         OR kind = 'waiting' AND epoch = (SELECT epoch FROM run) GROUP BY seat) USING (seat)
     LEFT JOIN claim ON session = id ORDER BY seat
 
+--: watched
+-- The seats, each with its session's task, turns and cost, what it does for how many seconds or waits for so many
+-- more, and the seat's newest change
+SELECT w.*, ifnull(title, '') AS title, ifnull(turns, 0) AS turns, ifnull(doing ->> 0, '') AS doing,
+    iif(w.state = 'waiting', iif(until > :at, unixepoch(until) - unixepoch(:at), NULL),
+        unixepoch(:at) - unixepoch(doing ->> 1)) AS seconds,
+    (SELECT sum({PRICE}) FROM attempt WHERE metered AND session = w.session) AS spent_usd,
+    (SELECT count(*) FROM attempt WHERE metered AND session = w.session AND {PRICE} IS NULL
+        AND state IN ('settled', 'in-doubt')) AS unpriced,
+    ifnull((SELECT id FROM change c WHERE c.seat = w.seat ORDER BY number DESC LIMIT 1), '') AS change
+FROM (SELECT *, coalesce(
+        (SELECT json_array(name, started) FROM call WHERE session = one.session AND state <> 'done'
+            AND state = 'running' LIMIT 1),
+        (SELECT json_array('model', at) FROM attempt WHERE session = one.session AND state = 'reserved' LIMIT 1))
+        AS doing
+    FROM ({seats}) one) w
+    LEFT JOIN session s ON s.id = w.session LEFT JOIN task t ON t.id = w.task
+ORDER BY w.state IN ('idle', 'suspended'), w.seat
+
+--: curves
+-- The share of a suite's shown cases that passed on each main, by how much of the time until :at had gone
+SELECT key AS suite, (julianday(s.at) - julianday(created)) / max(julianday(:at) - julianday(created), 1e-9) AS moment,
+    1.0 * (value ->> 0) / max(value ->> 1, 1) AS share
+FROM run, scorecard s, json_each(counts)
+WHERE commit_id <> '' AND tier = 'full' AND void = '' ORDER BY s.at, s.id
+
 --: attention
 SELECT 'gate' AS id, 'the gate is paused: ' || reason AS text FROM (SELECT kind, data ->> 'reason' AS reason
     FROM journal WHERE kind IN ('gate-paused', 'judging', 'judged', 'run-resumed') ORDER BY seq DESC LIMIT 1)
@@ -73,16 +100,17 @@ UNION ALL SELECT '', value || ' is in ' || count(*) || ' open changes' FROM chan
     WHERE state NOT IN ('landed', 'bounced', 'withdrawn') GROUP BY value HAVING count(*) > 2
 
 --: hot_files
--- Files in which changes conflict with main, or that changes for another reason bounced with, more than their share: at
--- least three times, and the changes that touch the file at least twice as often as those that leave it alone. A lost
--- case has no file of its own, so there only files count that at most half of all changes touch.
-WITH clash AS (SELECT data ->> 'change' AS id, value AS file FROM journal, json_each(data, '$.files')
-    WHERE kind = 'bounced'),
-other AS (SELECT id FROM change WHERE state = 'bounced' EXCEPT SELECT id FROM clash),
+-- Files in which, of the newest 200 changes, those that conflict with main do so, or which those that bounced otherwise
+-- touch, more than their share: at least three of them, and the changes that touch the file at least twice as often as
+-- those that leave it alone. A lost case has no file of its own: there only files count that at most half of all touch.
+WITH recent AS (SELECT * FROM change ORDER BY number DESC LIMIT 200),
+clash AS (SELECT recent.id, value AS file FROM journal JOIN recent ON recent.id = data ->> 'change',
+    json_each(data, '$.files') WHERE kind = 'bounced'),
+other AS (SELECT id FROM recent WHERE state = 'bounced' EXCEPT SELECT id FROM clash),
 one AS (SELECT file, count(*) AS n, count(*) FILTER (WHERE id IN other) AS others,
         count(*) FILTER (WHERE (id, file) IN clash) AS clashes
-    FROM (SELECT change.id, value AS file FROM change, json_each(files) UNION SELECT id, file FROM clash) GROUP BY file),
-every AS (SELECT (SELECT count(*) FROM change) AS of_n, (SELECT count(*) FROM other) AS of_others,
+    FROM (SELECT recent.id, value AS file FROM recent, json_each(files) UNION SELECT * FROM clash) GROUP BY file),
+every AS (SELECT (SELECT count(*) FROM recent) AS of_n, (SELECT count(*) FROM other) AS of_others,
     (SELECT count(DISTINCT id) FROM clash) AS of_clashes)
 SELECT '' AS id, file || ': ' || iif(clashes, printf('%d of %d conflicts, ', clashes, of_clashes), '')
     || iif(others, printf('%d of %d other bounces, ', others, of_others), '')
@@ -143,11 +171,11 @@ FROM journal WHERE kind = 'judged'
 --: why_change
 SELECT c.state AS outcome, c.reason, c.task || ' ' || t.title AS task, summary,
     (SELECT sum({PRICE}) FROM attempt WHERE session = s.id) AS cost_usd,
-    printf('+%d -%d on main %s, by %s', added, removed, substr(c.base, 1, 7), s.id) AS submitted,
+    printf('+%d -%d on main %s, by %s', added, removed, substr(c.base, 1, 7), coalesce(s.id, c.seat)) AS submitted,
     'refs/changes/' || c.number AS kept, CASE c.state WHEN 'landed' THEN 'on main as ' || substr(landed_as, 1, 7)
-        WHEN 'bounced' THEN iif(s.state = 'ended', s.id || ' has ended (' || s.end || '); the task is on the board',
-            c.seat || ' was told and works on it') WHEN 'withdrawn' THEN '' ELSE 'the gate decides' END AS next
-FROM change c JOIN session s ON s.id = c.session LEFT JOIN task t ON t.id = c.task WHERE c.id = :id
+        WHEN 'bounced' THEN CASE s.state WHEN 'ended' THEN s.id || ' has ended (' || s.end || '); the task is on the board'
+            ELSE iif(s.id <> '', c.seat || ' was told and works on it', 'the task is on the board') END WHEN 'withdrawn' THEN '' ELSE 'the gate decides' END AS next
+FROM change c LEFT JOIN session s ON s.id = c.session LEFT JOIN task t ON t.id = c.task WHERE c.id = :id
 
 --: why_task
 SELECT state AS outcome, iif(c.session <> '', c.session || ' works on it', reason) AS reason, title,

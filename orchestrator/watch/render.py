@@ -109,18 +109,29 @@ def lines(head: str, facts: Answer) -> str:
     return "\n".join([head, *body])
 
 
-def status(result: Answer) -> str:
-    run, state, since = result["run"], result["state"], clock(result["as_of"])
-    dead, took = state == "dead", span(result["elapsed_s"])
-    over = f"{state} after {took}: {result['reason']}"
+def state(result: Answer) -> str:
+    """What a run does, for how long, or how it ended."""
+    run_is, since, took = result["state"], clock(result["as_of"]), span(result["elapsed_s"])
+    over = f"{run_is} after {took}: {result['reason']}"
     gone = f"NOT RUNNING since {since}: its process is gone and nobody asked it to stop"
-    doing = {"dead": gone, "ended": over, "stopped": over}.get(state, f"{state} {took}, as of {since}")
+    return {"dead": gone, "ended": over, "stopped": over}.get(run_is, f"{run_is} {took}, as of {since}")
+
+
+def health(result: Answer) -> str:
+    return "healthy" if result["healthy"] else "NOT HEALTHY"
+
+
+def queue(result: Answer) -> str:
     counts = {"queued": 0, "landed": 0, "bounced": 0} | result["queue"]
-    judging, queue = counts.pop("judging", 0), f"{counts.pop('queued')} queued"
-    if judging:
+    words = [f"{counts.pop(state)} {state}" for state in ("staged", "parked", "queued") if state in counts]
+    if judging := counts.pop("judging", 0):
         began, seen = map(datetime.fromisoformat, (result["judging_since"], result["as_of"]))
-        queue = f"{judging} being judged for {span((seen - began).total_seconds())}, {queue}"
-    queue += f" · {', '.join(f'{count} {what}' for what, count in counts.items())}"
+        words.insert(0, f"{judging} being judged for {span((seen - began).total_seconds())}")
+    return f"{', '.join(words)} · {', '.join(f'{count} {what}' for what, count in counts.items())}"
+
+
+def status(result: Answer) -> str:
+    run, dead = result["run"], result["state"] == "dead"
     seats = Counter((seat["state"], seat["why"]) for seat in result["seats"])
     team = [f"{count} {what}" + f": {why}" * bool(why) for (what, why), count in sorted(seats.items())]
     facts = {
@@ -128,12 +139,12 @@ def status(result: Answer) -> str:
         "held out": suites(result["heldout"]) if result["heldout"] is not None else "",
         "money": spent(result),
         "team": f"{plural(result['sessions_live'], 'session')} in mid-turn" if dead else " · ".join(team),
-        "queue": queue,
+        "queue": queue(result),
         **excused(result["excused"]),
         "look at": [one["text"] for one in result["attention"]],
         "next": f"python -m orchestrator resume {run}" if dead else "",
     }
-    return lines(f"{run}   {doing}".ljust(86) + ("  healthy" if result["healthy"] else "  NOT HEALTHY"), facts)
+    return lines(f"{run}   {state(result)}".ljust(86) + f"  {health(result)}", facts)
 
 
 def suites(counts: Answer) -> str:

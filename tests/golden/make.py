@@ -19,9 +19,9 @@ from agents.models.base import Message, Reply, Request, Role, Stop, Text, ToolCa
 from agents.models.scripted import Price
 from agents.tools import Answer, End
 from orchestrator import board, excused
-from orchestrator.ledger import Ledger, size
+from orchestrator.ledger import Ledger, Ruler
 from orchestrator.prices import Prices
-from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource
+from orchestrator.records import Change, ChangeState, Regression, Session, SessionState, TaskSource
 from orchestrator.store import Tx, changes, rows, sessions
 from orchestrator.store.store import MIGRATIONS, migrate
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
@@ -51,7 +51,7 @@ def fill(tx: Tx) -> None:
     board.claim(tx, first.id, "agent-01/1", "read, then write")
     board.leave_note(tx, "agent-01/1", first.id, "look at the table")
     books = Ledger(Prices({MODEL: Price(input=Decimal(3), output=Decimal(15))}), 10_000_000)
-    request = size(Request("system", (), (Message(Role.USER, (Text("go"),)),)))
+    request = Ruler().size(Request("system", (), (Message(Role.USER, (Text("go"),)),)))
     attempt = books.reserve(tx, "agent-01/1", 1, MODEL, request, 100)
     usage = Usage(input=1000, output=100)
     books.settle(tx, attempt, usage, MODEL)
@@ -72,6 +72,7 @@ def fill(tx: Tx) -> None:
     changes.intend(tx, "C1", "b0", "m1", card)
     excused.quarantine(tx, {"torture/c": "passed and failed on main m1, 2 of 3 runs"})
     excused.waive(tx, ["torture/a"], "the table is rewritten", NOW + timedelta(days=2), "person")
+    rows.insert(tx, Regression("torture/c", 0, 1, NOW, 1, "ERROR torture/c: exit 134", 1, 0, "T3", None))
     sessions.end(tx, "agent-02/1", End.FINISHED, "nothing left")
 
 

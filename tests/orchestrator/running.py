@@ -106,11 +106,12 @@ class Yard:
         return found
 
     def _living(self) -> list[str]:
-        """Processes, mounts, rooms and containers."""
+        """Processes, mounts, rooms, containers, and what judges worked in."""
         found = [f"process {one.pid}: {words[:200]}" for one, words in self.processes().items()]
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         found += [f"mount {mount}" for mount in mounts if Path(mount).is_relative_to(self.folder)]
         found += [f"room {file.parent.name}" for file in self.home.glob("*/*/*/room.json")]
+        found += [f"scratch {path}" for path in self.home.glob("judges/*/*/*")]
         return found + [f"container {name}" for name in self._containers()]
 
     def processes(self) -> dict[psutil.Process, str]:
@@ -330,7 +331,8 @@ def faults(run: Run) -> list[str]:
             found.append(f"{row['id']} is still {row['state']}")
     commits = run.commits()
     landed = [run.trailers(commit).get("Change", "") for commit in commits[1:]]
-    rows = run.rows("SELECT id, landed_as FROM change WHERE state = 'landed' ORDER BY ended")
+    order = "(SELECT number FROM landing WHERE change = change.id)"
+    rows = run.rows(f"SELECT id, landed_as FROM change WHERE state = 'landed' ORDER BY {order}")
     if [row["id"] for row in rows] != landed:
         found.append(f"landed by the state: {[row['id'] for row in rows]}, by main: {landed}")
     if [row["landed_as"] for row in rows] != commits[1:]:

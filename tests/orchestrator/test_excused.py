@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,9 +15,9 @@ from orchestrator import board, clusters, excused
 from orchestrator.briefing import Show, render_tasks
 from orchestrator.control import Refusal
 from orchestrator.records import Change, ChangeState, Task, TaskSource, TaskState
-from orchestrator.store import Tx, changes, rows
+from orchestrator.store import Store, Tx, changes, rows
 from orchestrator.store.store import migrate
-from tests.orchestrator.running import small_project, yard
+from tests.orchestrator.running import small_project, small_team, yard
 from tests.orchestrator.test_board import session
 from tests.orchestrator.test_gate import Oracle, settle
 from tests.orchestrator.test_gate import queued as at_the_gate
@@ -341,8 +342,8 @@ def test_a_change_lands_that_loses_what_a_person_waived_and_not_before() -> None
         assert run.rows("SELECT 1 FROM excuse") == []
         assert place.say(*asked, "--until", "2h").returncode == 0
         assert "waived     parts/a-base until " in place.say("status").stdout
-        landed = seat(run, token, "submit", "--summary", "Red", "--fixes", "parts/a-red")
-        assert landed["session_over"] == "landed", landed
+        seat(run, token, "submit", "--summary", "Red", "--fixes", "parts/a-red")
+        run.until("SELECT 1 FROM change WHERE state = 'landed'")
         assert "waived, may be lost: parts/a-base until " in seat(run, token, "take")["board"]
         assert run.one("SELECT count(*) FROM task WHERE cases LIKE '%a-base%' AND state = 'ready'") == 1
         assert place.say("waive", "parts/a-base", run.name, "--end").returncode == 0
@@ -353,3 +354,25 @@ def test_a_change_lands_that_loses_what_a_person_waived_and_not_before() -> None
         assert [row["kind"] for row in run.rows(kinds)] == ["waived", "excuse-ended"]
         assert place.say("waive", "parts/a-red", "--reason", "why", "--until", "2h").returncode == 0  # no process lives
         assert "parts/a-red until " in place.say("status").stdout
+
+
+def test_a_run_with_a_flaky_case_has_not_reached_its_goal() -> None:
+    """All of its cases pass; the case in quarantine counts for nothing, and nobody of the team can mend it."""
+
+    async def doubt(state: Path) -> None:
+        store = Store(state, lambda: datetime.now(UTC))
+        await store.begin_epoch()
+        await store.write(lambda tx: excused.quarantine(tx, {"parts/a-base": EVIDENCE}))
+        await store.close()
+
+    with yard() as place:
+        team = small_team(place.folder / "team.toml", ["red"])
+        project = small_project(place.folder / "small", ["red"])
+        run = place.create(project, 1, models={"": f"scripted:{team}"}, budget=50_000_000)
+        anyio.run(doubt, run.db)
+        run.serve()
+        run.finish()
+        assert set(run.judged().values()) == {"PASS"}
+        assert run.one("SELECT reason FROM run").startswith("nothing left")
+        assert re.search(r"parts 1/2 \(50\.0 %.*, 1 flaky\)", place.say("status").stdout)
+        assert [answer.partition("\n")[0][-9:] for answer in run.results("tasks")][-1] == "parts 1/2"

@@ -63,6 +63,16 @@ def test_a_file_is_hot_when_changes_conflict_there_more_than_its_share(tx: Tx) -
     assert "hot files: src/lib.rs: 5 of 9 conflicts, 7 of 40 changes" in render_tasks(tx.db, Show.ALL, NOW)
 
 
+def test_what_was_hot_long_ago_is_not(tx: Tx) -> None:
+    for _ in range(3):
+        submitted(tx, "src/lib.rs", conflicts=("src/lib.rs",))
+    submitted(tx, "src/other.rs")
+    assert hot(tx) == ["src/lib.rs: 3 of 3 conflicts, 3 of 4 changes"]
+    for _ in range(197):
+        submitted(tx, "src/other.rs")
+    assert hot(tx) == []
+
+
 def test_the_file_that_nearly_everybody_changes_is_hot_when_all_conflicts_are_there(tx: Tx) -> None:
     for _ in range(10):
         submitted(tx, "src/main.rs", "src/a.rs")

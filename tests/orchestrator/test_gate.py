@@ -62,7 +62,7 @@ async def queued(folder: Path, judge: Oracle) -> tuple[Gate, Change]:
     store = Store(folder / "state.db", lambda: datetime.now(UTC))
     await store.create("run", "{}")
     await store.begin_epoch()
-    gate = Gate(store, repository, judge, Content(), None, "run")
+    gate = Gate(store, repository, judge, Content(), "run")
     await gate.judge_main()
     main = await repository.main()
     blob = git(repository.git.folder, "hash-object", "-w", "--stdin", stdin=b"parser\n").decode().strip()

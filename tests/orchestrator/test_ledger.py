@@ -31,7 +31,7 @@ from agents.models.base import (
 )
 from agents.models.scripted import Price
 from orchestrator.control import Refusal
-from orchestrator.ledger import Ledger, SessionMeter, account, size
+from orchestrator.ledger import Ledger, Ruler, SessionMeter, account
 from orchestrator.prices import Prices, load
 from orchestrator.project.reading import ConfigError
 from orchestrator.records import AttemptState, Session, SessionState
@@ -105,9 +105,9 @@ def test_an_unknown_price_is_none_and_refuses_a_money_budget_in_words() -> None:
     with pytest.raises(Refusal):
         Prices().check([TEAM], NOW)
     with pytest.raises(Refusal):
-        ledger(Prices(), run=10**9).reserve(memory(), "agent-01/1", 1, unknown, size(asked("x")), 100)
+        ledger(Prices(), run=10**9).reserve(memory(), "agent-01/1", 1, unknown, Ruler().size(asked("x")), 100)
     tx = memory()
-    without = ledger(Prices()).reserve(tx, "agent-01/1", 1, unknown, size(asked("x")), 100)
+    without = ledger(Prices()).reserve(tx, "agent-01/1", 1, unknown, Ruler().size(asked("x")), 100)
     assert stored(tx.db, without)["reserved"] is None
 
 
@@ -150,7 +150,7 @@ def test_the_worst_case_is_above_every_split_of_the_tokens(split: list[int], out
 
 
 def weighed(request: Request) -> int:
-    return max(size(request).values())
+    return max(Ruler().size(request).values())
 
 
 def test_a_request_is_measured_in_bytes_of_everything_that_is_sent() -> None:
@@ -165,9 +165,9 @@ def test_what_the_last_request_held_word_for_word_counts_as_the_vendor_counted_i
     long = "word " * 20_000
 
     def worst(session: str, *texts: str) -> int:
-        return int(stored(tx.db, books.reserve(tx, session, 2, OPUS, size(asked(*texts)), 100))["reserved"])
+        return int(stored(tx.db, books.reserve(tx, session, 2, OPUS, Ruler().size(asked(*texts)), 100))["reserved"])
 
-    first = books.reserve(tx, "agent-01/1", 1, OPUS, size(asked(long)), 100)
+    first = books.reserve(tx, "agent-01/1", 1, OPUS, Ruler().size(asked(long)), 100)
     whole = stored(tx.db, first)["reserved"]
     books.settle(tx, first, Usage(input=10, cache_write_5m=21_000), "claude-opus-4-6")
     grown = worst("agent-01/1", long, "more")
@@ -181,7 +181,7 @@ def test_what_the_last_request_held_word_for_word_counts_as_the_vendor_counted_i
 
 
 def spend(books: Ledger, tx: Tx, session: str = "agent-01/1") -> None:
-    attempt = books.reserve(tx, session, 1, TEAM, size(asked("x")), 100)
+    attempt = books.reserve(tx, session, 1, TEAM, Ruler().size(asked("x")), 100)
     books.settle(tx, attempt, Usage(input=60_000, output=40_000), TEAM)
 
 
@@ -212,8 +212,8 @@ def test_a_session_has_a_budget_of_its_own() -> None:
 
 def test_what_ended_without_usage_stays_at_its_worst_case_and_what_was_refused_costs_nothing() -> None:
     tx, books = memory(), ledger(SCRIPTED, run=100 * CENTS)
-    cut = books.reserve(tx, "agent-01/1", 1, TEAM, size(asked("x")), 100)
-    refused = books.reserve(tx, "agent-01/1", 1, TEAM, size(asked("x")), 100)
+    cut = books.reserve(tx, "agent-01/1", 1, TEAM, Ruler().size(asked("x")), 100)
+    refused = books.reserve(tx, "agent-01/1", 1, TEAM, Ruler().size(asked("x")), 100)
     assert [stored(tx.db, attempt)["number"] for attempt in (cut, refused)] == [1, 2]
     books.doubt(tx, cut, "stream cut")
     books.free(tx, refused, "429")
@@ -225,7 +225,7 @@ def test_what_ended_without_usage_stays_at_its_worst_case_and_what_was_refused_c
 
 def test_what_a_dead_process_had_in_flight_is_in_doubt() -> None:
     tx, books = memory(), ledger(SCRIPTED, run=100 * CENTS)
-    lost = books.reserve(tx, "agent-01/1", 1, TEAM, size(asked("x")), 100)
+    lost = books.reserve(tx, "agent-01/1", 1, TEAM, Ruler().size(asked("x")), 100)
     assert books.recover(tx) == []
     later = Tx(tx.db, 2, NOW)
     assert books.recover(later) == [lost] and books.recover(later) == []
@@ -252,7 +252,7 @@ def test_the_run_is_warned_once_for_each_budget() -> None:
 def test_open_and_recorded_seats_are_outside_the_budget_and_shown_as_unmetered() -> None:
     tx, books = memory(), ledger(Prices(), run=1)
     for model in ("open", "recorded"):
-        attempt = books.reserve(tx, "agent-01/1", 1, model, size(asked("x")), 100)
+        attempt = books.reserve(tx, "agent-01/1", 1, model, Ruler().size(asked("x")), 100)
         books.settle(tx, attempt, Usage(input=5), model)
         assert stored(tx.db, attempt)["cost"] is None
     found = queries.cost(tx.db, "model")
@@ -270,7 +270,7 @@ def test_costs_add_up_by_every_key_and_unknown_prices_are_counted_not_priced() -
     spend(books, tx)
     spend(books, tx)
     spend(books, tx, "agent-02/1")
-    unknown = books.reserve(tx, "agent-02/1", 2, "openai/unheard-of", size(asked("x")), 100)
+    unknown = books.reserve(tx, "agent-02/1", 2, "openai/unheard-of", Ruler().size(asked("x")), 100)
     books.settle(tx, unknown, Usage(input=7), "unheard-of-2")
     roles = {row["role"]: row["spent_usd"] for row in queries.cost(tx.db, "role")["rows"]}
     assert roles == {"builder": 20 * CENTS, "planner": 10 * CENTS}
@@ -293,7 +293,7 @@ class LedgerLaws(RuleBasedStateMachine):
     def reserve(self, seat: int) -> None:
         before = account(self.tx.db)
         try:
-            made = self.books.reserve(self.tx, f"agent-0{seat}/1", 1, TEAM, size(asked("x")), 10)
+            made = self.books.reserve(self.tx, f"agent-0{seat}/1", 1, TEAM, Ruler().size(asked("x")), 10)
         except OutOfMoney:
             assert account(self.tx.db) == before
         else:

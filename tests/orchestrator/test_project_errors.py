@@ -168,8 +168,20 @@ MISTAKES = {
         "must be 'exit' or 'libtest' in this version",
     ),
     "held out of a whole suite": ('when = "gate"', 'when = "gate"\nheldout = 0.5', 31, "heldout needs cases"),
-    "unknown tier": ('when = "gate"', 'when = "gates"', 30, "suite.when must be 'fast' or 'gate'"),
-    "tier of a later version": ('when = "gate"', 'when = "main"', 30, "must be 'fast' or 'gate' in this version"),
+    "unknown tier": ('when = "gate"', 'when = "gates"', 30, "suite.when must be 'fast', 'gate' or 'main'"),
+    "taken back though it never lands": (
+        'when = "gate"',
+        'when = "gate"\nrevert = true',
+        31,
+        'revert is for a suite with when = "main"',
+    ),
+    "nothing to gate": (
+        'heldout = 0.2\nallow = ["gcc"]\n\n[[suite]]\nname = "unit"\nroom = "build"\nrun = "suites/unit.sh"\n'
+        'results = "libtest"\nwhen = "gate"',
+        'heldout = 0.2\nallow = ["gcc"]\nwhen = "main"',
+        24,
+        "the gate would judge nothing",
+    ),
     "hidden here, shown there": (
         'room = "build"\nrun = "suites/unit.sh"\nresults = "libtest"',
         'cases = "suites/greet/*.txt"\nrun = "suites/one.sh"',

@@ -14,7 +14,7 @@ from agents.models.base import Text
 from orchestrator import board
 from orchestrator.briefing import locks
 from orchestrator.ledger import account
-from orchestrator.records import AttemptState, Task, TaskState
+from orchestrator.records import AttemptState, Regression, Task, TaskState
 from orchestrator.store import Store, changes, reading, rows, sessions
 from orchestrator.store.store import KINDS, MIGRATIONS, migrate
 from orchestrator.watch import queries
@@ -70,6 +70,9 @@ def test_todays_code_reads_and_continues_a_state_of_a_past_version(file: Path, t
         assert card is not None and card.verdicts["torture/c"].outcome is Outcome.FAIL
         (landing,) = db.execute("SELECT * FROM landing")
         assert (landing["change"], landing["old"], landing["new"], landing["done"]) == ("C1", "b0", "m1", 0)
+        if file.stem >= "state-v2":
+            (lost,) = rows.find(db, Regression)
+            assert (lost.case, lost.culprit, lost.task, lost.revert) == ("torture/c", 1, "T3", None)
         settled, doubted = db.execute("SELECT * FROM attempt ORDER BY id")
         assert settled["cost"] == 4_500 and doubted["state"] == AttemptState.IN_DOUBT
         assert account(db) == {AttemptState.SETTLED: 4_500, AttemptState.IN_DOUBT: doubted["reserved"]}
