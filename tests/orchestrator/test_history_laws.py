@@ -190,7 +190,7 @@ class Yard:
         await store.begin_epoch()
         mortal = self.death.watch(repository, "merge", "commit", "land")
         judge = self.death.watch(self.reader, "judge")
-        gate = Gate(self.death.watch(store, "write"), mortal, judge, self.reader, None, "run")
+        gate = Gate(self.death.watch(store, "write"), mortal, judge, self.reader, "run")
         try:
             await repository.recover()
             await gate.recover()

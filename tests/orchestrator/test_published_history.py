@@ -191,7 +191,7 @@ async def team(folder: Path, judge: Judge, fast: Judge) -> AsyncIterator[Team]:
     await store.create("run", "{}")
     await store.begin_epoch()
     try:
-        yield Team(Gate(store, repository, judge, fast, None, "run"), store, repository)
+        yield Team(Gate(store, repository, judge, fast, "run"), store, repository)
     finally:
         await store.close()
 
