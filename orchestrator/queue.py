@@ -303,7 +303,10 @@ class Queue:
             return found
 
         losses: dict[int, Loss] = {}
-        for prefix, cases in (await first_failing(lost, size, self.probes, failing)).items():
+        found = await first_failing(lost, size, self.probes, failing)
+        if unsteady:  # what such a change lost may have passed a probe by luck: those above it are not blamed for that
+            found = {min(found): found[min(found)]}
+        for prefix, cases in found.items():
             reason, detail, named = _loss(cases, cards[prefix])
             good = " + ".join(["main", *(one.change.id for one in stack[: prefix - 1])])
             losses[prefix - 1] = (reason, f"judged on {good}, which is well\n{detail}", named)

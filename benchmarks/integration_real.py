@@ -1,0 +1,201 @@
+"""`python -m benchmarks.integration --real`: sixteen scripted seats, real git, rooms and suite, beside a simulation.
+
+The project is one of parts: each task makes one, each part has its case, and a case takes a tenth of a second. Of the
+changes, as in `integration.World`: 15 % break another case, 15 % conflict with a neighbour's, 3 % break a case together
+with a neighbour's; one case fails by chance. A seat thinks by sleeping. A bounced change comes back whole.
+
+The simulation is told what the run measured of seats and suite alone: how long work, repair and a whole suite took. It
+foretells when four fifths of the changes have landed. Main must have lost nothing in either.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import product
+from pathlib import Path
+from typing import Final
+
+import trio
+from trio.testing import MockClock
+
+from benchmarks.integration import MINUTE, World, repeatable, simulated
+from tests.orchestrator.running import Run, faults, shell, small_project, yard
+from tests.orchestrator.running import _toml as toml
+
+AGENTS, TASKS, CORES = 16, 96, 2
+SHARE: Final = 0.8  # of the changes, until when both are measured: later some seats have no work
+THINK_S, FIX_S, SPREAD = 40.0, 13.0, 0.6
+LONGEST_S: Final = 100.0  # a command in front may take two minutes
+BASES: Final = ("bosa", "muna", "tira", "geno", "woda", "zuli")  # in the seed: what broken changes break
+HAS: Final = """#!/bin/sh
+read -r kind name <"$CASE"
+sleep 0.1
+case $kind in
+flaky) read -r word </proc/sys/kernel/random/uuid; case $word in 0[0-7]*) echo "ERROR bad luck"; exit 1 ;; esac ;;
+pair) set -- "$ARTIFACTS/parts/$name"-*; [ $# -lt 2 ] || { echo "ERROR two of $name"; exit 1; } ;;
+*) read -r text <"$ARTIFACTS/parts/$name" && [ "$text" = "$name" ] || { echo "ERROR no $name part"; exit 1; } ;;
+esac
+"""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One task: what it plants."""
+
+    part: str
+    seconds: float
+    breaks: str = ""  # a part of the seed
+    conflicts: str = ""  # a file of which others write the same line
+    together: str = ""  # a name that only one may take
+
+
+def planted(dice: random.Random) -> Iterator[Work]:
+    syllables = ["".join(pair) for pair in product("bdfgklmnprst", "aeiou")]
+    names = [f"{one}{other}x" for one, other in zip(syllables, syllables[7:] + syllables[:7], strict=True)]
+    names += [f"{one}{other}v" for one, other in zip(syllables, syllables[11:] + syllables[:11], strict=True)]
+    for number, name in enumerate(names[:TASKS]):
+        seconds = min(dice.lognormvariate(0, SPREAD) * THINK_S / 1.2, LONGEST_S)
+        broken = dice.choice(BASES) if dice.random() < World.broken else ""
+        # Neighbours in the plan are in flight together; the second of a pair is the one that conflicts.
+        pair, kind = number // 2, random.Random(number // 2).random()
+        conflicts = f"shared/s{pair}" if kind < 2 * World.conflicts else ""
+        together = f"pair{pair}" if kind > 1 - 2 * World.clashes else ""
+        yield Work(name, seconds, broken, conflicts, together)
+
+
+def project_of(folder: Path, works: list[Work]) -> Path:
+    small_project(folder, [work.part for work in works])
+    (folder / "suites/has.sh").write_text(HAS)
+    for file in (folder / "suites/parts").iterdir():
+        file.write_text(f"part {file.stem.removeprefix('a-')}\n")
+    for base in BASES:
+        (folder / f"seed/parts/{base}").write_text(f"{base}\n")
+        (folder / f"suites/parts/a-{base}.txt").write_text(f"part {base}\n")
+    (folder / "suites/parts/a-flaky.txt").write_text("flaky\n")
+    for work in works:
+        if work.conflicts:
+            (folder / "seed/shared").mkdir(exist_ok=True)
+            (folder / "seed" / work.conflicts).write_text("nobody\n")
+        if work.together:
+            (folder / f"suites/parts/a-{work.together}.txt").write_text(f"pair {work.together}\n")
+    return folder
+
+
+def team_of(file: Path, works: list[Work]) -> Path:
+    text = []
+    for work in works:
+        make = [f"sleep {work.seconds:.1f}", f"echo {work.part} >parts/{work.part}"]
+        make += [f"echo broken >parts/{work.breaks}"] if work.breaks else []
+        make += [f"echo {work.part} >{work.conflicts}"] if work.conflicts else []
+        make += [f"echo {work.part} >parts/{work.together}-{work.part}"] if work.together else []
+        mend = [f"sleep {FIX_S}", f"echo {work.breaks} >parts/{work.breaks}" if work.breaks else "true"]
+        mend += [f"rm -f parts/{work.together}-{work.part}"] if work.together else []
+        commit, pull = "git add -A && git commit -qm Part", "git pull -q --rebase -X theirs"
+        submit = {"tool": "submit", "summary": f"Part {work.part}", "fixes": ["{case}"]}
+        calls = [shell(" && ".join([*make, commit])), submit]
+        repair = [shell("; ".join([*mend, commit, pull])), submit]
+        text += ["[[session]]", f'match = "*no {work.part} part*"']
+        text += [f"calls = {toml(calls)}", f"on_bounce = {toml(repair)}"]
+    file.write_text("\n".join([*text, ""]))
+    return file
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of the real run, seconds: the mean of a task's and a repair's work, of a whole suite; and how it ended."""
+
+    work_s: float
+    repair_s: float
+    suite_s: float
+    landed: int
+    bounced: int
+    until_s: float  # from the first session until so many had landed
+    whole_s: float
+    wrong: tuple[str, ...]
+
+
+def measure(run: Run) -> Measured:
+    def when(row: object) -> float:
+        return datetime.fromisoformat(row["at"]).timestamp()  # type: ignore[index]
+
+    journal = [(when(row), row["kind"], json.loads(row["data"])) for row in run.rows("SELECT * FROM journal")]
+    began = {data["session"]: at for at, kind, data in journal if kind == "session-started"}
+    whose = {data["change"]: data["session"] for _, kind, data in journal if kind == "submitted"}
+    bounced: dict[str, float] = {}
+    work, repair, landed = list[float](), list[float](), list[float]()
+    for at, kind, data in journal:
+        if kind == "submitted":
+            back = bounced.pop(data["session"], None)
+            (work if back is None else repair).append(at - (began[data["session"]] if back is None else back))
+        elif kind == "bounced":
+            bounced[whose[data["change"]]] = at
+        elif kind == "landed":
+            landed.append(at)
+    suites = [data["seconds"] for _, kind, data in journal if kind == "judged" and not data["lost"]]
+    first = min(began.values())
+    return Measured(
+        statistics.mean(work),
+        statistics.mean(repair or [FIX_S]),
+        statistics.median(suites),
+        len(landed),
+        sum(kind == "bounced" for _, kind, _ in journal),
+        sorted(landed)[int(SHARE * TASKS) - 1] - first,
+        max(landed) - first,
+        tuple(faults(run)),
+    )
+
+
+def foretold(real: Measured, seeds: int = 20) -> list[float]:
+    """Seconds until so many have landed, by the simulation."""
+    start = 1.0 / MINUTE
+    world = World(
+        AGENTS,
+        CORES,
+        suite=(real.suite_s / MINUTE - start) * CORES,
+        hours=4 * real.whole_s / 3600,
+        warm_up=0,
+        task=real.work_s / MINUTE,
+        fix=real.repair_s / MINUTE,
+        relapse=0.0,
+        start=start,
+        fast=0.15,
+        caught=0.2,
+    )
+    found = []
+    for seed in range(seeds):
+        repeatable(seed)
+        sim = trio.run(simulated, "ours", world, seed, clock=MockClock(autojump_threshold=0))
+        found.append(sorted(sim.landed_when.values())[int(SHARE * TASKS) - 1])
+    return found
+
+
+def main(*, as_json: bool) -> int:
+    works = list(planted(random.Random(1)))
+    with yard("bubblewrap") as place:
+        project, team = project_of(place.folder / "parts", works), team_of(place.folder / "team.toml", works)
+        run = place.create(project, AGENTS, models={"": f"scripted:{team}"}, judge_cores=CORES, verify_cores=AGENTS)
+        began = time.monotonic()
+        run.serve()
+        run.finish()
+        real = measure(run)
+        sys.stderr.write(f"the run took {time.monotonic() - began:.0f} s\n")
+    times = foretold(real)
+    mean, off = statistics.mean(times), real.until_s / statistics.mean(times) - 1
+    told = {"real": asdict(real), "foretold_s": round(mean, 1), "foretold_sd_s": round(statistics.stdev(times), 1)}
+    if as_json:
+        sys.stdout.write(json.dumps(told | {"off": round(off, 3)}) + "\n")
+    else:
+        sys.stdout.write(
+            f"{AGENTS} seats, {TASKS} tasks: {real.landed} landed, {real.bounced} bounced, {len(real.wrong)} faults\n"
+            f"work {real.work_s:.1f} s, repair {real.repair_s:.1f} s, whole suite {real.suite_s:.1f} s (measured)\n"
+            f"{SHARE:.0%} landed after {real.until_s:.0f} s; foretold {mean:.0f} ± {statistics.stdev(times):.0f} s: "
+            f"{off:+.1%}\n"
+        )
+    return 1 if real.wrong or abs(off) > 0.15 else 0
