@@ -70,7 +70,7 @@ def fill(tx: Tx) -> None:
     }
     card = changes.add_scorecard(tx, Scorecard("t1", "full", Build(True, 1.0), verdicts), commit="m1")
     changes.intend(tx, "C1", "b0", "m1", card)
-    rows.insert(tx, Regression("torture/c", 0, 1, NOW, 1, "ERROR torture/c: exit 134", 1, 0, "T3", None))
+    rows.insert(tx, Regression("torture/c", 0, 1, 1, "T3", None), at=NOW, line="ERROR torture/c: exit 134", landings=1)
     sessions.end(tx, "agent-02/1", End.FINISHED, "nothing left")
 
 
