@@ -338,7 +338,9 @@ def say(tx: Tx, to: str, text: str, by: str = "") -> None:
 def nothing_left(db: sqlite3.Connection, seats: Set[str]) -> bool:
     """Whether each seat has found nothing to do, which an open one never says, and nobody works or waits."""
     idle = {row["seat"] for row in db.execute("SELECT DISTINCT seat FROM journal WHERE kind = 'seat-idle'")}
-    return seats <= idle and not (sessions.live(db) or changes.live(db) or board.ready(db))
+    promises = changes.promises(db)  # of which those that landed are still judged
+    held = any(board.promised_by(task, promises) for task in board.open_tasks(db))
+    return seats <= idle and not (sessions.live(db) or changes.live(db) or board.ready(db) or held)
 
 
 def last_gain(db: sqlite3.Connection) -> datetime | None:

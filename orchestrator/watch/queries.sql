@@ -14,17 +14,20 @@ SELECT reason, created AS since, (SELECT max(at) FROM journal WHERE kind = 'judg
 FROM run
 
 --: suites
--- Main as it was at :at, and how many cases more than at :hour; the seed's before it was judged
-WITH main AS (SELECT id, at, counts FROM scorecard WHERE commit_id <> '' AND tier = 'full' AND void = '')
+-- Main as it was at :at, and how many cases more than at :hour; the seed's before it was judged. What is judged after
+-- landing is of the newest main that was
+WITH main AS (SELECT tier, iif(tier = 'full', id, ifnull((SELECT number FROM landing WHERE new = commit_id), 0)) AS place,
+    at, counts FROM scorecard WHERE commit_id <> '' AND tier IN ('full', 'main') AND void = '')
 SELECT now.key AS suite, now.value ->> 0 AS passed, now.value ->> 1 AS total,
     (now.value ->> 0) - coalesce(before.value ->> 0, 0) AS delta_1h
-FROM json_each((SELECT counts FROM main ORDER BY at > :at, iif(at > :at, id, -id) LIMIT 1)) now
-    LEFT JOIN json_each((SELECT counts FROM main ORDER BY at > :hour, iif(at > :hour, id, -id) LIMIT 1)) before
-    ON before.key = now.key
+FROM (SELECT 'full' AS t UNION ALL SELECT 'main')
+    JOIN json_each((SELECT counts FROM main WHERE tier = t ORDER BY at > :at, iif(at > :at, place, -place) LIMIT 1)) now
+    LEFT JOIN json_each((SELECT counts FROM main WHERE tier = t
+        ORDER BY at > :hour, iif(at > :hour, place, -place) LIMIT 1)) before ON before.key = now.key
 
 --: heldout
 SELECT key AS suite, value ->> 0 AS passed, value ->> 1 AS total FROM json_each((SELECT counts FROM scorecard
-    WHERE tier = 'heldout' AND void = '' ORDER BY id DESC LIMIT 1))
+    WHERE tier = 'heldout' AND void = '' ORDER BY (SELECT number FROM landing WHERE new = commit_id) DESC, id DESC LIMIT 1))
 
 --: money
 -- NULL is unmetered: a team without a model that costs money
@@ -54,7 +57,7 @@ SELECT seat, ifnull(role, '') AS role, ifnull(task, '') AS task, ifnull(id, '') 
         WHEN 'waiting' THEN 'a verdict' WHEN 'active' THEN ifnull(data ->> 'why', '')
         ELSE coalesce(data ->> 'reason', data ->> 'error', 'last session ended: ' || end, '') END AS why,
     iif(state = 'active', strftime('%Y-%m-%dT%H:%M:%S+00:00', at, (data ->> 'until') || ' seconds'), NULL) AS until
-FROM (SELECT DISTINCT seat FROM journal WHERE seat <> ''), (SELECT state IN ('ended', 'stopped') AS over FROM run)
+FROM (SELECT DISTINCT seat FROM journal WHERE seat NOT IN ('', 'orchestrator')), (SELECT state IN ('ended', 'stopped') AS over FROM run)
     LEFT JOIN (SELECT *, min(CASE state WHEN 'active' THEN number WHEN 'waiting' THEN 1e6 + number ELSE 1e9 - number END)
         FROM session GROUP BY seat) USING (seat)
     LEFT JOIN (SELECT seat, data, at, max(seq) FROM journal WHERE kind IN ('seat-idle', 'seat-crashed')
@@ -241,7 +244,7 @@ FROM session s GROUP BY seat ORDER BY seat
 SELECT key, tier = 'heldout', (julianday(at) - (SELECT julianday(created) FROM run)) * 24,
     100.0 * (value ->> 0) / max(value ->> 1, 1)
 FROM scorecard, json_each(counts)
-WHERE commit_id <> '' AND tier IN ('full', 'heldout') AND void = '' ORDER BY at, scorecard.id
+WHERE commit_id <> '' AND tier IN ('full', 'main', 'heldout') AND void = '' ORDER BY at, scorecard.id
 
 --: changes_over_time
 SELECT kind, 0, (julianday(at) - (SELECT julianday(created) FROM run)) * 24,
