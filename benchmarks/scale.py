@@ -1,7 +1,7 @@
 """`python -m benchmarks.scale`: many seats in one process, each a scripted model that thinks for two seconds.
 
 A whole run (`Run.go`: seats, board, ledger, store, gate, log files, lock files) whose sessions call verbs only: each
-takes a task of its own, writes three notes, looks at the board and gives the task back, again and again. No room: what
+claims a task, writes notes, looks at the board now and then, and gives the task back after twelve turns. No room: what
 would open one is replaced by a room that fails when it is touched. So what is measured is the orchestrator, and nothing
 of the commands that agents run; `submit` needs a room and is not in it.
 
@@ -23,6 +23,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +38,7 @@ from orchestrator.store import Store, Tx
 from orchestrator.verbs import Verbs
 from sandbox.room import Command, OnOutput, Result
 
-NOTES: Final = 3
+TURNS: Final = 12  # of a session
 HERE: Final = Path(__file__).parent
 
 
@@ -47,9 +48,9 @@ class Row:
     turns_per_s: float
     cores: float
     peak_mib: float
-    claim_p95_ms: float
-    append_p95_ms: float
-    loop_lag_p95_ms: float
+    claim_p95_ms: float | None
+    append_p95_ms: float | None
+    loop_lag_p95_ms: float | None
 
 
 class Untouchable:
@@ -80,17 +81,22 @@ class Watch:
         if self.on:
             self.seconds.setdefault(what, []).append(seconds)
 
-    def p95_ms(self, what: str) -> float:
-        return round(1000 * statistics.quantiles(self.seconds[what], n=20)[18], 1)
+    def p95_ms(self, what: str) -> float | None:
+        """None where nothing was seen."""
+        seen = self.seconds.get(what, [])
+        return round(1000 * statistics.quantiles(seen, n=20)[18], 1) if len(seen) > 1 else None
 
 
-def replies(watch: Watch, turn: int) -> list[ToolCall] | str:
+def replies(watch: Watch, opening: str, turn: int) -> list[ToolCall] | str:
     watch.turns += watch.on
     if turn == 1:
-        return [call("claim", turn, title=f"A part of its own {time.perf_counter_ns()}", touches=[])]
-    if turn <= 1 + NOTES:
-        return [call("note", turn, topic="parser", text=f"What I found in turn {turn}.")]
-    return [call("tasks", turn)] if turn == 2 + NOTES else [call("release", turn, reason="done")]
+        number = int(opening.partition(",")[0].rpartition("-")[2])  # "You are agent-07, …"
+        return [call("claim", turn, task=f"T{number}")]
+    if turn == TURNS:
+        return [call("release", turn, reason="done")]
+    if turn % 6 == 0:
+        return [call("tasks", turn)]
+    return [call("note", turn, topic="parser", text=f"What I found in turn {turn}.")]
 
 
 def timing(watch: Watch) -> Callable[[], None]:
@@ -125,12 +131,12 @@ async def no_room(*_: object) -> AsyncIterator[Untouchable]:
 
 async def measured(seats: int, think_s: float, seconds: float) -> Row:
     watch, room_of = Watch(), seat.room_of
-    model = Played(lambda turn: replies(watch, turn), think_s)
+    model = Played(partial(replies, watch), think_s)
     seat.room_of = no_room  # type: ignore[assignment]
     end = timing(watch)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            async with a_run(Path(folder), model, Untouchable(), None, seats, tasks=seats) as desk:  # type: ignore[arg-type]
+            async with a_run(Path(folder), model, Untouchable(), None, seats, seats) as desk:  # type: ignore[arg-type]
                 run = Run(desk)
 
                 async def lag() -> None:

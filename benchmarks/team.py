@@ -42,7 +42,7 @@ class Played:
     """A model that gives its replies in order, after about `think_s` seconds each: one list for each session, told
     apart by how the conversation begins. It reads nothing, so that what is measured is not the model."""
 
-    replies: Callable[[int], Sequence[ToolCall] | str]
+    replies: Callable[[str, int], Sequence[ToolCall] | str]  # by opening and turn
     think_s: float = 0.0
     window: int = 100_000_000
     asked: Bell = field(default_factory=Bell)  # by a new session
@@ -56,7 +56,7 @@ class Played:
         turn = self._turns[opening.text] = self._turns.get(opening.text, 0) + 1
         if turn == 1:
             self.asked.ring()
-        said, usage = self.replies(turn), Usage(input=1000, output=100)
+        said, usage = self.replies(opening.text, turn), Usage(input=1000, output=100)
         if isinstance(said, str):
             return Reply((Text(said),), Stop.END, usage, MODEL, vars(usage))
         return Reply(tuple(said), Stop.TOOLS, usage, MODEL, vars(usage))

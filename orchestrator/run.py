@@ -42,6 +42,7 @@ from verifiers.judge import RoomJudge
 log = structlog.get_logger()
 
 TICK_S: Final = 0.5
+LOCKS_EVERY_S: Final = 0.5  # how far the lock files may lag behind: writing them is work for each claim there is
 JUDGE_USER, HELDOUT_USER, VERIFY_USER = 1, 2, 3
 HELDOUT_WAIT_S: Final = 900.0  # how long the end of a run waits for the last main's held-out verdict
 SUSPEND_S: Final = 60.0  # how long a stop waits for sessions to reach a stored turn
@@ -185,6 +186,7 @@ class Run:
         async for _ in self.desk.changed.rings():
             locks = await self.desk.store.read(briefing.locks)
             await anyio.to_thread.run_sync(briefing.sync_locks, self.desk.folder / "current_tasks", locks)
+            await anyio.sleep(LOCKS_EVERY_S)
 
     async def _turn(self, state: RunState, kind: str, **facts: object) -> None:
         """Puts the run into a state, and journals why; whoever waits for it looks again."""

@@ -92,21 +92,35 @@ async def work(seat: Seat, desk: Desk) -> bool:
 async def next_session(seat: Seat, desk: Desk) -> Session | None:
     """The seat's unfinished session, else a new one as soon as there is work for it. None once the run drains."""
     idle = ""
+    if unfinished := await desk.store.read(lambda db: [s for s in sessions.live(db) if s.seat == seat.name]):
+        return unfinished[0]
     async for _ in desk.changed.rings():
-        unfinished = await desk.store.read(lambda db: [s for s in sessions.live(db) if s.seat == seat.name])
-        if unfinished:
-            return unfinished[0]
         if desk.draining:
             break
         try:
             if desk.paused:
                 raise board.Refused("the run is paused")
-            return await begin(seat, desk)
+            return await begin_in_order(seat, desk)
         except board.Refused as why:
             if str(why) != idle:
                 idle = str(why)
                 await desk.journal("seat-idle", seat.name, reason=idle)
     return None
+
+
+async def begin_in_order(seat: Seat, desk: Desk) -> Session:
+    """`begin`, without a look at the board where an earlier seat of the kind has just been refused: the ramp serves
+    them in their order, so a change that wakes a thousand idle seats is looked at once. Raises `board.Refused`."""
+    rung, (seen, first, why) = desk.changed.rung, desk.refused
+    builder = seat.role != ramp.PLANNER
+    if builder and seen == rung and first <= seat.user:
+        raise board.Refused(why)
+    try:
+        return await begin(seat, desk)
+    except board.Refused as refusal:
+        if builder:
+            desk.refused = rung, seat.user, str(refusal)
+        raise
 
 
 async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
