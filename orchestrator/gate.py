@@ -15,7 +15,7 @@ from orchestrator.queue import Fate, Ruling, rule
 from orchestrator.records import Change, ChangeState
 from orchestrator.repository import Repository
 from orchestrator.signals import Bell
-from orchestrator.store import Store, Tx, changes, rows
+from orchestrator.store import Store, Tx, changes, matrix, rows
 from verifiers.scorecard import Judge, Scorecard, Selection, Tier
 
 VOIDS: Final = 2  # in a row pause the gate
@@ -136,6 +136,7 @@ class Gate:
             before = changes.scorecard_of(tx.db, old)
             assert card and before  # main only ever points at a commit whose scorecard is stored (P3)
             tx.run("UPDATE landing SET done = 1 WHERE change = ?", change.id)
+            matrix.record(tx)
             changes.finish(tx, change, ChangeState.LANDED, landed_as=new)
             gained = len(card.passed() - before.passed())
             facts = {"task": change.task, "commit": new, "gained": gained, **_totals(card)}
