@@ -200,22 +200,53 @@ SELECT s.* FROM journal j JOIN scorecard s ON s.tree = data ->> 'tree' AND s.tie
 WHERE kind = 'judged' AND EXISTS (SELECT 1 FROM json_each(data, '$.changes') WHERE value = ?)
 ORDER BY seq DESC, s.commit_id = ? DESC, s.id DESC LIMIT 1
 
---: why_case
--- The case on every main that was judged: with which change its outcome turned, and which task is on it. Its place is
--- looked up once in each list of cases that mains were judged by. `payload`, `outcome` and `clock` are why.py's
-WITH place AS MATERIALIZED (SELECT list, key + 1 AS place
-    FROM (SELECT DISTINCT cases AS list FROM scorecard WHERE tier = 'full'), json_each(payload(list))
-    WHERE value = :id),
-seen AS (SELECT l.number, s.at, c.id || ' ' || c.session AS by, substr(outcomes, place, 1) AS letter, details
-    FROM landing l JOIN change c ON c.id = l.change JOIN scorecard s ON s.id = l.scorecard JOIN place ON list = s.cases
-    WHERE l.done),
-turned AS (SELECT * FROM (SELECT *, lag(letter, 1, '') OVER (ORDER BY number) AS before FROM seen)
-    WHERE letter <> before)
-SELECT outcome(letter) AS outcome, (SELECT value ->> 1 FROM json_each(payload(details)) WHERE key = :id) AS reason,
-    group_concat(printf('%s  %-8s %s', clock(at), outcome(letter), by), char(10)) OVER (ORDER BY number) AS turned,
-    coalesce((SELECT group_concat(id, ', ') FROM task WHERE state IN ('ready', 'claimed')
-        AND :id IN (SELECT value FROM json_each(cases))), 'nobody') AS "on it"
-FROM turned ORDER BY number DESC LIMIT 1
+--: case_turns
+-- Where a case turned: at which commit of main it was first seen so, which one before it was judged (`since`), and what
+-- landed between the two. `found` is when it was judged, if that was after the landing.
+SELECT *, (SELECT group_concat(change, ' ') FROM (SELECT change FROM landing WHERE number > since AND number <= ordinal
+    ORDER BY number)) AS among
+FROM (SELECT ordinal, outcome, was, reason AS line,
+        nullif(max(own, coalesce((SELECT max(ordinal) FROM judged
+            WHERE judged.suite = seen.suite AND judged.ordinal < seen.ordinal), -1)), -1) AS since,
+        coalesce(l.at, seed.at) AS at, coalesce(l.new, seed.commit_id) AS "commit",
+        (SELECT iif(min(s.at) > l.at, min(s.at), NULL) FROM judged j JOIN scorecard s ON s.id = j.scorecard
+            WHERE j.suite = seen.suite AND j.ordinal = seen.ordinal) AS found
+    FROM (SELECT cell.*, suite, lag(outcome, 1, '-') OVER (ORDER BY ordinal) AS was,
+            lag(ordinal, 1, -1) OVER (ORDER BY ordinal) AS own
+        FROM shown_case JOIN cell ON shown_case = number WHERE name = :case) seen
+        LEFT JOIN landing l ON l.number = ordinal
+        JOIN (SELECT at, commit_id FROM scorecard ORDER BY id LIMIT 1) seed
+    WHERE outcome <> was) ORDER BY ordinal
+
+--: case_now
+-- The newest main that a case was judged on, how many landed since, and which task is on it
+SELECT coalesce(l.new, (SELECT commit_id FROM scorecard ORDER BY id LIMIT 1)) AS "commit",
+    (SELECT count(*) FROM landing WHERE done AND number > latest) AS unjudged, t.id AS task, claim.session AS owner
+FROM (SELECT max(coalesce((SELECT max(ordinal) FROM judged j WHERE j.suite = c.suite), 0),
+            coalesce((SELECT max(ordinal) FROM cell WHERE shown_case = c.number), 0)) AS latest
+        FROM shown_case c WHERE name = :case)
+    LEFT JOIN landing l ON l.number = latest
+    LEFT JOIN task t ON t.id = (SELECT id FROM task WHERE state IN ('ready', 'claimed')
+        AND EXISTS (SELECT 1 FROM json_each(cases) WHERE value = :case OR :case GLOB value) ORDER BY state, number LIMIT 1)
+    LEFT JOIN claim ON claim.task = t.id
+
+--: cases
+-- Every shown case, what it is on the newest main that it was judged on, and since which landing
+SELECT c.name AS "case", outcome, coalesce(l.at, (SELECT at FROM scorecard ORDER BY id LIMIT 1)) AS since,
+    ifnull(l.change, '') AS change, reason AS line
+FROM (SELECT number, name, (SELECT outcome FROM cell WHERE shown_case = number ORDER BY ordinal DESC LIMIT 1) AS last
+        FROM shown_case WHERE :pattern IN ('', name) OR name GLOB :pattern) c
+    JOIN cell ON shown_case = c.number AND ordinal = (SELECT min(ordinal) FROM cell WHERE shown_case = c.number
+        AND ordinal > coalesce((SELECT max(ordinal) FROM cell WHERE shown_case = c.number AND outcome <> last), -1))
+    LEFT JOIN landing l ON l.number = ordinal
+WHERE NOT (:failing AND outcome IN ('P', 'S')) ORDER BY c.name
+
+--: losses
+-- A case that passed at an earlier main and did not at a later one, the newest first
+SELECT name AS "case", ordinal, count(*) OVER () AS total
+FROM (SELECT *, lag(outcome) OVER (PARTITION BY shown_case ORDER BY ordinal) AS was FROM cell)
+    JOIN shown_case ON number = shown_case
+WHERE was = 'P' AND outcome <> 'P' ORDER BY ordinal DESC, name LIMIT :most
 
 --: entries
 -- A call whose verb has an entry of its own is not told twice.
