@@ -5,6 +5,7 @@ matrix that they make is the same as if they had come in order. Held-out cards a
 """
 
 import json
+import re
 import sqlite3
 from collections.abc import Sequence
 from typing import Final
@@ -54,8 +55,8 @@ def complete(db: sqlite3.Connection) -> None:
     if known and db.execute(UNRECORDED).fetchone() is None:
         return
     script = next(text for text in MIGRATIONS if "CREATE TABLE cell" in text)
-    for statement in script.replace("CREATE TABLE", "CREATE TEMP TABLE").split(";\n"):
-        db.execute(statement)
+    for table in re.findall(r"CREATE TABLE ((?:shown_case|judged|cell) .*?;)", script, re.DOTALL):
+        db.execute(f"CREATE TEMP TABLE {table}")
     record(Tx(db, 0, utc_now()))
 
 

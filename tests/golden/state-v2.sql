@@ -277,4 +277,4 @@ CREATE INDEX regression_open ON regression (culprit) WHERE culprit IS NULL OR re
 CREATE INDEX scorecard_main ON scorecard (id) WHERE tier = 'main';
 CREATE UNIQUE INDEX excuse_standing ON excuse (case_id, kind) WHERE ended IS NULL;
 COMMIT;
-PRAGMA user_version = 3;
+PRAGMA user_version = 2;
