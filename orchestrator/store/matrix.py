@@ -13,7 +13,7 @@ from orchestrator.store.cards import news, read_scorecard
 from orchestrator.store.store import MIGRATIONS, Tx, utc_now
 from verifiers.scorecard import Outcome, Tier
 
-WHOLE: Final = (Tier.FULL.value,)  # tiers that judge every case of each suite that they judge
+WHOLE: Final = (Tier.FULL.value, "main")  # tiers that judge every case of each suite that they judge
 PARTS: Final = (Tier.FAST.value, Tier.CASES.value)
 SHOWN: Final = (*WHOLE, *PARTS)
 GONE: Final = Outcome.MISSING.value  # what is known of a case that its suite's card does not name
@@ -64,7 +64,7 @@ def _insert(tx: Tx, row: sqlite3.Row) -> None:
     at, suites, whole = row["ordinal"], list(json.loads(row["counts"])), row["tier"] in WHOLE
     again = tx.one("SELECT 1 FROM judged WHERE suite = '' AND ordinal = ?", at)
     since, said = news(tx.db, row)
-    follows = whole and not again and _follows(tx, since, row["tier"], at, suites)
+    follows = whole and _follows(tx, since, row["tier"], at, suites)
     if not follows:
         said = _said(tx.db, row)
     sql, names = STATES, ""
