@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import subprocess
 from datetime import UTC, datetime
@@ -68,10 +67,9 @@ def finished() -> object:
 
 def heldout(run: Run) -> list[str]:
     """Stems of the held-out case files."""
-    (row,) = run.rows("SELECT cases FROM scorecard WHERE tier = 'heldout' ORDER BY id LIMIT 1")
     with reading(run.db) as db:
-        names = read_payload(db, row["cases"]).decode()
-    return [name.split("/", 1)[1] for name in json.loads(names)]
+        row = db.execute("SELECT * FROM scorecard WHERE tier = 'heldout' ORDER BY id LIMIT 1").fetchone()
+        return [name.split("/", 1)[1] for name in changes.read_scorecard(db, row).verdicts]
 
 
 def test_the_project_has_shown_and_held_out_cases(finished: Run) -> None:
