@@ -106,6 +106,11 @@ def test_no_held_out_name_or_text_is_in_anything_a_seat_was_told(finished: Run) 
         assert f"{CANARY}-{name}" not in words
 
 
+def test_no_held_out_case_is_in_the_matrix(finished: Run) -> None:
+    shown = {row["name"] for row in finished.rows("SELECT name FROM shown_case")}
+    assert shown and not shown & {f"parts/{name}" for name in heldout(finished)}
+
+
 def test_no_held_out_text_is_in_what_seats_mount(finished: Run) -> None:
     hidden = heldout(finished)
     for folder in ("team", "current_tasks", "public.git"):
