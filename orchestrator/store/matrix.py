@@ -65,7 +65,7 @@ def _insert(tx: Tx, row: sqlite3.Row) -> None:
     at, suites, whole = row["ordinal"], list(json.loads(row["counts"])), row["tier"] in WHOLE
     again = tx.one("SELECT 1 FROM judged WHERE suite = '' AND ordinal = ?", at)
     since, said = news(tx.db, row)
-    follows = whole and not again and _follows(tx, since, row["tier"], at, suites)
+    follows = whole and _follows(tx, since, row["tier"], at, suites)
     if not follows:
         said = _said(tx.db, row)
     sql, names = STATES, ""

@@ -32,7 +32,10 @@ def turns(db: sqlite3.Connection, case: str) -> list[Answer]:
     `among` names all that can; both are empty for the seed, and where nothing earlier was judged."""
     found = queries.rows(db, SQL["case_turns"], case=case)
     for turn in found:
-        turn["among"] = (turn["among"] or "").split()
+        between = db.execute(
+            "SELECT change FROM landing WHERE number > ? AND number <= ?", (turn["since"], turn["ordinal"])
+        )
+        turn["among"] = [change for (change,) in between]
         turn["outcome"], turn["was"] = (Outcome(turn[name]).name.lower() for name in ("outcome", "was"))
         done = rows.get(db, Change, turn["among"][0]) if len(turn["among"]) == 1 else None
         turn["change"], turn["session"] = (done.id, done.session) if done else (None, None)

@@ -201,22 +201,19 @@ WHERE kind = 'judged' AND EXISTS (SELECT 1 FROM json_each(data, '$.changes') WHE
 ORDER BY seq DESC, s.commit_id = ? DESC, s.id DESC LIMIT 1
 
 --: case_turns
--- Where a case turned: at which commit of main it was first seen so, which one before it was judged (`since`), and what
--- landed between the two. `found` is when it was judged, if that was after the landing.
-SELECT *, (SELECT group_concat(change, ' ') FROM (SELECT change FROM landing WHERE number > since AND number <= ordinal
-    ORDER BY number)) AS among
-FROM (SELECT ordinal, outcome, was, reason AS line,
-        nullif(max(own, coalesce((SELECT max(ordinal) FROM judged
-            WHERE judged.suite = seen.suite AND judged.ordinal < seen.ordinal), -1)), -1) AS since,
-        coalesce(l.at, seed.at) AS at, coalesce(l.new, seed.commit_id) AS "commit",
-        (SELECT iif(min(s.at) > l.at, min(s.at), NULL) FROM judged j JOIN scorecard s ON s.id = j.scorecard
-            WHERE j.suite = seen.suite AND j.ordinal = seen.ordinal) AS found
-    FROM (SELECT cell.*, suite, lag(outcome, 1, '-') OVER (ORDER BY ordinal) AS was,
-            lag(ordinal, 1, -1) OVER (ORDER BY ordinal) AS own
-        FROM shown_case JOIN cell ON shown_case = number WHERE name = :case) seen
-        LEFT JOIN landing l ON l.number = ordinal
-        JOIN (SELECT at, commit_id FROM scorecard ORDER BY id LIMIT 1) seed
-    WHERE outcome <> was) ORDER BY ordinal
+-- Where a case turned: at which commit of main it was first seen so, and which one before it was judged (`since`).
+-- `found` is when it was judged, if that was after the landing.
+SELECT ordinal, outcome, was, reason AS line, coalesce(l.at, seed.at) AS at, coalesce(l.new, seed.commit_id) AS "commit",
+    nullif(max(own, coalesce((SELECT max(ordinal) FROM judged
+        WHERE judged.suite = seen.suite AND judged.ordinal < seen.ordinal), -1)), -1) AS since,
+    (SELECT iif(min(s.at) > l.at, min(s.at), NULL) FROM judged j JOIN scorecard s ON s.id = j.scorecard
+        WHERE j.suite = seen.suite AND j.ordinal = seen.ordinal) AS found
+FROM (SELECT cell.*, suite, lag(outcome, 1, '-') OVER (ORDER BY ordinal) AS was,
+        lag(ordinal, 1, -1) OVER (ORDER BY ordinal) AS own
+    FROM shown_case JOIN cell ON shown_case = number WHERE name = :case) seen
+    LEFT JOIN landing l ON l.number = ordinal
+    JOIN (SELECT at, commit_id FROM scorecard ORDER BY id LIMIT 1) seed
+WHERE outcome <> was ORDER BY ordinal
 
 --: case_now
 -- The newest main that a case was judged on, how many landed since, and which task is on it

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator import board
@@ -24,20 +24,19 @@ from orchestrator.watch import cases
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
 NOW = datetime(2026, 3, 14, tzinfo=UTC)
-NAMES = [f"{suite}/{n}" for suite in ("torture", "unit") for n in range(4)]
-MAINS = 7
+NAMES = ["torture/1", "torture/2", "unit/1"]
 GOLDEN = Path(__file__).parent.parent / "golden"
 
-verdicts = st.dictionaries(
-    st.sampled_from(NAMES),
-    st.tuples(
-        st.sampled_from([Outcome.PASS, Outcome.FAIL, Outcome.TIMEOUT]), st.sampled_from(["", "exit 1", "exit 2"])
-    ),
-    max_size=len(NAMES),
+Seen = dict[str, tuple[Outcome, str]]
+verdict = st.sampled_from(
+    [(Outcome.PASS, ""), (Outcome.FAIL, "exit 1"), (Outcome.FAIL, "exit 2"), (Outcome.TIMEOUT, "")]
 )
-cards = st.lists(
-    st.tuples(st.integers(0, MAINS - 1), st.sampled_from(["full", "full", "cases", "heldout"]), verdicts), max_size=12
-)
+verdicts = st.dictionaries(st.sampled_from(NAMES), verdict, max_size=len(NAMES))
+passes, fails, late = ({"torture/1": said} for said in ((Outcome.PASS, ""), (Outcome.FAIL, "x"), (Outcome.TIMEOUT, "")))
+tiers = st.sampled_from(["full", "full", "full", "main", "cases", "heldout"])
+cards = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), tiers, verdicts), max_size=12)
+"""How many landings come before a card, how far behind the next landing its commit is, what it says."""
+
 Turn = tuple[int, int | None, str, str]  # at which ordinal, the judged one before it, to what, why
 Known = dict[str, dict[int, tuple[str, str]]]  # by case and ordinal: outcome and reason
 
@@ -50,7 +49,7 @@ def opened(path: Path | str = ":memory:") -> Tx:
     return Tx(db, 1, NOW)
 
 
-def card(tier: str, seen: dict[str, tuple[Outcome, str]], tree: str = "t") -> Scorecard:
+def card(tier: str, seen: Seen, tree: str = "t") -> Scorecard:
     found = {
         case: Verdict(case, outcome, 0.0, "" if outcome is Outcome.PASS else why)
         for case, (outcome, why) in seen.items()
@@ -81,19 +80,17 @@ def commit(number: int) -> str:
     return f"m{number}"
 
 
-def naive(given: Sequence[tuple[int, str, dict[str, tuple[Outcome, str]]]]) -> Known:
+def naive(recorded: Sequence[tuple[int, str, Seen]]) -> Known:
     """The matrix as a dictionary that is filled in the order of arrival."""
-    shown = [(at, tier, seen) for at, tier, seen in given if tier != "heldout"]
-    every = {case for _, _, seen in shown for case in seen}
-    known: Known = {case: {} for case in every}
+    shown = [(at, tier, seen) for at, tier, seen in recorded if tier != "heldout"]
+    known: Known = {case: {} for _, _, seen in shown for case in seen}
     for at, tier, seen in shown:
         suites = {case.split("/")[0] for case in seen}
-        for case in every:
+        for case, found in known.items():
             if case in seen:
-                outcome, why = seen[case]
-                known[case][at] = (outcome.value, "" if outcome is Outcome.PASS else why)
-            elif tier == "full" and case.split("/")[0] in suites:
-                known[case][at] = ("-", "")
+                found[at] = (seen[case][0].value, seen[case][1])
+            elif tier != "cases" and case.split("/")[0] in suites:
+                found[at] = ("-", "")
     return known
 
 
@@ -112,24 +109,23 @@ def read(db: sqlite3.Connection, case: str) -> list[Turn]:
     return [(t["ordinal"], t["since"], Outcome[t["outcome"].upper()].value, t["line"]) for t in cases.turns(db, case)]
 
 
-@settings(max_examples=300, deadline=None)
-@given(cards, st.booleans())
-def test_cards_in_any_order_make_the_matrix_of_a_plain_dictionary(
-    given: list[tuple[int, str, dict[str, tuple[Outcome, str]]]], landed_first: bool
-) -> None:
-    tx = opened()
+@settings(max_examples=200, deadline=None)
+@given(cards)
+@example([(0, 1, "full", passes), (0, 0, "full", passes), (1, 1, "cases", fails), (0, 0, "full", passes)])
+@example([(0, 1, "full", passes), (5, 3, "cases", fails), (0, 1, "full", fails), (0, 5, "full", late)])
+def test_cards_in_any_order_make_the_matrix_of_a_plain_dictionary(given: list[tuple[int, int, str, Seen]]) -> None:
+    """A card of main's next commit counts from its landing on, as the gate stores it; any other at once."""
+    tx, landed, recorded, waiting = opened(), 0, list[tuple[int, str, Seen]](), list[tuple[int, str, Seen]]()
     seed = changes.add_scorecard(tx, card("full", {}), commit=commit(0))
-    if landed_first:
-        for number in range(1, MAINS):
-            land(tx, number, seed)
-    stored = [(at, tier, seen) for at, tier, seen in given]
-    for at, tier, seen in stored:
+    for landings, behind, tier, seen in [*given, (1, 0, "cases", {})]:
+        for _ in range(landings):
+            landed += 1
+            land(tx, landed, seed)
+            recorded, waiting = recorded + waiting, []
+        at = max(0, landed + 1 - behind)
         changes.add_scorecard(tx, card(tier, seen), commit=commit(at))
-    if not landed_first:
-        for number in range(1, MAINS):
-            land(tx, number, seed)
-    order = stored if landed_first else [one for at in range(MAINS) for one in stored if one[0] == at]
-    known = naive(order)
+        (waiting if at > landed else recorded).append((at, tier, seen))
+    known = naive(recorded)
     assert {case: read(tx.db, case) for case in known} == {case: turns(found) for case, found in known.items()}
     tx.db.close()
 
@@ -237,13 +233,21 @@ def test_a_regression_tells_who_broke_and_who_mended_it_and_which_task_is_open()
 def test_a_suite_judged_after_landing_says_when_it_was_found() -> None:
     tx = batch()
     later = Tx(tx.db, 1, NOW + timedelta(hours=3))
-    changes.add_scorecard(later, card("full", {"slow/1": F}), commit=commit(4))
-    changes.add_scorecard(later, card("full", {"slow/1": P}), commit=commit(3))
+    changes.add_scorecard(later, card("main", {"slow/1": F}), commit=commit(4))
+    changes.add_scorecard(later, card("main", {"slow/1": P}), commit=commit(3))
     answer = cases.blame(tx.db, "slow/1")
     assert [(one["outcome"], one["change"]) for one in answer["history"]] == [("pass", None), ("fail", "C4")]
     assert answer["history"][1]["found"] == iso(
         later.now
     ) and "found         judged on main after" in cases.blame_words(answer)
+
+
+def test_none_of_a_hundred_suspects_is_left_out() -> None:
+    tx = batch()
+    judged = changes.add_scorecard(tx, card("full", {"torture/1": F, "torture/2": F}), commit=commit(104))
+    for number in range(5, 105):
+        land(tx, number, judged)
+    assert cases.turns(tx.db, "torture/2")[-1]["among"] == [f"C{number}" for number in range(5, 105)]
 
 
 def test_a_test_that_vanished_is_missing_by_the_change_that_took_it_away() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import subprocess
 from datetime import UTC, datetime
@@ -68,10 +67,9 @@ def finished() -> object:
 
 def heldout(run: Run) -> list[str]:
     """Stems of the held-out case files."""
-    (row,) = run.rows("SELECT cases FROM scorecard WHERE tier = 'heldout' ORDER BY id LIMIT 1")
     with reading(run.db) as db:
-        names = read_payload(db, row["cases"]).decode()
-    return [name.split("/", 1)[1] for name in json.loads(names)]
+        row = db.execute("SELECT * FROM scorecard WHERE tier = 'heldout' ORDER BY id LIMIT 1").fetchone()
+        return [name.split("/", 1)[1] for name in changes.read_scorecard(db, row).verdicts]
 
 
 def test_the_project_has_shown_and_held_out_cases(finished: Run) -> None:
@@ -106,6 +104,11 @@ def test_no_held_out_name_or_text_is_in_anything_a_seat_was_told(finished: Run) 
     for name in hidden:
         assert f"parts/{name}" not in words
         assert f"{CANARY}-{name}" not in words
+
+
+def test_no_held_out_case_is_in_the_matrix(finished: Run) -> None:
+    shown = {row["name"] for row in finished.rows("SELECT name FROM shown_case")}
+    assert shown and not shown & {f"parts/{name}" for name in heldout(finished)}
 
 
 def test_no_held_out_text_is_in_what_seats_mount(finished: Run) -> None:
