@@ -183,7 +183,7 @@ async def measured(scheme: str, clients: int, seconds: float) -> Row:
                 tasks.start_soon(client, number)
         took = time.perf_counter() - began
         done = [one for tally in tallies for one in tally.seconds]
-        waited = [one for tally in tallies for one in tally.unanswered]
+        waited = [one if tally.seconds else took for tally in tallies for one in tally.unanswered]
         cuts = statistics.quantiles([*done, *waited, took] if len(done) < 2 else [*done, *waited], n=20)
         retries = sum(tally.retries for tally in tallies) / max(len(done), 1)
         starved = sum(not tally.seconds for tally in tallies)
