@@ -183,12 +183,12 @@ async def measured(scheme: str, clients: int, seconds: float) -> Row:
                 tasks.start_soon(client, number)
         took = time.perf_counter() - began
         done = [one for tally in tallies for one in tally.seconds]
-        waited = [one for tally in tallies for one in tally.unanswered]
+        waited = [one if tally.seconds else took for tally in tallies for one in tally.unanswered]
         cuts = statistics.quantiles([*done, *waited, took] if len(done) < 2 else [*done, *waited], n=20)
         retries = sum(tally.retries for tally in tallies) / max(len(done), 1)
         starved = sum(not tally.seconds for tally in tallies)
-        milli = [round(1000 * cut, 2) for cut in (cuts[9], cuts[18])]
-        return Row(scheme, clients, round(len(done) / took, 1), *milli, round(retries, 2), starved)
+        p50, p95 = (round(1000 * cut, 2) for cut in (cuts[9], cuts[18]))
+        return Row(scheme, clients, round(len(done) / took, 1), p50, p95, round(retries, 2), starved)
 
 
 def say(line: str) -> None:

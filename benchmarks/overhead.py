@@ -36,7 +36,7 @@ from agents.models.base import ToolCall
 from benchmarks.team import Played, a_run, call
 from orchestrator.seat import work
 from orchestrator.watch.journal import Scribe
-from sandbox import bubblewrap, docker, mounts
+from sandbox import bubblewrap, docker, mounts, process, seccomp
 from sandbox.engines import choose
 from sandbox.image import ImageSpec, build
 from sandbox.keep import state_home
@@ -189,23 +189,23 @@ async def in_turn(
 async def bare_bubblewrap(room: Room) -> dict[str, Callable[[], object]]:
     """The argument vector that the room would run, run by `subprocess` and nothing else."""
     seen: list[list[str]] = []
-    original = bubblewrap.run
+    original = process.run
 
     async def recording(argv: Any, *args: Any, **options: Any) -> Any:
         seen.append(list(argv))
         return await original(argv, *args, **options)
 
-    bubblewrap.run = recording
+    vars(bubblewrap)["run"] = recording
     try:
         await room.run(Command(("true",)))
     finally:
-        bubblewrap.run = original
+        vars(bubblewrap)["run"] = original
     (argv,) = seen
     at = {word: argv.index(word) + 1 for word in ("--json-status-fd", "--seccomp") if word in argv}
 
     def run() -> None:
         with tempfile.TemporaryFile() as status, tempfile.TemporaryFile() as rules:
-            rules.write(bubblewrap.seccomp.program(memfd=True, shm=True) or b"")
+            rules.write(seccomp.program(memfd=True, shm=True) or b"")
             rules.seek(0)
             for word, file in zip(("--json-status-fd", "--seccomp"), (status, rules), strict=True):
                 if word in at:

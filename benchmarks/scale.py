@@ -120,7 +120,7 @@ def timing(watch: Watch) -> Callable[[], None]:
     def end() -> None:
         Verbs.do, Store.write = do, write  # type: ignore[method-assign]
 
-    Verbs.do, Store.write = timed_do, timed_write  # type: ignore[method-assign, assignment]
+    Verbs.do, Store.write = timed_do, timed_write  # type: ignore[method-assign]
     return end
 
 

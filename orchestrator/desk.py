@@ -58,8 +58,9 @@ class Desk:
     submitting: anyio.Lock = field(default_factory=anyio.Lock)
     accounts: dict[str, anyio.CapacityLimiter] = field(default_factory=dict)
     working: list[Seat] = field(default_factory=list)  # seats that have a session, or wait for work
+    beginning: anyio.Lock = field(default_factory=anyio.Lock)
     refused: tuple[int, int, str] = (-1, 0, "")
-    """The newest refusal of a session: after how many rings of `changed`, to the seat of which user, and why."""
+    """The newest refusal of a builder's session: after how many rings of `changed`, to which seat's user, and why."""
     draining: str = ""
     """Why no new session starts; "" while the run works."""
     broke: str = ""

@@ -154,16 +154,17 @@ def put_aside(desk: Desk, session: Session) -> bool:
 async def begin_in_order(seat: Seat, desk: Desk) -> Session:
     """`begin`, without a look at the board where an earlier seat of the kind has just been refused: the ramp serves
     them in their order, so a change that wakes a thousand idle seats is looked at once. Raises `board.Refused`."""
-    rung, (seen, first, why) = desk.changed.rung, desk.refused
-    builder = seat.role != ramp.PLANNER
-    if builder and seen == rung and first <= seat.user:
-        raise board.Refused(why)
-    try:
+    if seat.role == ramp.PLANNER:
         return await begin(seat, desk)
-    except board.Refused as refusal:
-        if builder:
+    async with desk.beginning:
+        rung, (seen, first, why) = desk.changed.rung, desk.refused
+        if seen == rung and first <= seat.user:
+            raise board.Refused(why)
+        try:
+            return await begin(seat, desk)
+        except board.Refused as refusal:
             desk.refused = rung, seat.user, str(refusal)
-        raise
+            raise
 
 
 async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
