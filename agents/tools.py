@@ -7,6 +7,7 @@ implements `Team`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, Final, Protocol
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
@@ -164,6 +165,7 @@ def names(role: str) -> tuple[str, ...]:
     return tuple(name for name in ARGUMENTS if name != "plan" or role == "planner")
 
 
+@cache
 def specs(role: str) -> tuple[ToolSpec, ...]:
     return tuple(ToolSpec(name, DESCRIPTIONS[name], _schema(ARGUMENTS[name])) for name in names(role))
 

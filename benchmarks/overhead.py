@@ -70,7 +70,7 @@ async def root_of(room: str) -> RootFs | None:
 async def session(turns: int, room: str) -> dict[str, float]:
     """One session of ours in this process, with the scribe that writes a run's log files beside it."""
 
-    def replies(turn: int) -> list[ToolCall] | str:
+    def replies(_: str, turn: int) -> list[ToolCall] | str:
         return [call("shell", turn, command=f"seq {turn} {turn + 29}")] if turn <= turns else "Done."
 
     with place() as folder:

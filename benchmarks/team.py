@@ -3,15 +3,18 @@ list of replies, and a judge that passes whatever it sees."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
 
 from agents.models.base import Reply, Request, Stop, Text, ToolCall, Usage
+from agents.models.choose import account
 from agents.models.scripted import Price
 from orchestrator import VERSION, board
 from orchestrator.desk import Desk
@@ -23,6 +26,7 @@ from orchestrator.project.folder import load
 from orchestrator.records import TaskSource
 from orchestrator.repository import Repository
 from orchestrator.settings import Settings
+from orchestrator.signals import Bell
 from orchestrator.store import Store, Tx
 from orchestrator.store.store import utc_now
 from sandbox.room import Engine, RootFs
@@ -35,32 +39,43 @@ PRICE: Final = Price(input=3, output=15)  # type: ignore[arg-type]
 
 @dataclass
 class Played:
-    """A model that gives its replies in order, after `think_s` seconds each: one list for each session, told apart by
-    how the conversation begins. It reads nothing, so that what is measured is not the model."""
+    """A model that gives its replies in order, after about `think_s` seconds each: one list for each session, told
+    apart by how the conversation begins. It reads nothing, so that what is measured is not the model."""
 
-    replies: Callable[[int], Sequence[ToolCall] | str]
+    replies: Callable[[str, int], Sequence[ToolCall] | str]  # by opening and turn
     think_s: float = 0.0
     window: int = 100_000_000
+    asked: Bell = field(default_factory=Bell)  # by a new session
     _turns: dict[str, int] = field(default_factory=dict)
+    _luck: random.Random = field(default_factory=partial(random.Random, 1))
 
     async def reply(self, request: Request) -> Reply:
-        await anyio.sleep(self.think_s)
+        await anyio.sleep(self.think_s * self._luck.uniform(0.5, 1.5))
         opening = request.messages[0].blocks[0]
         assert isinstance(opening, Text)
         turn = self._turns[opening.text] = self._turns.get(opening.text, 0) + 1
-        said, usage = self.replies(turn), Usage(input=1000, output=100)
+        if turn == 1:
+            self.asked.ring()
+        said, usage = self.replies(opening.text, turn), Usage(input=1000, output=100)
         if isinstance(said, str):
             return Reply((Text(said),), Stop.END, usage, MODEL, vars(usage))
         return Reply(tuple(said), Stop.TOOLS, usage, MODEL, vars(usage))
 
     async def close(self) -> None: ...
 
+    @property
+    def sessions(self) -> int:
+        """That have asked for a reply so far."""
+        return len(self._turns)
+
 
 class Content:
-    """A judge whose one case passes on every tree."""
+    """A judge of two cases, of which one passes and one fails on every tree."""
 
     async def judge(self, tree: Tree, selection: Selection) -> Scorecard:
-        return Scorecard(tree.id, selection.tier, Build(True, 0.0), {"unit/one": Verdict("unit/one", Outcome.PASS)})
+        verdicts = {"unit/one": Outcome.PASS, "unit/two": Outcome.FAIL}
+        found = {case: Verdict(case, outcome) for case, outcome in verdicts.items()}
+        return Scorecard(tree.id, selection.tier, Build(True, 0.0), found)
 
 
 @asynccontextmanager
@@ -98,6 +113,7 @@ async def a_run(
         shown_cases=frozenset(),
         changed=gate.changed,
     )
+    desk.accounts[account(MODEL)] = anyio.CapacityLimiter(seats)  # no vendor, so none whose limits we keep
     await gate.judge_main()
 
     def fill(tx: Tx) -> None:

@@ -72,8 +72,9 @@ class After:
         """What a lane does next; None when all of main is judged and nothing follows from it any more."""
         if tier is Tier.MAIN:
             if lost := rows.find(db, Regression, "WHERE culprit IS NULL ORDER BY bad DESC, good"):
+                good, bad = lost[0].good, lost[0].bad
                 return partial(
-                    self._search, [one for one in lost if (one.good, one.bad) == (lost[0].good, lost[0].bad)]
+                    self._search, good, bad, [one.case for one in lost if (one.good, one.bad) == (good, bad)]
                 )
             if lost := rows.find(db, Regression, "WHERE revert IS NULL ORDER BY culprit"):
                 return partial(self._revert, [one for one in lost if one.culprit == lost[0].culprit])
@@ -87,7 +88,8 @@ class After:
     def all_pass(self, db: sqlite3.Connection, main: str) -> bool:
         """Whether this commit of main passes every shown case that is judged after landing."""
         card = changes.scorecard_of(db, main, Tier.MAIN)
-        return Tier.MAIN not in self.judges or (card is not None and card.passed() == card.verdicts.keys())
+        passed = card.passed() if card else frozenset()
+        return Tier.MAIN not in self.judges or (card is not None and bool(passed) and passed == card.verdicts.keys())
 
     async def _judged(self, tier: Tier, commit: str, selection: Selection) -> Scorecard:
         """Raises `Void`."""
@@ -117,13 +119,13 @@ class After:
 
     # -- what a loss leads to
 
-    async def _search(self, lost: Sequence[Regression]) -> None:
+    async def _search(self, good: int, bad: int, lost: Sequence[str]) -> None:
         """Confirms what one judged main passed and another did not, and finds for each case whose landing lost it.
 
         Lost is what fails again on the later main, alone and cold, or became unsteady since. A timeout that passes then
         was the machine's; a case that fails on the earlier main as well passed there by chance.
         """
-        good, bad, cases = lost[0].good, lost[0].bad, frozenset(one.case for one in lost)
+        cases = frozenset(lost)
         mains = await self.store.read(lambda db: changes.mains(db, good, bad))
         last, unsteady = len(mains) - 1, Cases()
         tried: list[int] = []
@@ -144,7 +146,7 @@ class After:
         card = await self.store.read(lambda db: changes.scorecard_of(db, mains[last].commit, Tier.MAIN))
         assert card is not None  # what it lost was noted with it
         unsteady = cases - await failing(last, cases)
-        late = frozenset(case for case in unsteady if card.verdicts[case].outcome is Outcome.TIMEOUT)
+        late = unsteady & {case for case, one in card.verdicts.items() if one.outcome is Outcome.TIMEOUT}
         lines.update({(last, case): _line(case, card) for case in unsteady})
         unsteady -= late
         chance = await failing(0, cases - late)
@@ -212,9 +214,11 @@ class After:
                 refused = "main holds nothing of it any more"
 
             def write(tx: Tx) -> None:
-                why = refused
-                if not why and (state := board.get(tx.db, task).state) not in board.OPEN:
+                why, call = refused, f"revert of {change.id}"
+                if (state := board.get(tx.db, task).state) not in board.OPEN:
                     why = f"{task} is {state}"
+                if tried := rows.first(tx.db, Change, "WHERE call = ?", call):
+                    why = f"{tried.id}, which was to do that, is {tried.state}"
                 id = "" if why else f"C{number}"
                 tx.run("UPDATE regression SET revert = ? WHERE culprit = ? AND revert IS NULL", id, culprit)
                 if why:
@@ -222,19 +226,9 @@ class After:
                     return
                 cases = tuple(one.case for one in lost)
                 summary = f"Take {change.id} back: it lost {', '.join(cases[:LINES_SHOWN])}"
-                made = Change(
-                    id=id,
-                    session="",
-                    seat=ITSELF,
-                    task=task,
-                    state=ChangeState.QUEUED,
-                    submitted=tx.now,
-                    call=f"revert of {change.id}",
-                    summary=summary,
-                    fixes=cases,
-                    **vars(received),
-                )
-                changes.add(tx, made)
+                mine = {"id": id, "session": "", "seat": ITSELF, "task": task, "state": ChangeState.QUEUED}
+                said = {"submitted": tx.now, "call": call, "summary": summary, "fixes": cases}
+                changes.add(tx, Change(**(vars(received) | mine | said)))
 
             await self.store.write(write)
         self.changed.ring()

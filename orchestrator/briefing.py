@@ -3,6 +3,7 @@
 What agents, programs and failing cases wrote is quoted in all of them.
 """
 
+import json
 import sqlite3
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -42,7 +43,8 @@ def render_tasks(db: sqlite3.Connection, show: Show, now: datetime, *, session: 
     every = rows.find(db, Task, "ORDER BY number")
     claims = {held.task: held for held in board.claims(db)}
     ready = board.ready(db)
-    waiting = [task for task in every if task.state is TaskState.READY and task not in ready]
+    able = {task.id for task in ready}
+    waiting = [task for task in every if task.state is TaskState.READY and task.id not in able]
     claimed = [task for task in every if task.id in claims]
     over = [task for task in every if task.state not in board.OPEN]
     shown, none = {
@@ -51,8 +53,10 @@ def render_tasks(db: sqlite3.Connection, show: Show, now: datetime, *, session: 
         Show.STUCK: ([task for task in every if _stuck(task, claims.get(task.id), now)], "none"),
         Show.ALL: ([*ready, *waiting, *claimed, *reversed(over)], "none"),
     }[show]
-    sql = "SELECT data ->> 'task', data ->> 'session' FROM journal WHERE kind = 'claimed' ORDER BY seq"
-    taken, promises = db.execute(sql).fetchall(), changes.promises(db)
+    sql = "SELECT data ->> 'task', data ->> 'session' FROM journal WHERE kind = 'claimed' AND data ->> 'task' IN "
+    wanted = json.dumps([task.id for task in shown[:limit]])
+    taken = db.execute(f"{sql} (SELECT value FROM json_each(?)) ORDER BY seq", (wanted,)).fetchall()
+    promises = changes.promises(db)
     open_now = {task.id for task in every if task.state in board.OPEN}
     lines = [f"{len(ready)} ready, {len(claimed)} claimed, {len(waiting)} waiting, {len(over)} closed or dropped"]
     lines += _warnings(db, now)

@@ -58,6 +58,8 @@ class Desk:
     submitting: anyio.Lock = field(default_factory=anyio.Lock)
     accounts: dict[str, anyio.CapacityLimiter] = field(default_factory=dict)
     working: list[Seat] = field(default_factory=list)  # seats that have a session, or wait for work
+    refused: tuple[int, int, str] = (-1, 0, "")
+    """The newest refusal of a session: after how many rings of `changed`, to the seat of which user, and why."""
     draining: str = ""
     """Why no new session starts; "" while the run works."""
     broke: str = ""

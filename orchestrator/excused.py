@@ -57,7 +57,8 @@ def quarantine(tx: Tx, cases: Mapping[str, str]) -> None:
 
 def follow(tx: Tx, card: Scorecard) -> None:
     """After each whole judgement of a main: what of the quarantine is steady by now counts again, and what fails once
-    more although a change for its task landed becomes a task once more. Suites that were not judged are left alone."""
+    more although a change for its task landed becomes a task once more. Suites that were not judged are left alone,
+    and so is a case whose task a planner dropped: that one waits for a person."""
     suites = card.counts()
     for one in rows.find(tx.db, Excuse, FLAKY):
         task = _task_of(tx.db, one)

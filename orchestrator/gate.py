@@ -16,7 +16,7 @@ from orchestrator.queue import VOID_WAIT_S, VOIDS, Cases, Conflict, Queue, Stage
 from orchestrator.records import Change, ChangeState
 from orchestrator.repository import Repository
 from orchestrator.signals import Bell
-from orchestrator.store import Store, Tx, changes, rows
+from orchestrator.store import Store, Tx, changes, matrix, rows
 from verifiers.scorecard import Judge, Scorecard, Selection, Tier, Tree
 
 TOUCHED: Final = 5  # landed changes named to the submitter of one that conflicts with them
@@ -224,12 +224,13 @@ class Gate:
             card, before = changes.scorecard_of(tx.db, new), changes.scorecard_of(tx.db, old)
             assert card and before  # main only ever points at a commit whose scorecard is stored (P3)
             gained = card.passed() - before.passed()
+            tx.run("UPDATE landing SET done = 1")
+            matrix.record(tx)
             for row in landing:
                 change = rows.get(tx.db, Change, row["change"])
                 last = row["new"] == new
                 promised = gained if last else {case for case in gained if case in change.fixes}
                 gained -= promised
-                tx.run("UPDATE landing SET done = 1 WHERE change = ?", change.id)
                 changes.finish(tx, change, ChangeState.LANDED, landed_as=row["new"])
                 facts = {"task": change.task, "commit": row["new"], "gained": len(promised), **_totals(card)}
                 tx.journal("landed", change.seat, change=change.id, **facts)

@@ -37,16 +37,17 @@ def next_task(
         if any_case_passes and ready and len(ready) >= AHEAD * len(builders):
             raise board.Refused(f"{len(ready)} tasks are ready")
         return ""
-    folders, apart = [held.touches for held in claims], []
-    for task in ready:
-        if not any(board.overlap(task.touches, other) for other in folders):
-            folders.append(task.touches)
-            apart.append(task.id)
     # Sessions that hold no task yet will take the best ones, then the free seats before this one.
     holding = {held.session for held in claims}
     undecided = sum(name in live and live[name] not in holding for name in builders)
     place = undecided + [name for name in builders if name not in live].index(seat)
-    if place < len(apart):
-        return apart[place]
+    folders, apart = [held.touches for held in claims if held.touches], 0
+    for task in ready:
+        if task.touches and any(board.overlap(task.touches, other) for other in folders):
+            continue
+        if apart == place:
+            return task.id
+        folders += [task.touches] if task.touches else []
+        apart += 1
     spoken = f"each of the {len(ready)} ready tasks is spoken for or in folders of others"
     raise board.Refused(spoken if ready else "no task is ready")

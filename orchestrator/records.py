@@ -142,11 +142,7 @@ class Regression:
     case: str
     good: int
     bad: int
-    at: datetime
     culprit: int | None  # None while it is looked for; 0 = nobody's: the case passes and fails on one main
-    line: str
-    landings: int  # that were searched, with so many builds
-    builds: int
     task: str
     revert: str | None  # None while it is wanted; the change that takes the culprit's back, or ""
 

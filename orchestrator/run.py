@@ -46,6 +46,7 @@ from verifiers.scorecard import Tier
 log = structlog.get_logger()
 
 TICK_S: Final = 0.5
+LOCKS_EVERY_S: Final = 0.5  # how far the lock files may lag behind: writing them is work for each claim there is
 JUDGE_USER, HELDOUT_USER, VERIFY_USER, MAIN_USER = 1, 2, 3, 4
 HELDOUT_WAIT_S: Final = 900.0  # how long the end of a run waits for what is judged after landing
 SUSPEND_S: Final = 60.0  # how long a stop waits for sessions to reach a stored turn
@@ -211,6 +212,7 @@ class Run:
         async for _ in self.desk.changed.rings():
             locks = await self.desk.store.read(briefing.locks)
             await anyio.to_thread.run_sync(briefing.sync_locks, self.desk.folder / "current_tasks", locks)
+            await anyio.sleep(LOCKS_EVERY_S)
 
     async def _turn(self, state: RunState, kind: str, **facts: object) -> None:
         """Puts the run into a state, and journals why; whoever waits for it looks again."""
@@ -338,7 +340,9 @@ def say(tx: Tx, to: str, text: str, by: str = "") -> None:
 def nothing_left(db: sqlite3.Connection, seats: Set[str]) -> bool:
     """Whether each seat has found nothing to do, which an open one never says, and nobody works or waits."""
     idle = {row["seat"] for row in db.execute("SELECT DISTINCT seat FROM journal WHERE kind = 'seat-idle'")}
-    return seats <= idle and not (sessions.live(db) or changes.live(db) or board.ready(db))
+    promises = changes.promises(db)  # of which those that landed are still judged
+    held = any(board.promised_by(task, promises) for task in board.open_tasks(db))
+    return seats <= idle and not (sessions.live(db) or changes.live(db) or board.ready(db) or held)
 
 
 def last_gain(db: sqlite3.Connection) -> datetime | None:

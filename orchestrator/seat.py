@@ -102,9 +102,10 @@ async def next_session(seat: Seat, desk: Desk) -> Session | None:
 
     A seat has two at most: one that waits for the verdict on its change, or repairs it, and one that goes on meanwhile.
     """
-    idle = ""
+    idle, live = "", None
     async for _ in desk.changed.rings():
-        live = await desk.store.read(partial(sessions_of, seat=seat.name))
+        if live is None or live:  # only here does it get another
+            live = await desk.store.read(partial(sessions_of, seat=seat.name))
         if able := [session for session, rests in live if not rests]:
             return await take_up(desk, able[0])
         if desk.draining:
@@ -116,7 +117,7 @@ async def next_session(seat: Seat, desk: Desk) -> Session | None:
                 raise board.Refused("the run is paused")
             if len(live) > 1:
                 raise board.Refused(f"{live[0][0].id} and {live[1][0].id} wait for the gate")
-            return await begin(seat, desk)
+            return await begin_in_order(seat, desk)
         except board.Refused as why:
             if str(why) != idle:
                 idle = str(why)
@@ -148,6 +149,21 @@ async def rest(desk: Desk, session: Session) -> None:
 def put_aside(desk: Desk, session: Session) -> bool:
     """Whether an earlier session of the seat goes first, because its change came back."""
     return desk.gate.returned.get(session.seat, session.id) != session.id
+
+
+async def begin_in_order(seat: Seat, desk: Desk) -> Session:
+    """`begin`, without a look at the board where an earlier seat of the kind has just been refused: the ramp serves
+    them in their order, so a change that wakes a thousand idle seats is looked at once. Raises `board.Refused`."""
+    rung, (seen, first, why) = desk.changed.rung, desk.refused
+    builder = seat.role != ramp.PLANNER
+    if builder and seen == rung and first <= seat.user:
+        raise board.Refused(why)
+    try:
+        return await begin(seat, desk)
+    except board.Refused as refusal:
+        if builder:
+            desk.refused = rung, seat.user, str(refusal)
+        raise
 
 
 async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:

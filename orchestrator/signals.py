@@ -13,8 +13,10 @@ class Bell:
 
     def __init__(self) -> None:
         self.coming = anyio.Event()
+        self.rung = 0  # times
 
     def ring(self) -> None:
+        self.rung += 1
         self.coming.set()
         self.coming = anyio.Event()
 

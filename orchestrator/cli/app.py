@@ -25,6 +25,7 @@ from orchestrator.watch.render import Answer, plain, visible
 MODULES: Final = {
     "projects": "doctor project_lock project_check start",
     "runs": "runs status logs tasks why cost report resume pause stop set_ say waive",
+    "cases": "cases blame regressions",
     "watching": "watch",
     "seat": "seat",
 }

@@ -25,7 +25,7 @@ from orchestrator.cli.runs import Run
 from orchestrator.control import Refusal, who
 from orchestrator.watch import render
 from orchestrator.watch.live import ALL, STILL, View, frame, look, pressed
-from orchestrator.watch.render import Answer
+from orchestrator.watch.render import Answer, visible
 
 REFRESH_S: Final = 1.0
 REST: Final = 4  # times as long as a look took: the journal of weeks takes its time, on cores that the run needs
@@ -81,7 +81,7 @@ def _toggled(folder: Path, state: str) -> str:
     try:
         tell(folder, **asked_for)
     except Refusal as refused:
-        return str(refused)
+        return visible(refused)
     return f"{asked_for['do']}: asked for by {who()}"
 
 

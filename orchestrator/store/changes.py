@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from orchestrator.records import Change, ChangeState
-from orchestrator.store import rows
-from orchestrator.store.store import Tx, read_payload
-from verifiers.scorecard import Build, Outcome, Scorecard, Tier, Verdict
+from orchestrator.store import cards, matrix, rows
+from orchestrator.store.cards import read_scorecard as read_scorecard
+from orchestrator.store.store import Tx
+from verifiers.scorecard import Scorecard, Tier
 
 LIVE: Final = "state NOT IN ('landed', 'bounced', 'withdrawn')"
 MAINS: Final = """(SELECT number, new AS commit_id, change FROM landing WHERE done
@@ -66,30 +67,14 @@ def landed_since(db: sqlite3.Connection, base: str, files: Iterable[str]) -> lis
 
 
 def add_scorecard(tx: Tx, card: Scorecard, *, commit: str = "", seconds: float = 0.0) -> int:
-    """Stores a scorecard: one string of outcomes in the order of the cases, reasons and values beside it."""
-    details = {
-        case: [round(v.seconds, 3), v.reason, v.value, v.unit]
-        for case, v in card.verdicts.items()
-        if v.outcome is not Outcome.PASS or v.value is not None
-    }
-    details["build/"] = [card.build.seconds, card.build.reason, None, card.build.log_tail]
+    """Stores a scorecard. Of a commit that is main's already, it goes into the matrix as well; a new main's goes there
+    with its landing (`matrix.record`)."""
     whose = {"tree": card.tree, "commit": commit, "tier": card.tier, "void": card.void, "seconds": seconds}
-    seen = "".join(verdict.outcome.value for verdict in card.verdicts.values())
-    found = {"built": card.build.ok, "outcomes": seen, "counts": json.dumps(card.counts())}
-    kept = {"cases": tx.keep(json.dumps(list(card.verdicts))), "details": tx.keep(json.dumps(details))}
-    return rows.put(tx, "scorecard", at=tx.now, **whose, **found, **kept)
-
-
-def read_scorecard(db: sqlite3.Connection, row: sqlite3.Row) -> Scorecard:
-    cases = json.loads(read_payload(db, row["cases"]))
-    details = json.loads(read_payload(db, row["details"]))
-    seconds, reason, _, log_tail = details["build/"]
-    verdicts = {
-        case: Verdict(case, Outcome(letter), *details.get(case, ()))
-        for case, letter in zip(cases, row["outcomes"], strict=True)
-    }
-    build = Build(bool(row["built"]), seconds, reason, log_tail)
-    return Scorecard(row["tree"], row["tier"], build, verdicts, row["void"])
+    found = {"built": card.build.ok, "counts": json.dumps(card.counts())}
+    id = rows.put(tx, "scorecard", at=tx.now, **whose, **found, **cards.keep(tx, card))
+    if commit:
+        matrix.record(tx)
+    return id
 
 
 def scorecard_of(db: sqlite3.Connection, commit: str, tier: str = "full") -> Scorecard | None:

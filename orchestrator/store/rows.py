@@ -8,6 +8,7 @@ import json
 import sqlite3
 import types
 import typing
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -18,16 +19,35 @@ R = TypeVar("R")
 
 COLUMNS: Final = {"order": "priority", "commit": "commit_id", "case": "case_id"}  # SQL's own words, renamed
 
-_FIELDS: Final[dict[Any, dict[str, Any]]] = {
-    kind: typing.get_type_hints(kind) for kind in vars(records).values() if dataclasses.is_dataclass(kind)
+
+def _decoder(hint: Any) -> Callable[[Any], Any] | None:
+    """What makes a field of its column; None where they are the same."""
+    kind = typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint  # `kind | None`
+    if kind in (str, int, float):
+        return None
+    if kind is datetime:
+        return datetime.fromisoformat
+    return _names if typing.get_origin(kind) is tuple else kind
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return () if text == "[]" else tuple(json.loads(text))
+
+
+_FIELDS: Final[dict[Any, dict[str, Callable[[Any], Any] | None]]] = {
+    kind: {name: _decoder(hint) for name, hint in typing.get_type_hints(kind).items()}
+    for kind in vars(records).values()
+    if dataclasses.is_dataclass(kind)
 }
 
 
 def find(db: sqlite3.Connection, kind: type[R], clauses: str = "", *values: Any) -> list[R]:
     """Records of a kind; `clauses` is the SQL behind the table's name."""
+    fields = _FIELDS[kind]
+    decoders, columns = list(fields.values()), ", ".join(COLUMNS.get(name, name) for name in fields)
     return [
-        kind(**{name: _decode(hint, row[COLUMNS.get(name, name)]) for name, hint in _FIELDS[kind].items()})
-        for row in db.execute(f"SELECT * FROM {kind.__name__.lower()} {clauses}", values)
+        kind(*[v if v is None or made is None else made(v) for v, made in zip(row, decoders, strict=True)])
+        for row in db.execute(f"SELECT {columns} FROM {kind.__name__.lower()} {clauses}", values)
     ]
 
 
@@ -65,12 +85,3 @@ def update(tx: Tx, table: str, key: str | int, **fields: Any) -> None:
 def next_number(tx: Tx, table: str, clauses: str = "", *values: Any) -> int:
     row = tx.one(f"SELECT coalesce(max(number), 0) + 1 AS next FROM {table} {clauses}", *values)
     return int(row["next"]) if row else 1
-
-
-def _decode(hint: Any, value: Any) -> Any:
-    kind = typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint  # `kind | None`
-    if value is None:
-        return None
-    if kind is datetime:
-        return datetime.fromisoformat(value)
-    return tuple(json.loads(value)) if typing.get_origin(kind) is tuple else kind(value)

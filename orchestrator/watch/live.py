@@ -4,6 +4,7 @@ A frame is made of the same answers as `status`, `logs` and `why` give, read in 
 may have written is handed to rich as text, never as markup.
 """
 
+import re
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -77,15 +78,15 @@ def look(db: sqlite3.Connection, begin: Answer, view: View) -> Answer:
 
 def frame(seen: Answer, view: View, width: int, height: int) -> Panel:
     """A box of so many cells and lines: suites, money, queue, what to look at; seats; and below them news or a pane."""
-    head, inner = _head(seen, width - 4, most=max(height // 6, 1)), width - 4
+    head = _head(seen, width - 4, most=max(height // 6, 1))
     room = height - len(head) - 2 - bool(view.word)
-    shown = _shown(seen["team"], view, OPEN if view.pane else room - BELOW)
+    shown = _shown(seen["team"], view, OPEN if view.pane else max(room - BELOW, 1))
     hidden = len(seen["team"]) - len(shown)
     word = f"… {hidden} more  " * (hidden > 0) + view.word
     below = [Text(word, "dim" if view.word in (KEYS, "") else "yellow")] if word else []
     lines = max(height - len(head) - 2 - len(below) - len(shown), 0)
     told = seen["below"][:lines] if view.pane == "why" else seen["below"][len(seen["below"]) - lines :]
-    below += [_told(line, inner) for line in told]
+    below += [_told(line, width - 4) for line in told]
     for row in (*head, *below):  # ends with the box instead of going on in the next line
         row.no_wrap, row.overflow = True, "ellipsis"
     rows = Group(*head, _seats(shown, view), *below)
@@ -113,7 +114,6 @@ def _head(seen: Answer, width: int, most: int) -> list[Text]:
 def _shown(seats: Sequence[Answer], view: View, most: int) -> Sequence[Answer]:
     """So many seats, the chosen one among them."""
     place = next((number for number, seat in enumerate(seats) if seat["seat"] == view.seat), 0)
-    most = max(most, 1)
     first = max(0, min(place - most // 2, len(seats) - most)) if place >= most or view.pane else 0
     return seats[first : first + most]
 
@@ -153,5 +153,5 @@ def _told(line: str, width: int) -> Text:
         cut = Text(said)
         cut.truncate(max(width - cell_len(dot + end), LEAST), overflow="ellipsis")
         line = f"{cut}{dot}{end}"
-    word = line.split("  ")[1:2]
-    return Text(line, STYLES.get(word[0].split(" ")[0] if word else "", ""))
+    word = re.match(r"\S+  (\w+)", line)
+    return Text(line, STYLES.get(word[1], "") if word else "")

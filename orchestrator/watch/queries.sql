@@ -14,17 +14,20 @@ SELECT reason, created AS since, (SELECT max(at) FROM journal WHERE kind = 'judg
 FROM run
 
 --: suites
--- Main as it was at :at, and how many cases more than at :hour; the seed's before it was judged
-WITH main AS (SELECT id, at, counts FROM scorecard WHERE commit_id <> '' AND tier = 'full' AND void = '')
+-- Main as it was at :at, and how many cases more than at :hour; the seed's before it was judged. What is judged after
+-- landing is of the newest main that was
+WITH main AS (SELECT tier, iif(tier = 'full', id, ifnull((SELECT number FROM landing WHERE new = commit_id), 0)) AS place,
+    at, counts FROM scorecard WHERE commit_id <> '' AND tier IN ('full', 'main') AND void = '')
 SELECT now.key AS suite, now.value ->> 0 AS passed, now.value ->> 1 AS total,
     (now.value ->> 0) - coalesce(before.value ->> 0, 0) AS delta_1h
-FROM json_each((SELECT counts FROM main ORDER BY at > :at, iif(at > :at, id, -id) LIMIT 1)) now
-    LEFT JOIN json_each((SELECT counts FROM main ORDER BY at > :hour, iif(at > :hour, id, -id) LIMIT 1)) before
-    ON before.key = now.key
+FROM (SELECT 'full' AS t UNION ALL SELECT 'main')
+    JOIN json_each((SELECT counts FROM main WHERE tier = t ORDER BY at > :at, iif(at > :at, place, -place) LIMIT 1)) now
+    LEFT JOIN json_each((SELECT counts FROM main WHERE tier = t
+        ORDER BY at > :hour, iif(at > :hour, place, -place) LIMIT 1)) before ON before.key = now.key
 
 --: heldout
 SELECT key AS suite, value ->> 0 AS passed, value ->> 1 AS total FROM json_each((SELECT counts FROM scorecard
-    WHERE tier = 'heldout' AND void = '' ORDER BY id DESC LIMIT 1))
+    WHERE tier = 'heldout' AND void = '' ORDER BY (SELECT number FROM landing WHERE new = commit_id) DESC, id DESC LIMIT 1))
 
 --: money
 -- NULL is unmetered: a team without a model that costs money
@@ -54,7 +57,7 @@ SELECT seat, ifnull(role, '') AS role, ifnull(task, '') AS task, ifnull(id, '') 
         WHEN 'waiting' THEN 'a verdict' WHEN 'active' THEN ifnull(data ->> 'why', '')
         ELSE coalesce(data ->> 'reason', data ->> 'error', 'last session ended: ' || end, '') END AS why,
     iif(state = 'active', strftime('%Y-%m-%dT%H:%M:%S+00:00', at, (data ->> 'until') || ' seconds'), NULL) AS until
-FROM (SELECT DISTINCT seat FROM journal WHERE seat <> ''), (SELECT state IN ('ended', 'stopped') AS over FROM run)
+FROM (SELECT DISTINCT seat FROM journal WHERE seat NOT IN ('', 'orchestrator')), (SELECT state IN ('ended', 'stopped') AS over FROM run)
     LEFT JOIN (SELECT *, min(CASE state WHEN 'active' THEN number WHEN 'waiting' THEN 1e6 + number ELSE 1e9 - number END)
         FROM session GROUP BY seat) USING (seat)
     LEFT JOIN (SELECT seat, data, at, max(seq) FROM journal WHERE kind IN ('seat-idle', 'seat-crashed')
@@ -197,22 +200,53 @@ SELECT s.* FROM journal j JOIN scorecard s ON s.tree = data ->> 'tree' AND s.tie
 WHERE kind = 'judged' AND EXISTS (SELECT 1 FROM json_each(data, '$.changes') WHERE value = ?)
 ORDER BY seq DESC, s.commit_id = ? DESC, s.id DESC LIMIT 1
 
---: why_case
--- The case on every main that was judged: with which change its outcome turned, and which task is on it. Its place is
--- looked up once in each list of cases that mains were judged by. `payload`, `outcome` and `clock` are why.py's
-WITH place AS MATERIALIZED (SELECT list, key + 1 AS place
-    FROM (SELECT DISTINCT cases AS list FROM scorecard WHERE tier = 'full'), json_each(payload(list))
-    WHERE value = :id),
-seen AS (SELECT l.number, s.at, c.id || ' ' || c.session AS by, substr(outcomes, place, 1) AS letter, details
-    FROM landing l JOIN change c ON c.id = l.change JOIN scorecard s ON s.id = l.scorecard JOIN place ON list = s.cases
-    WHERE l.done),
-turned AS (SELECT * FROM (SELECT *, lag(letter, 1, '') OVER (ORDER BY number) AS before FROM seen)
-    WHERE letter <> before)
-SELECT outcome(letter) AS outcome, (SELECT value ->> 1 FROM json_each(payload(details)) WHERE key = :id) AS reason,
-    group_concat(printf('%s  %-8s %s', clock(at), outcome(letter), by), char(10)) OVER (ORDER BY number) AS turned,
-    coalesce((SELECT group_concat(id, ', ') FROM task WHERE state IN ('ready', 'claimed')
-        AND :id IN (SELECT value FROM json_each(cases))), 'nobody') AS "on it"
-FROM turned ORDER BY number DESC LIMIT 1
+--: case_turns
+-- Where a case turned: at which commit of main it was first seen so, which one before it was judged (`since`), and what
+-- landed between the two. `found` is when it was judged, if that was after the landing.
+SELECT *, (SELECT group_concat(change, ' ') FROM (SELECT change FROM landing WHERE number > since AND number <= ordinal
+    ORDER BY number)) AS among
+FROM (SELECT ordinal, outcome, was, reason AS line,
+        nullif(max(own, coalesce((SELECT max(ordinal) FROM judged
+            WHERE judged.suite = seen.suite AND judged.ordinal < seen.ordinal), -1)), -1) AS since,
+        coalesce(l.at, seed.at) AS at, coalesce(l.new, seed.commit_id) AS "commit",
+        (SELECT iif(min(s.at) > l.at, min(s.at), NULL) FROM judged j JOIN scorecard s ON s.id = j.scorecard
+            WHERE j.suite = seen.suite AND j.ordinal = seen.ordinal) AS found
+    FROM (SELECT cell.*, suite, lag(outcome, 1, '-') OVER (ORDER BY ordinal) AS was,
+            lag(ordinal, 1, -1) OVER (ORDER BY ordinal) AS own
+        FROM shown_case JOIN cell ON shown_case = number WHERE name = :case) seen
+        LEFT JOIN landing l ON l.number = ordinal
+        JOIN (SELECT at, commit_id FROM scorecard ORDER BY id LIMIT 1) seed
+    WHERE outcome <> was) ORDER BY ordinal
+
+--: case_now
+-- The newest main that a case was judged on, how many landed since, and which task is on it
+SELECT coalesce(l.new, (SELECT commit_id FROM scorecard ORDER BY id LIMIT 1)) AS "commit",
+    (SELECT count(*) FROM landing WHERE done AND number > latest) AS unjudged, t.id AS task, claim.session AS owner
+FROM (SELECT max(coalesce((SELECT max(ordinal) FROM judged j WHERE j.suite = c.suite), 0),
+            coalesce((SELECT max(ordinal) FROM cell WHERE shown_case = c.number), 0)) AS latest
+        FROM shown_case c WHERE name = :case)
+    LEFT JOIN landing l ON l.number = latest
+    LEFT JOIN task t ON t.id = (SELECT id FROM task WHERE state IN ('ready', 'claimed')
+        AND EXISTS (SELECT 1 FROM json_each(cases) WHERE value = :case OR :case GLOB value) ORDER BY state, number LIMIT 1)
+    LEFT JOIN claim ON claim.task = t.id
+
+--: cases
+-- Every shown case, what it is on the newest main that it was judged on, and since which landing
+SELECT c.name AS "case", outcome, coalesce(l.at, (SELECT at FROM scorecard ORDER BY id LIMIT 1)) AS since,
+    ifnull(l.change, '') AS change, reason AS line
+FROM (SELECT number, name, (SELECT outcome FROM cell WHERE shown_case = number ORDER BY ordinal DESC LIMIT 1) AS last
+        FROM shown_case WHERE :pattern IN ('', name) OR name GLOB :pattern) c
+    JOIN cell ON shown_case = c.number AND ordinal = (SELECT min(ordinal) FROM cell WHERE shown_case = c.number
+        AND ordinal > coalesce((SELECT max(ordinal) FROM cell WHERE shown_case = c.number AND outcome <> last), -1))
+    LEFT JOIN landing l ON l.number = ordinal
+WHERE NOT (:failing AND outcome IN ('P', 'S')) ORDER BY c.name
+
+--: losses
+-- A case that passed at an earlier main and did not at a later one, the newest first
+SELECT name AS "case", ordinal, count(*) OVER () AS total
+FROM (SELECT *, lag(outcome) OVER (PARTITION BY shown_case ORDER BY ordinal) AS was FROM cell)
+    JOIN shown_case ON number = shown_case
+WHERE was = 'P' AND outcome <> 'P' ORDER BY ordinal DESC, name LIMIT :most
 
 --: entries
 -- A call whose verb has an entry of its own is not told twice.
@@ -241,7 +275,7 @@ FROM session s GROUP BY seat ORDER BY seat
 SELECT key, tier = 'heldout', (julianday(at) - (SELECT julianday(created) FROM run)) * 24,
     100.0 * (value ->> 0) / max(value ->> 1, 1)
 FROM scorecard, json_each(counts)
-WHERE commit_id <> '' AND tier IN ('full', 'heldout') AND void = '' ORDER BY at, scorecard.id
+WHERE commit_id <> '' AND tier IN ('full', 'main', 'heldout') AND void = '' ORDER BY at, scorecard.id
 
 --: changes_over_time
 SELECT kind, 0, (julianday(at) - (SELECT julianday(created) FROM run)) * 24,

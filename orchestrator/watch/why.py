@@ -6,17 +6,15 @@ verdicts besides.
 
 import re
 import sqlite3
-from functools import partial
 from typing import Final
 
 from orchestrator.control import Refusal
 from orchestrator.records import Change
 from orchestrator.store import changes, rows
-from orchestrator.store.store import read_payload
+from orchestrator.watch.cases import facts
 from orchestrator.watch.journal import entries, spoken
 from orchestrator.watch.queries import SQL
 from orchestrator.watch.render import Answer, cell, clock, heading, plural, some, visible
-from verifiers.scorecard import Outcome
 
 HISTORY: Final = 12  # lines of history shown
 
@@ -29,7 +27,7 @@ KINDS: Final = (
     (r"T\d+", "task", SQL["why_task"], _NAMES),
     (r"agent-\d+", "seat", _SEAT, "seat = ?"),
     (r"agent-\d+/\d+", "session", SQL["why_session"], "data ->> 'session' = ?"),
-    (r"(?s).*", "case", SQL["why_case"], _NAMES),
+    (r"(?s).*", "case", "", _NAMES),
 )
 """What an id looks like and is; its row: outcome, reason, next and further facts; the entries that are its history."""
 
@@ -37,10 +35,7 @@ KINDS: Final = (
 def why(db: sqlite3.Connection, id: str) -> Answer:
     """Explains anything that has an id. Raises `Refusal` when the run knows nothing by this name."""
     _, kind, sql, history = next(row for row in KINDS if re.fullmatch(row[0], id))
-    db.create_function("payload", 1, partial(read_payload, db))
-    db.create_function("outcome", 1, lambda letter: Outcome(letter).name.lower())
-    db.create_function("clock", 1, clock)
-    row = db.execute(sql, {"id": id}).fetchone()
+    row = db.execute(sql, {"id": id}).fetchone() if "/" not in id or sql else facts(db, id)
     if row is None:
         forms = "C63 is a change, T91 a task, agent-07 a seat, agent-07/12 a session, suite/name a case that is shown"
         raise Refusal(f"this run has no {kind} {id!r}: {forms}", "not_found")

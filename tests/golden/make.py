@@ -72,7 +72,7 @@ def fill(tx: Tx) -> None:
     changes.intend(tx, "C1", "b0", "m1", card)
     excused.quarantine(tx, {"torture/c": "passed and failed on main m1, 2 of 3 runs"})
     excused.waive(tx, ["torture/a"], "the table is rewritten", NOW + timedelta(days=2), "person")
-    rows.insert(tx, Regression("torture/c", 0, 1, NOW, 1, "ERROR torture/c: exit 134", 1, 0, "T3", None))
+    rows.insert(tx, Regression("torture/c", 0, 1, 1, "T3", None), at=NOW, line="ERROR torture/c: exit 134", landings=1)
     sessions.end(tx, "agent-02/1", End.FINISHED, "nothing left")
 
 

@@ -19,8 +19,8 @@ CREATE TABLE attempt (
     -- What it counts for: in flight or in doubt its worst case, settled what it cost, refused nothing.
     amount INTEGER NOT NULL GENERATED ALWAYS AS (coalesce(cost, reserved, 0)) VIRTUAL
 ) STRICT;
-INSERT INTO "attempt" VALUES(1,1,'agent-01/1',1,1,'T1','scripted:team.toml','settled','2026-03-14T17:00:00.000000+00:00',4770,4500,'scripted:team.toml','{"cache_read": 0, "cache_write_1h": 0, "cache_write_5m": 0, "input": 1000, "output": 100, "reasoning": 0}','',1,'86e52758a44d1eb54345f2472c72660d3820e6539dd77b32d168331cd167dc5b');
-INSERT INTO "attempt" VALUES(2,1,'agent-01/1',2,1,'T1','scripted:team.toml','in-doubt','2026-03-14T17:00:00.000000+00:00',4770,NULL,'','','stream cut',1,'86e52758a44d1eb54345f2472c72660d3820e6539dd77b32d168331cd167dc5b');
+INSERT INTO "attempt" VALUES(1,1,'agent-01/1',1,1,'T1','scripted:team.toml','settled','2026-03-14T17:00:00.000000+00:00',4806,4500,'scripted:team.toml','{"cache_read": 0, "cache_write_1h": 0, "cache_write_5m": 0, "input": 1000, "output": 100, "reasoning": 0}','',1,'1290afcb8e0398f143098601af258489c31b576f9e5b6d61269ab567cb805a9c');
+INSERT INTO "attempt" VALUES(2,1,'agent-01/1',2,1,'T1','scripted:team.toml','in-doubt','2026-03-14T17:00:00.000000+00:00',4806,NULL,'','','stream cut',1,'1290afcb8e0398f143098601af258489c31b576f9e5b6d61269ab567cb805a9c');
 CREATE TABLE call (
     id TEXT PRIMARY KEY,
     session TEXT NOT NULL,
@@ -38,6 +38,15 @@ CREATE TABLE call (
     UNIQUE (session, turn, number)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO "call" VALUES('agent-01/1.1.0','agent-01/1',1,0,'call_1','shell','{"command": "make"}','done','2026-03-14T17:00:00.000000+00:00',1.5,'c22995adc29757a99bc9242926a5d5b5a8007ecc78f30943161cf072af42d9d2',0,'');
+CREATE TABLE cell (
+    shown_case INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (shown_case, ordinal)
+) STRICT, WITHOUT ROWID;
+INSERT INTO "cell" VALUES(1,0,'P','');
+INSERT INTO "cell" VALUES(2,0,'F','exit 134');
 CREATE TABLE change (
     id TEXT PRIMARY KEY,
     number INTEGER NOT NULL UNIQUE,
@@ -106,6 +115,14 @@ INSERT INTO "journal" VALUES(12,'2026-03-14T17:00:00.000000+00:00',1,'task-added
 INSERT INTO "journal" VALUES(13,'2026-03-14T17:00:00.000000+00:00',1,'quarantined','','{"case": "torture/c", "evidence": "passed and failed on main m1, 2 of 3 runs", "task": "T4"}');
 INSERT INTO "journal" VALUES(14,'2026-03-14T17:00:00.000000+00:00',1,'waived','','{"by": "person", "cases": ["torture/a"], "expires": "2026-03-16T17:00:00+00:00", "reason": "the table is rewritten"}');
 INSERT INTO "journal" VALUES(15,'2026-03-14T17:00:00.000000+00:00',1,'session-ended','agent-02','{"end": "finished", "note": "nothing left", "session": "agent-02/1", "turns": 0}');
+CREATE TABLE judged (
+    suite TEXT NOT NULL,
+    ordinal INTEGER NOT NULL,
+    scorecard INTEGER NOT NULL,
+    PRIMARY KEY (suite, ordinal, scorecard)
+) STRICT, WITHOUT ROWID;
+INSERT INTO "judged" VALUES('',0,1);
+INSERT INTO "judged" VALUES('torture',0,1);
 CREATE TABLE landing (
     number INTEGER PRIMARY KEY,
     change TEXT NOT NULL UNIQUE,
@@ -134,11 +151,24 @@ CREATE TABLE note (
 ) STRICT, WITHOUT ROWID;
 INSERT INTO "note" VALUES('T1','agent-01/1','2026-03-14T17:00:00.000000+00:00','look at the table');
 CREATE TABLE payload (hash TEXT PRIMARY KEY, size INTEGER NOT NULL, body BLOB NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO "payload" VALUES('4b16beb21c1b9d57d9324dd249f1a77e2e95beafa1155cebb46b1288a85ad542',152,X'7801358DBD0AC3300C845FC5682E894D32F50132772F1D5247C4A2C606FF9082C9BBC7376490E0BB3B9D1A7DABF88D9EEA6D06FD5044984F5F996D0C5BEE0EE9C1680D234BB00C0560DD1A7646A09D1D0F173DBC4625A652138F2B922F446FC54259F82F459969269C79093F74E0F7C1B2BB02382F4BFC2A57');
 INSERT INTO "payload" VALUES('7b84c4cb86c2432894efb43ff4ffa3951249b6001817da5d7cc0b0f86d9b712b',18,X'78018BCC2F55482C4A554854482ACDCC49492DD203003BA7064C');
-INSERT INTO "payload" VALUES('7cc120b1de464c0074f02dfc5095f481e3779449af468c01edc67ddae4cc947d',73,X'7801AB562AC92F2A292D4AD54F56B2528836D033D451504AADC82C5130343651D251C82BCDC9018A28C50289A4D2CC9C147D9032433D03902092742D00FF4813B5');
 INSERT INTO "payload" VALUES('c22995adc29757a99bc9242926a5d5b5a8007ecc78f30943161cf072af42d9d2',6,X'78014BADC82C51300000082C020B');
-INSERT INTO "payload" VALUES('c24c147612701697c3c6aef947fda556b79366d5c3ca0d094000bb77b3bbc248',26,X'78018B562AC92F2A292D4AD54F54D25180739295620179A608D9');
 INSERT INTO "payload" VALUES('e015cce65f3605b3c1003a5a0b92cc86ea8281d082a9bc79ed9b20c2f49ff0c6',328,X'78016D90416AC4300C45AF12B41E8664D1CDDCA0672825A88E48CC4856B015D26272F75A9961E8A23BEBFFF7BF842B7CB1867B815BF751C1E8DBDA0BDEBB3D325FE1D281FDACE4D2691D97AE02E679134AE6990A4145304D8E08DE091A0294B36657BC209E5E40E671F039A19C856521E6BF1B1C81E3B321A213B1E74BC871359A6E46285753390319F7712B387B4DF57DC57475DC54B978E5CB858061A13113FA157DB31EC29EA3D1382CFF886FF214635A37FF8DA1EF3DA89BBDE636B6CAA229A6D9E9E3F805BC516462');
+CREATE TABLE regression (
+    case_id TEXT NOT NULL,
+    good INTEGER NOT NULL,
+    bad INTEGER NOT NULL,
+    at TEXT NOT NULL,
+    culprit INTEGER, -- NULL while it is looked for; 0 = nobody's: the case passes and fails on one main
+    line TEXT NOT NULL DEFAULT '',
+    landings INTEGER NOT NULL DEFAULT 0,
+    builds INTEGER NOT NULL DEFAULT 0,
+    task TEXT NOT NULL DEFAULT '',
+    revert TEXT DEFAULT '', -- NULL while it is wanted; the change that takes the culprit's back, or ''
+    PRIMARY KEY (case_id, good, bad)
+) STRICT, WITHOUT ROWID;
+INSERT INTO "regression" VALUES('torture/c',0,1,'2026-03-14T17:00:00.000000+00:00',1,'ERROR torture/c: exit 134',1,0,'T3',NULL);
 CREATE TABLE run (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     name TEXT NOT NULL,
@@ -164,7 +194,7 @@ CREATE TABLE scorecard (
     details TEXT NOT NULL,
     counts TEXT NOT NULL
 ) STRICT;
-INSERT INTO "scorecard" VALUES(1,'t1','m1','full','2026-03-14T17:00:00.000000+00:00',0.0,1,'','c24c147612701697c3c6aef947fda556b79366d5c3ca0d094000bb77b3bbc248','PF','7cc120b1de464c0074f02dfc5095f481e3779449af468c01edc67ddae4cc947d','{"torture": [1, 2]}');
+INSERT INTO "scorecard" VALUES(1,'t1','m1','full','2026-03-14T17:00:00.000000+00:00',0.0,1,'','','','4b16beb21c1b9d57d9324dd249f1a77e2e95beafa1155cebb46b1288a85ad542','{"torture": [1, 2]}');
 CREATE TABLE session (
     id TEXT PRIMARY KEY,
     seat TEXT NOT NULL,
@@ -187,6 +217,9 @@ CREATE TABLE session (
 ) STRICT;
 INSERT INTO "session" VALUES('agent-01/1','agent-01',1,'builder','scripted:team.toml','active','2026-03-14T17:00:00.000000+00:00','base','','','7b84c4cb86c2432894efb43ff4ffa3951249b6001817da5d7cc0b0f86d9b712b',0,'token of agent-01',1,NULL,'','');
 INSERT INTO "session" VALUES('agent-02/1','agent-02',1,'builder','scripted:team.toml','ended','2026-03-14T17:00:00.000000+00:00','base','','','7b84c4cb86c2432894efb43ff4ffa3951249b6001817da5d7cc0b0f86d9b712b',0,'token of agent-02',0,'2026-03-14T17:00:00.000000+00:00','finished','nothing left');
+CREATE TABLE shown_case (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, suite TEXT NOT NULL) STRICT;
+INSERT INTO "shown_case" VALUES(1,'torture/a','torture');
+INSERT INTO "shown_case" VALUES(2,'torture/c','torture');
 CREATE TABLE summary (
     session TEXT NOT NULL REFERENCES session (id),
     turns INTEGER NOT NULL,
@@ -240,6 +273,8 @@ CREATE INDEX attempt_reserved ON attempt (id) WHERE state = 'reserved';
 CREATE INDEX attempt_session ON attempt (session, turn);
 CREATE INDEX attempt_amount ON attempt (state, amount);
 CREATE INDEX attempt_session_amount ON attempt (session, state, amount);
+CREATE INDEX regression_open ON regression (culprit) WHERE culprit IS NULL OR revert IS NULL;
+CREATE INDEX scorecard_main ON scorecard (id) WHERE tier = 'main';
 CREATE UNIQUE INDEX excuse_standing ON excuse (case_id, kind) WHERE ended IS NULL;
 COMMIT;
 PRAGMA user_version = 2;

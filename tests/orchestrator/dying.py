@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from orchestrator import verbs
+from orchestrator.after import After
 from orchestrator.cli.process import serve
 from orchestrator.gate import Gate
 from orchestrator.ledger import SessionMeter
@@ -35,9 +36,17 @@ POINTS: Final[dict[str, tuple[Any, str, bool]]] = {
     "after a landing is marked": (Gate, "landed", False),
 }
 
+AFTER: Final[dict[str, tuple[Any, str, bool]]] = {
+    "after a loss is noted": (After, "_search", True),
+    "after its culprit is named": (After, "_revert", True),
+    "after what takes it back is in git, before its row": (Repository, "take_back", False),
+    "after what takes it back is queued": (After, "_revert", False),
+}
+"""Of a run that loses what is judged after landing."""
+
 
 def arm(point: str) -> None:
-    owner, name, before = POINTS[point]
+    owner, name, before = (POINTS | AFTER)[point]
     whole: Callable[..., Any] = getattr(owner, name)
 
     def die() -> None:

@@ -13,7 +13,7 @@ from agents.models.base import Usage
 from orchestrator import board, excused
 from orchestrator.records import AttemptState, Change, ChangeState, Session, SessionState, TaskSource, TaskState
 from orchestrator.settings import Settings
-from orchestrator.store import Store, Tx, changes
+from orchestrator.store import Store, Tx, changes, matrix
 from orchestrator.store.rows import get, insert, put, update
 from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 
@@ -218,6 +218,7 @@ def _judge(tx: Tx, number: int) -> None:
     tx.journal("judged", changes=[change.id], tree=change.tree, tier="full", seconds=96.0, **facts)
     changes.intend(tx, change.id, f"commit{before}", commit, scorecard)
     tx.run("UPDATE landing SET done = 1 WHERE change = ?", change.id)
+    matrix.record(tx)
     changes.finish(tx, change, ChangeState.LANDED, landed_as=commit)
     landed = {"task": change.task, "commit": commit, "passed": passed, "total": len(CASES), "gained": 3}
     tx.journal("landed", change.seat, change=change.id, **landed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,14 +17,16 @@ from orchestrator import board
 from orchestrator.after import After
 from orchestrator.gate import Gate
 from orchestrator.records import Change, ChangeState, Regression, Session, SessionState, Task, TaskSource, TaskState
+from orchestrator.run import nothing_left
 from orchestrator.store import Store, Tx, changes, rows, sessions
 from orchestrator.watch.journal import entries
 from orchestrator.watch.why import why
-from tests.orchestrator.test_gate import settle
+from tests.orchestrator.dying import AFTER
+from tests.orchestrator.running import SUBMIT, Run, Step, Yard, faults, made, shell, small_project, small_team, yard
+from tests.orchestrator.test_gate import Content, settle
 from tests.orchestrator.workshop import git, make_repository
 from verifiers.scorecard import Build, Outcome, Scorecard, Selection, Tier, Tree, Verdict
 
-pytestmark = pytest.mark.anyio
 FAIL, PASS = Outcome.FAIL, Outcome.PASS
 
 
@@ -88,7 +91,7 @@ class House:
         await store.create("run", "{}")
         await store.begin_epoch()
         judge = Truth(repository.git.folder, **truth)
-        gate = Gate(store, repository, judge, judge, "run")
+        gate = Gate(store, repository, judge, Content(), "run")
         await gate.judge_main()
         return cls(gate, judge)
 
@@ -166,6 +169,7 @@ async def house(tmp_path: Path) -> Any:
 # What is judged, and in which order
 
 
+@pytest.mark.anyio
 async def test_the_newest_main_is_judged_first_and_the_others_when_there_is_time(house: House) -> None:
     await house.land("c1", "c3")
     lanes = house.lanes()
@@ -175,6 +179,7 @@ async def test_the_newest_main_is_judged_first_and_the_others_when_there_is_time
     assert await house.tasks() == [] and await house.regressions() == []
 
 
+@pytest.mark.anyio
 async def test_what_lands_while_another_is_judged_goes_before_older_ones(house: House) -> None:
     await house.land("c1", "c3")
     lanes = house.lanes()
@@ -186,6 +191,7 @@ async def test_what_lands_while_another_is_judged_goes_before_older_ones(house: 
     assert [name for name, _ in house.truth.asked] == ["c3", "c4", "c1", "seed"]
 
 
+@pytest.mark.anyio
 async def test_measured_values_are_kept(house: House) -> None:
     await house.catch_up(house.lanes())
     card = await house.store.read(lambda db: changes.newest_card(db, Tier.MAIN))
@@ -193,6 +199,7 @@ async def test_measured_values_are_kept(house: House) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+@pytest.mark.anyio
 async def test_a_judgement_that_says_nothing_is_told_and_asked_again(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +219,7 @@ async def test_a_judgement_that_says_nothing_is_told_and_asked_again(
 # Losses
 
 
+@pytest.mark.anyio
 async def test_the_landing_that_lost_a_case_is_found_and_becomes_a_task_with_the_evidence(house: House) -> None:
     await house.catch_up(house.lanes())
     await house.land("c1", "c2", "c3")
@@ -228,15 +236,14 @@ async def test_the_landing_that_lost_a_case_is_found_and_becomes_a_task_with_the
         "judged after landing; 3 landings searched with 2 builds",
     ]
     (line,) = await house.told("regressed")
-    assert line == (
-        "regressed slow/k by C2 (agent-01/2), T4: ERROR slow/k: exit 1 on c2 · 3 landings searched with 2 builds"
-    )
+    assert line == ("regressed slow/k by C2 (agent-01/2), T4: ERROR slow/k: exit 1 on c2 · found among 3, 2 built")
     answer = await house.store.read(lambda db: why(db, task.id))
     assert answer["facts"]["why"] == task.why.splitlines()
     assert any("regressed agent-01  slow/k by C2 (agent-01/2)" in line for line in answer["facts"]["history"])
     assert await house.passes("slow/k") == "PPFF"
 
 
+@pytest.mark.anyio
 async def test_a_loss_is_confirmed_by_runs_alone_and_cold_and_each_main_is_built_once_in_the_search(
     house: House,
 ) -> None:
@@ -244,13 +251,14 @@ async def test_a_loss_is_confirmed_by_runs_alone_and_cold_and_each_main_is_built
     await house.land(*(f"c{n}" for n in range(1, 7)))
     house.truth.asked.clear()
     await house.catch_up(house.lanes())
-    (lost,) = await house.regressions()
+    (lost,) = await house.store.read(lambda db: db.execute("SELECT * FROM regression").fetchall())
     searched = [name for name, selection in house.truth.asked if selection.tier is Tier.CASES]
     assert searched[:2] == ["c6", "seed"]
-    assert len(searched[2:]) == len(set(searched[2:])) == lost.builds <= 3 and lost.landings == 6
+    assert len(searched[2:]) == len(set(searched[2:])) == lost["builds"] <= 3 and lost["landings"] == 6
     assert all(one.cold and one.cases == {"slow/k"} for _, one in house.truth.asked if one.tier is Tier.CASES)
 
 
+@pytest.mark.anyio
 async def test_each_culprit_gets_one_task_about_all_that_it_lost(tmp_path: Path) -> None:
     house = await House.make(tmp_path, breaks={"slow/a": "c1", "slow/b": "c3", "slow/c": "c3", "late/d": "c3"})
     await house.catch_up(house.lanes())
@@ -261,6 +269,7 @@ async def test_each_culprit_gets_one_task_about_all_that_it_lost(tmp_path: Path)
     await house.store.close()
 
 
+@pytest.mark.anyio
 async def test_a_loss_that_older_mains_show_later_is_found_as_well(tmp_path: Path) -> None:
     """The seed fails the case, which the first landing mended and the third lost: only a look back tells."""
     house = await House.make(tmp_path, breaks={"slow/k": "README.md"})
@@ -277,6 +286,7 @@ async def test_a_loss_that_older_mains_show_later_is_found_as_well(tmp_path: Pat
     await house.store.close()
 
 
+@pytest.mark.anyio
 async def test_the_task_closes_when_a_later_main_passes_the_case_and_nothing_is_told_twice(house: House) -> None:
     await house.catch_up(house.lanes())
     await house.land("c1", "c2")
@@ -291,6 +301,7 @@ async def test_the_task_closes_when_a_later_main_passes_the_case_and_nothing_is_
     assert await house.passes("slow/k") == "PPFFP"
 
 
+@pytest.mark.anyio
 async def test_a_loss_that_is_mended_by_now_is_told_and_becomes_no_task(house: House) -> None:
     await house.land("c1", "c2")
     await house.land("c3", without="c2")
@@ -300,6 +311,7 @@ async def test_a_loss_that_is_mended_by_now_is_told_and_becomes_no_task(house: H
     assert (lost.culprit, lost.task) == (2, "") and await house.tasks() == []
 
 
+@pytest.mark.anyio
 async def test_failing_cases_judged_after_landing_are_tasks_like_others_and_stay_so(tmp_path: Path) -> None:
     house = await House.make(tmp_path, breaks={"slow/k": "README.md"})
     await house.catch_up(house.lanes())
@@ -309,6 +321,7 @@ async def test_failing_cases_judged_after_landing_are_tasks_like_others_and_stay
     await house.store.close()
 
 
+@pytest.mark.anyio
 async def test_a_change_that_landed_for_a_task_holds_it_until_main_is_judged(house: House) -> None:
     await house.catch_up(house.lanes())
     await house.land("c2")
@@ -327,6 +340,7 @@ async def test_a_change_that_landed_for_a_task_holds_it_until_main_is_judged(hou
 
 
 @pytest.mark.parametrize("outcome", [Outcome.TIMEOUT, Outcome.FAIL])
+@pytest.mark.anyio
 async def test_a_case_that_only_the_machine_lost_is_not_lost(tmp_path: Path, outcome: Outcome) -> None:
     """It passes when it is run alone; a timeout was the load, anything else is unsteady, here on the older main too."""
     tells = {("slow/k", "c1", 0): outcome, ("slow/k", "seed", 3): Outcome.FAIL}
@@ -342,6 +356,7 @@ async def test_a_case_that_only_the_machine_lost_is_not_lost(tmp_path: Path, out
     await house.store.close()
 
 
+@pytest.mark.anyio
 async def test_a_case_that_became_unsteady_is_lost_by_the_landing_that_made_it_so(tmp_path: Path) -> None:
     """On c2 and what follows it fails every other time."""
     flips = {("slow/k", name, n): FAIL for name in ("c2", "c3") for n in (0, 2)}
@@ -354,6 +369,7 @@ async def test_a_case_that_became_unsteady_is_lost_by_the_landing_that_made_it_s
     await house.store.close()
 
 
+@pytest.mark.anyio
 async def test_what_passed_by_chance_on_an_earlier_main_was_lost_by_nobody(tmp_path: Path) -> None:
     house = await House.make(tmp_path, breaks={"slow/k": "README.md"}, tells={("slow/k", "seed", 0): PASS})
     await house.catch_up(house.lanes())
@@ -365,6 +381,7 @@ async def test_what_passed_by_chance_on_an_earlier_main_was_lost_by_nobody(tmp_p
     await house.store.close()
 
 
+@pytest.mark.anyio
 async def test_of_heldout_cases_nothing_follows(tmp_path: Path) -> None:
     house = await House.make(tmp_path, hidden={"secret/h": "c2"})
     house.reverting = frozenset({"secret"})
@@ -383,6 +400,7 @@ async def test_of_heldout_cases_nothing_follows(tmp_path: Path) -> None:
 # Reverts
 
 
+@pytest.mark.anyio
 async def test_a_revert_goes_through_the_gate_and_the_case_passes_again(house: House) -> None:
     house.reverting = frozenset({"slow"})
     await house.catch_up(house.lanes())
@@ -404,6 +422,7 @@ async def test_a_revert_goes_through_the_gate_and_the_case_passes_again(house: H
     assert "c2" not in files and {"c1", "c3"} <= set(files)
 
 
+@pytest.mark.anyio
 async def test_the_task_is_held_while_its_revert_is_judged(house: House) -> None:
     house.reverting = frozenset({"slow"})
     await house.catch_up(house.lanes())
@@ -417,6 +436,7 @@ async def test_the_task_is_held_while_its_revert_is_judged(house: House) -> None
     assert not await house.store.read(board.ready)
 
 
+@pytest.mark.anyio
 async def test_a_revert_that_loses_what_main_passes_bounces_and_the_task_stays(tmp_path: Path) -> None:
     house = await House.make(tmp_path, breaks={"slow/k": "c2"}, needs="c2")
     house.reverting = frozenset({"slow"})
@@ -430,6 +450,7 @@ async def test_a_revert_that_loses_what_main_passes_bounces_and_the_task_stays(t
     await house.store.close()
 
 
+@pytest.mark.anyio
 async def test_a_culprit_that_conflicts_with_main_is_not_taken_back_and_that_is_told(house: House) -> None:
     house.reverting = frozenset({"slow"})
     await house.catch_up(house.lanes())
@@ -468,6 +489,7 @@ async def test_a_culprit_that_conflicts_with_main_is_not_taken_back_and_that_is_
     assert [task.state for task in await house.tasks()] == [TaskState.READY]
 
 
+@pytest.mark.anyio
 async def test_what_takes_a_change_back_is_never_taken_back_itself(tmp_path: Path) -> None:
     """The case wants both: with c2 `slow/k` fails, without it `slow/j` does."""
     house = await House.make(tmp_path, breaks={"slow/k": "c2", "slow/j": "README.md"})
@@ -481,6 +503,68 @@ async def test_what_takes_a_change_back_is_never_taken_back_itself(tmp_path: Pat
     (line,) = await house.told("not-reverted")
     assert "it takes another back itself" in line
     await house.store.close()
+
+
+@pytest.mark.anyio
+async def test_a_change_is_taken_back_once_whatever_else_it_is_found_to_have_lost(tmp_path: Path) -> None:
+    """While that is tried, an older main shows a second case that the same change lost."""
+    house = await House.make(tmp_path, breaks={"slow/k": "c2", "slow/j": "c2"}, needs="c2")
+    house.truth.tells[("slow/j", "seed", 0)] = FAIL  # so that only c1 shows it as passing
+    house.reverting = frozenset({"slow"})
+    await house.catch_up(house.lanes())
+    await house.land("c1", "c2")
+    await house.catch_up(house.lanes())
+    assert {one.case: one.culprit for one in await house.regressions()} == {"slow/j": 2, "slow/k": 2}
+    assert len(await house.store.read(lambda db: rows.find(db, Change, "WHERE seat = 'orchestrator'"))) == 1
+    (line,) = await house.told("not-reverted")
+    assert "C2 is not taken back" in line and "C3, which was to do that, is queued" in line
+    await house.store.close()
+
+
+@pytest.mark.anyio
+async def test_a_test_that_vanishes_once_is_asked_for_again(tmp_path: Path) -> None:
+    house = await House.make(tmp_path, breaks={"slow/k": "never"}, tells={("slow/k", "c1", 0): Outcome.MISSING})
+    await house.catch_up(house.lanes())
+    await house.land("c1")
+    await house.catch_up(house.lanes())
+    assert [one.culprit for one in await house.regressions()] == [1]  # it was there each time before c1
+    await house.store.close()
+
+
+@pytest.mark.anyio
+async def test_the_goal_is_reached_when_the_newest_main_passes_what_is_judged_after_landing(house: House) -> None:
+    async def reached() -> bool:
+        main = await house.gate.repository.main()
+        return await house.store.read(lambda db: house.lanes().all_pass(db, main))
+
+    seen = [await reached()]
+    await house.catch_up(house.lanes())
+    seen.append(await reached())
+    for name in ("c1", "c2"):
+        await house.land(name)
+        seen.append(await reached())
+        await house.catch_up(house.lanes())
+        seen.append(await reached())
+    assert seen == [False, True, False, True, False, False]
+
+
+@pytest.mark.anyio
+async def test_a_run_with_a_fix_that_is_still_judged_has_something_left(house: House) -> None:
+    await house.catch_up(house.lanes())
+    await house.land("c2")
+    await house.catch_up(house.lanes())
+    (task,) = await house.tasks()
+
+    def alone(tx: Tx) -> None:
+        tx.run("UPDATE session SET state = 'ended'")
+        tx.run("UPDATE task SET state = 'closed' WHERE id <> ?", task.id)
+
+    await house.land("c3")
+    await house.store.write(alone)
+    assert not await house.store.read(lambda db: nothing_left(db, set()))
+    await house.store.write(lambda tx: tx.run("UPDATE change SET fixes = ? WHERE id = 'C2'", task.cases))
+    assert not await house.store.read(board.ready)
+    assert not await house.store.read(lambda db: nothing_left(db, set()))
 
 
 # Crashes
@@ -513,6 +597,7 @@ def dying(store: Store, after: int, *, before: bool) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("before", [True, False])
+@pytest.mark.anyio
 async def test_a_kill_between_any_two_steps_goes_on(tmp_path: Path, before: bool) -> None:
     """At each write of the way in turn, until a process gets to its end."""
     for deaths in range(99):
@@ -526,6 +611,8 @@ async def test_a_kill_between_any_two_steps_goes_on(tmp_path: Path, before: bool
             killed = False
         except Killed:
             killed = True
+            gate = house.gate
+            house.gate = Gate(gate.store, gate.repository, gate.judge, gate.fast, gate.run)
             await house.gate.recover()
             await house.catch_up(house.lanes())
         assert await house.passes("slow/k") == "PFFP"
@@ -537,3 +624,69 @@ async def test_a_kill_between_any_two_steps_goes_on(tmp_path: Path, before: bool
         if not killed:
             break
     assert deaths >= 8  # two judgements, the culprit, the revert, four of its landing
+
+
+# A whole run, in real rooms
+
+SLOW = """#!/bin/sh
+sleep 1
+read -r name <"$CASE"
+[ ! -e "$ARTIFACTS/parts/$name" ] || { echo "ERROR there is a $name"; exit 1; }
+"""
+SPOIL = (
+    "git log --format=%s | grep -q Spoil && echo hard >parts/hard || touch parts/spoiler; git add -A; git commit -qm X"
+)
+
+
+def slow_run(place: Yard) -> Run:
+    """Three landings of one seat: the second is a try at a hard part that spoils what a slow suite asks for."""
+    project = small_project(place.folder / "small", ("blue", "hard", "red"))
+    suite = (
+        '[[suite]]\nname = "slow"\ncases = "suites/slow/*.txt"\nrun = "suites/slow.sh"\nwhen = "main"\nrevert = true\n'
+    )
+    file = project / "project.toml"
+    file.write_text(file.read_text().replace("[roles]", f"{suite}[roles]"))
+    (project / "suites/slow").mkdir()
+    for name in ("spoiler", "other"):
+        (project / f"suites/slow/no-{name}.txt").write_text(f"{name}\n")
+    (project / "suites/slow.sh").write_text(SLOW)
+    (project / "suites/slow.sh").chmod(0o755)
+
+    def calls(part: str) -> list[Step]:
+        return [shell(SPOIL), SUBMIT | {"summary": "Spoil"}] if part == "hard" else [made(part), SUBMIT]
+
+    team = small_team(place.folder / "team.toml", ("blue", "hard", "red"), calls)
+    return place.create(project, 1, models={"": f"scripted:{team}"}, budget=50_000_000)
+
+
+def test_a_run_finds_takes_back_and_tells_what_a_slow_suite_lost_though_it_is_killed_on_the_way() -> None:
+    with yard() as place:
+        run = slow_run(place)
+        for point in AFTER:
+            run.serve(dying=point)
+            run.died()
+        run.serve()
+        run.finish()
+        assert faults(run) == []
+        (lost,) = run.rows("SELECT * FROM regression")
+        (culprit,) = run.rows(
+            "SELECT c.* FROM change c JOIN landing l ON l.change = c.id WHERE l.number = ?", lost["culprit"]
+        )
+        assert (lost["case_id"], lost["line"]) == ("slow/no-spoiler", "ERROR slow/no-spoiler: there is a spoiler")
+        assert culprit["summary"] == "Spoil" and "hard" in culprit["fixes"]
+        (back,) = run.rows("SELECT * FROM change WHERE seat = 'orchestrator'")
+        assert (back["id"], back["state"], back["files"]) == (lost["revert"], "landed", '["parts/spoiler"]')
+        (task,) = run.rows("SELECT * FROM task WHERE source = 'regression'")
+        assert (task["id"], task["state"]) == (lost["task"], "closed")
+        assert set((run.outcomes(run.commits()[-1], "main") or {}).values()) == {"PASS"}
+        assert set((run.outcomes(run.commits()[-1]) or {}).values()) == {"PASS"}
+        assert all(run.outcomes(commit, "main") for commit in run.commits())  # those between, when there was time
+        assert run.one("SELECT count(*) FROM journal WHERE kind = 'regressed'") == 1
+        told = place.say("why", task["id"]).stdout
+        assert f"slow/no-spoiler: lost by {culprit['id']}" in told and "searched with" in told
+        logs = place.say("logs", "run", "run").stdout
+        assert f"regressed agent-01  slow/no-spoiler by {culprit['id']} ({culprit['session']})" in logs
+        shown = json.loads(place.say("status", "--json").stdout)
+        assert {name: one["passed"] for name, one in shown["suites"].items()} == {"parts": 4, "slow": 2}
+        assert [seat["seat"] for seat in shown["seats"]] == ["agent-01"]
+        assert place.leftovers() == []

@@ -101,6 +101,11 @@ def golden(name: str, text: str) -> None:
         ("why-seat", "why agent-02"),
         ("why-session", "why agent-02/1"),
         ("why-case", f"why {CASES[6]}"),
+        ("blame", f"blame {CASES[6]}"),
+        ("blame-failing", f"blame {CASES[37]}"),
+        ("cases", "cases torture/*3-1*"),
+        ("cases-failing", "cases --failing"),
+        ("regressions", "regressions"),
         ("cost-role", "cost"),
         ("cost-task", "cost --by task"),
         ("cost-unmetered", "cost c-compiler-1"),
@@ -126,6 +131,9 @@ def test_reads_as_the_golden_text_where_main_may_lose_cases(name: str, command: 
     [
         ("status", "state healthy suites spent_usd burn_usd_h seats queue attention excused"),
         ("why C4", "id kind outcome reason lost gained next"),
+        (f"blame {CASES[6]}", "case now history task"),
+        ("cases", "rows"),
+        ("regressions", "rows total"),
         ("cost", "rows waste in_doubt core_hours"),
         ("tasks", "rows"),
         ("runs", "rows"),
@@ -192,6 +200,11 @@ def test_why_names_where_a_lost_case_still_passes(say: Type, shared: Path) -> No
         ("why agent-02/9", 4, "not_found"),
         ("why torture/none", 4, "not_found"),
         ("why nonsense", 4, "not_found"),
+        ("blame", 2, "usage"),
+        ("blame nonsense", 4, "not_found"),
+        ("blame torture/held-1", 4, "not_found"),
+        ("cases *held*", 4, "not_found"),
+        ("cases unit/* --failing", 4, "not_found"),
         ("logs agent-99", 4, "not_found"),
         ("pause c-compiler-2", 1, "refused"),
         ("say hello", 1, "refused"),
@@ -231,7 +244,8 @@ def test_no_command_shows_a_control_character_or_a_direction_mark(say: Type, sha
 
 def test_heldout_results_are_nowhere_until_they_are_revealed(say: Type, tmp_path: Path) -> None:
     folder = make_run(tmp_path)
-    for command in ("status", "logs", "logs gate", "logs run", "why C12", "tasks", "cost", "runs"):
+    commands = "status,logs,logs gate,logs run,why C12,tasks,cost,runs,cases,regressions"
+    for command in commands.split(","):
         shown = say(*command.split(), "--json", logs=tmp_path).out
         assert "torture/held" not in shown
         assert json.loads(shown).get("heldout") is None

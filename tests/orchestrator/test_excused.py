@@ -14,9 +14,10 @@ import pytest
 from orchestrator import board, clusters, excused
 from orchestrator.briefing import Show, render_tasks
 from orchestrator.control import Refusal
-from orchestrator.records import Change, ChangeState, Task, TaskSource, TaskState
-from orchestrator.store import Store, Tx, changes, rows
-from orchestrator.store.store import migrate
+from orchestrator.records import Change, ChangeState, Session, Task, TaskSource, TaskState
+from orchestrator.store import Store, Tx, changes, reading, rows
+from orchestrator.store.store import iso, migrate, read_payload
+from orchestrator.watch.queries import SQL
 from tests.orchestrator.running import small_project, small_team, yard
 from tests.orchestrator.test_board import session
 from tests.orchestrator.test_gate import Oracle, settle
@@ -101,8 +102,11 @@ def test_a_flaky_case_is_in_no_other_task_however_often_it_fails(tx: Tx, mains: 
     assert [one.id for one in board.open_tasks(tx.db)] == ["T1"]
 
 
-def test_a_case_that_turns_out_flaky_leaves_the_group_that_it_was_in(tx: Tx, mains: Mains) -> None:
+@pytest.mark.parametrize("held", [False, True])
+def test_a_case_that_turns_out_flaky_leaves_the_group_that_it_was_in(held: bool, tx: Tx, mains: Mains) -> None:
     mains.judged("torture/a", "torture/b")
+    if held:
+        board.claim(tx, "T1", session(tx, "agent-02/1"))
     excused.quarantine(tx, {"torture/a": EVIDENCE})
     mains.judged("torture/a", "torture/b")
     assert tasks(tx)[0].cases == ("torture/b",)
@@ -198,6 +202,8 @@ def test_a_waiver_ends_by_itself(tx: Tx, mains: Mains) -> None:
     assert excused.excused(tx.db, until - timedelta(seconds=1)) == {"torture/a"}
     assert excused.excused(tx.db, until) == frozenset()
     assert excused.flaky(tx.db) == frozenset()
+    shown = [tx.db.execute(SQL["excused"], {"at": iso(at)}).fetchall() for at in (tx.now, until)]
+    assert [len(found) for found in shown] == [1, 0]
     tx.now = until
     waive(tx, "torture/a", reason="once more")
     assert [one.reason for one in excused.standing(tx.db, tx.now)] == ["once more"]
@@ -373,6 +379,9 @@ def test_a_run_with_a_flaky_case_has_not_reached_its_goal() -> None:
         run.serve()
         run.finish()
         assert set(run.judged().values()) == {"PASS"}
+        with reading(run.db) as db:
+            first, *_ = rows.find(db, Session, "ORDER BY number")
+            assert ", parts 0/2." in read_payload(db, first.opening).decode()
         assert run.one("SELECT reason FROM run").startswith("nothing left")
         assert re.search(r"parts 1/2 \(50\.0 %.*, 1 flaky\)", place.say("status").stdout)
         assert [answer.partition("\n")[0][-9:] for answer in run.results("tasks")][-1] == "parts 1/2"

@@ -16,6 +16,7 @@ from orchestrator.store.store import migrate
 from orchestrator.watch.queries import SQL
 from tests.orchestrator.running import SUBMIT, faults, shell, small_project, small_team, yard
 from tests.orchestrator.test_board import queued, session
+from tests.orchestrator.test_open_seats import seat
 
 NOW = datetime(2026, 3, 14, 17, 0, tzinfo=UTC)
 SPOILT = "echo spoilt >parts/base && echo {0} >parts/{0}"
@@ -96,6 +97,21 @@ def test_a_conflict_in_a_file_that_the_change_knows_by_another_name_counts_there
     submitted(tx, "other.rs")
     assert hot(tx)[0] == "new\x1b[2J.rs: 3 of 3 conflicts, 3 of 4 changes"
     assert "\x1b" not in render_tasks(tx.db, Show.READY, NOW)
+
+
+def test_a_change_that_conflicts_with_main_leaves_the_names_of_the_files() -> None:
+    with yard() as place:
+        run = place.start(small_project(place.folder / "project", ("red", "green")), "open", 2)
+        run.until("SELECT 1 FROM scorecard")
+        first, second = (seat(run, "", "take")["token"] for _ in range(2))
+        for token, part in ((first, "red"), (second, "green")):
+            seat(run, token, "claim", run.one("SELECT id FROM task WHERE cases LIKE ?", f"%a-{part}%"))
+            seat(run, token, "shell", f"echo red >parts/{part} && echo {part} >parts/red")
+        assert seat(run, first, "submit", "--summary", "Red")["session_over"] == "landed"
+        assert "conflicts with main in parts/red" in seat(run, second, "submit", "--summary", "Green", code=1)["text"]
+        said = "SELECT data ->> 'files' FROM journal WHERE kind = 'bounced'"
+        assert run.one(said) == '["parts/red"]'
+        assert place.say("stop", run.name, "--now").returncode == 0
 
 
 # -- fairness

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections import Counter
 from datetime import UTC, datetime
@@ -32,7 +33,7 @@ from agents.models.base import (
 from agents.models.scripted import Price
 from orchestrator.control import Refusal
 from orchestrator.ledger import Ledger, Ruler, SessionMeter, account
-from orchestrator.prices import Prices, load
+from orchestrator.prices import Prices, _micro, _rates, _usd, load
 from orchestrator.project.reading import ConfigError
 from orchestrator.records import AttemptState, Session, SessionState
 from orchestrator.store import Store, Tx, sessions
@@ -396,3 +397,10 @@ def test_a_reply_that_cannot_be_stored_is_not_settled_either(tmp_path: Path) -> 
         await store.close()
 
     anyio.run(scenario)
+
+
+@given(counts=st.lists(st.integers(0, 400_000), min_size=5, max_size=5), model=st.sampled_from([OPUS, TEAM]))
+def test_a_price_worked_out_once_is_to_the_micro_dollar_what_the_table_says(counts: list[int], model: str) -> None:
+    price, usage = SCRIPTED._price(model, NOW) or Prices()._price(model, NOW), Usage(*counts)
+    assert price is not None and _rates(price)
+    assert _micro(price, usage) == math.ceil(_usd(price, usage) * 1_000_000)

@@ -193,6 +193,16 @@ async def test_held_out_cases_are_never_in_fast_full_or_asked_for_by_name(engine
     assert set(card.verdicts) == hidden == card.passed()
 
 
+async def test_suites_judged_after_landing_are_in_a_tier_of_their_own(engine: Engine, plan: JudgePlan) -> None:
+    slow = [suite.model_copy(update={"when": "main"}) if suite.name == "end" else suite for suite in plan.suites]
+    judge, shown = judge_of(engine, replace(plan, suites=tuple(slow))), end_cases(plan)
+    for tier in (Tier.FAST, Tier.FULL):
+        assert not shown & set((await judge.judge(candidate(), Selection(tier))).verdicts)
+    assert set((await judge.judge(candidate(), Selection(Tier.MAIN))).verdicts) == shown
+    one = frozenset({min(shown)})
+    assert (await judge.judge(candidate(), Selection(Tier.CASES, one))).passed() == one  # as a confirmation asks
+
+
 async def test_the_fast_tier_is_a_sample_of_at_least_twenty_that_its_seed_decides(
     engine: Engine, large: JudgePlan
 ) -> None:
