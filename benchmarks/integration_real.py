@@ -199,7 +199,7 @@ def main(*, as_json: bool) -> int:
         sys.stdout.write(json.dumps(told) + "\n")
     else:
         sys.stdout.write(
-            f"{AGENTS} seats for {RUN_S:.0f} s: {real.landed} landed, {real.bounced} bounced, {len(real.wrong)} faults\n"
+            f"{AGENTS} seats, {RUN_S:.0f} s: {real.landed} landed, {real.bounced} bounced, {len(real.wrong)} faults\n"
             f"measured: work {real.work_s:.1f} s, repair {real.repair_s:.1f} s, fast tier {real.fast_s:.1f} s, "
             f"whole suite {real.suite_s:.1f} s\n"
             f"foretold: {mean:.1f} ± {spread:.1f} landed; the run is {off:+.1%} off\n"
