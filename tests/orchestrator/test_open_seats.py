@@ -67,7 +67,8 @@ def test_a_seat_goes_on_while_its_change_is_judged_and_first_repairs_what_comes_
     with yard() as place:
         project = small_project(place.folder / "project", ("red", "green", "blue"))
         file = project / "project.toml"  # the gate alone asks the cases, so that its verdict is what comes late
-        file.write_text(file.read_text().replace('time = "5s"\n', 'time = "5s"\nwhen = "gate"\n'))
+        slow = file.read_text().replace('run = "true"', 'run = "sleep 3"')
+        file.write_text(slow.replace('time = "5s"\n', 'time = "5s"\nwhen = "gate"\n'))
         run = place.start(project, "open", 1)
         run.until("SELECT 1 FROM scorecard")
         token = seat(run, "", "take")["token"]
@@ -85,15 +86,17 @@ def test_a_seat_goes_on_while_its_change_is_judged_and_first_repairs_what_comes_
         assert seat(run, token, "take")["session"] == "agent-01/2"
         claim("green")
         submit("echo green >parts/green; rm parts/red")
-        assert seat(run, token, "take")["session"] == "agent-01/3"
+        if seat(run, token, "take")["session"] == "agent-01/2":  # on a very slow machine it is back by now
+            submit("true")
+            seat(run, token, "take")
         run.until("SELECT 1 FROM change WHERE state = 'bounced'")
         aside = seat(run, token, "claim", "T3", code=1)
-        assert (aside["session_over"], "agent-01/2" in aside["text"]) == ("put-aside", True)
+        assert (aside["session_over"], "agent-01/2" in aside["text"]) == ("put-aside", True), aside
         run.kill()
         run.resume()
         back = seat(run, token, "take")
         assert back["session"] == "agent-01/2"
-        assert "C2 bounced: loses parts/a-red" in back["opening"] and "You hold T" in back["opening"]
+        assert "bounced: loses parts/a-red" in back["opening"] and "You hold T" in back["opening"]
         assert "green" in seat(run, token, "shell", "cat parts/green")["text"]
         submit("echo red >parts/red")
         assert seat(run, token, "take")["session"] == "agent-01/3"
