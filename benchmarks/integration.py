@@ -214,14 +214,20 @@ class Simulation:
             self.main.append(id)
             self.flight.pop(id)
             self.answers[id].set()
-            if self.works[id].lost or any(case and id in self.landed_at for id, case in self.pairs.get(id, {}).items()):
+            if self._breaks(id):
                 self.broken.add(id)
         self._tell()
+
+    def _breaks(self, id: str) -> bool:
+        """Whether a landed change breaks main."""
+        pairs = self.pairs.get(id, {})
+        return bool(self.works[id].lost) or any(case and other in self.landed_at for other, case in pairs.items())
 
     def revert(self, id: str) -> None:
         """Takes a landed change off main, and back to its seat."""
         self.broken.discard(id)
         del self.landed_at[id], self.landed_when[id]
+        self.broken -= {other for other in self.broken.intersection(self.pairs.get(id, ())) if not self._breaks(other)}
         self.redo.setdefault(self.works[id].change.seat, []).append(self.works[id])
         self._tell()
 

@@ -310,7 +310,7 @@ SORTS: Final = st.builds(
 )
 WORK: Final = st.lists(st.tuples(SORTS, st.integers(0, 40)), min_size=1, max_size=6)
 few = settings(
-    max_examples=8,
+    max_examples=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.generate),  # a failing example is small already, and dear
