@@ -33,6 +33,7 @@ from agents.models.base import ToolCall
 from agents.tools import Answer
 from benchmarks.team import Played, a_run, call
 from orchestrator import seat
+from orchestrator.after import After
 from orchestrator.run import Run
 from orchestrator.store import Store, Tx
 from orchestrator.verbs import Verbs
@@ -137,7 +138,7 @@ async def measured(seats: int, think_s: float, seconds: float) -> Row:
     try:
         with tempfile.TemporaryDirectory() as folder:
             async with a_run(Path(folder), model, Untouchable(), None, seats, seats) as desk:  # type: ignore[arg-type]
-                run = Run(desk)
+                run = Run(desk, After(desk.store, desk.repository, {}, (), desk.changed, desk.submitting))
 
                 async def lag() -> None:
                     while True:

@@ -93,7 +93,7 @@ async def a_run(
         await anyio.Path(folder / name).mkdir()
     for name in ("main.git", "current_tasks"):
         await anyio.Path(folder / "team" / name).mkdir()
-    gate = Gate(store, repository, Content(), None, settings.name)
+    gate = Gate(store, repository, Content(), Content(), settings.name)
     lock = RunLock(project="hello", digests={"project": ""}, orchestrator=VERSION)
     desk = Desk(
         folder=folder,

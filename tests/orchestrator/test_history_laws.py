@@ -318,7 +318,7 @@ few = settings(
 
 
 @few
-@given(WORK, st.sets(st.integers(1, 12), max_size=2))
+@given(WORK, st.sets(st.integers(2, 12), max_size=2))  # the first is the seed's
 def test_whatever_is_submitted_mains_history_is_lawful(work: list[tuple[Sort, int]], void: set[int]) -> None:
     run(work, void=void)
 
