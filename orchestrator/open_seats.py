@@ -88,9 +88,9 @@ class OpenSeats:
 
     # -- what is asked of them
 
-    async def take(self, role: str, seat: str, token: str) -> dict[str, Any]:
+    async def take(self, role: str, seat: str, token: str, prompt: bool = False) -> dict[str, Any]:
         """Takes a free seat; or, of the seat that `token` holds, goes on with the session that may go on, or begins the
-        next."""
+        next: without the role's prompt, which its holder has read, unless it is asked for."""
         desk = self._desk
         if token and (old := self._chair(token)).over is not None:
             await old.changed.until(lambda: old.left)
@@ -114,7 +114,7 @@ class OpenSeats:
             "role": chair.seat.role,
             "session": session.id,
             "token": session.token,
-            "prompt": desk.frozen.prompts[chair.seat.role],
+            "prompt": desk.frozen.prompts[chair.seat.role] if prompt or not token else "",
             "opening": await desk.store.read(told),
             "board": await desk.board(),
             "tools": tools.names(chair.seat.role),
@@ -152,7 +152,7 @@ class OpenSeats:
         chair = self._chair(token)
         await chair.ready()
         await chair.changed.until(lambda: chair.left or chair.asked is None)
-        over = {"session_over": chair.over.end.value if chair.over else None}
+        over = {"session": chair.session.id, "session_over": chair.over.end.value if chair.over else None}
         if chair.over and chair.asked:  # a submit that waits; or put aside, or its room died, before it was done
             return {"text": chair.over.reason, "failed": chair.over.end is not End.WAITING, "messages": [], **over}
         for turn in chair.log.transcript.turns[-1:] if chair.log else ():

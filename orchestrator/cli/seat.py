@@ -28,6 +28,7 @@ OVER: Final = {
     "": "This session is over: {}.",
 }
 NEXT: Final = "`take` with your token begins your next session, or goes on with one."
+KNOWN: Final = "Your instructions are those of your first `take`; `take --prompt` prints them once more."
 VERBS: Final = {
     "take": "take a free seat, or begin the next session of yours",
     "last": "your newest command's answer, waiting for it if it still runs",
@@ -57,7 +58,7 @@ def seat(arguments: Sequence[str]) -> int:
     asked = _parser().parse_args(arguments)
     request = {"verb": asked.verb, "token": asked.token}
     if asked.verb == "take":
-        request |= {"role": asked.role, "seat": asked.seat}
+        request |= {"role": asked.role, "seat": asked.seat, "prompt": asked.prompt}
     elif not asked.token:
         raise Refusal(f"which seat? give --token, or set {TOKEN}", "usage", f"seat {asked.run} take   gives one")
     elif asked.verb in ARGUMENTS:
@@ -102,9 +103,11 @@ def _lines(answer: dict[str, Any], run: str) -> list[str]:
             f"token    {answer['token']}    (export {TOKEN}={answer['token']})",
             f"tools    python -m orchestrator seat {run} TOOL …    each has --help",
             *(f"  {name:<8} {DESCRIPTIONS[name]}" for name in answer["tools"]),
-            *("", answer["prompt"], "", answer["opening"], "", "Board:", answer["board"]),
+            *("", answer["prompt"] or KNOWN, "", answer["opening"], "", "Board:", answer["board"]),
         ]
     lines = [*answer.get("messages", ()), *([answer["text"]] if "text" in answer else [])]
+    if "session" in answer:
+        lines.append(f"({answer['session']})")
     if "left" in answer:
         lines.append(f"{answer['left']} is free again")
     if over := answer.get("session_over"):
@@ -133,6 +136,7 @@ def _parser() -> _Parser:
         if name == "take":
             one.add_argument("--role", default="", help="builder, planner or a role of the project's own")
             one.add_argument("--seat", default="", help="a certain seat, such as agent-03")
+            one.add_argument("--prompt", action="store_true", help="print your instructions once more")
         if name in ARGUMENTS:
             usage = f"{' '.join(map(str.upper, _first(name)))}; or - for JSON on standard input"
             one.add_argument("rest", nargs="*", metavar="ARGUMENT", help=usage)
