@@ -129,19 +129,16 @@ def measure(run: Run) -> Measured:
 
     journal = [(when(row), row["kind"], json.loads(row["data"])) for row in run.rows("SELECT * FROM journal")]
     began = {data["session"]: at for at, kind, data in journal if kind == "session-started"}
-    whose = {data["change"]: data["session"] for _, kind, data in journal if kind == "submitted"}
-    handed, bounced = dict[str, float](), dict[str, float]()
+    handed, shells = dict[str, float](), dict[str, int]()
     work, repair, fast = list[float](), list[float](), list[float]()
     for at, kind, data in journal:
-        if kind == "submitted":
+        if kind == "call" and data["name"] == "shell":  # not what follows: a submission may wait for an earlier verdict
+            before = shells[data["session"]] = shells.get(data["session"], 0) + 1
+            (work if before == 1 else repair).append(at - began[data["session"]] if before == 1 else data["seconds"])
+        elif kind == "submitted":
             handed[data["change"]] = at
-            back = bounced.pop(data["session"], None)
-            (work if back is None else repair).append(at - (began[data["session"]] if back is None else back))
-        elif kind in ("staged", "parked", "bounced"):
-            if came := handed.pop(data["change"], None):
-                fast.append(at - came)
-            if kind == "bounced":
-                bounced[whose[data["change"]]] = at
+        elif kind in ("staged", "parked", "bounced") and (came := handed.pop(data["change"], None)):
+            fast.append(at - came)
     kinds = [kind for _, kind, _ in journal]
     judged = [data["seconds"] for _, kind, data in journal if kind == "judged"]
     return Measured(
