@@ -92,7 +92,9 @@ class Hands:
             except RoomFileError as error:
                 shown = clipped(text, f"not kept ({error})")
         how = HOW[result.ended].format(code=result.exit_code, seconds=result.seconds)
-        return Answer(f"{prefix}{how}\n{shown}".rstrip("\n"), refused=not result.ok)
+        exited = f"exit {result.exit_code}" if result.exit_code else ""
+        kind = exited if result.ended is Ended.EXITED else result.ended.value
+        return Answer(f"{prefix}{how}\n{shown}".rstrip("\n"), refused=not result.ok, how=kind)
 
     async def _view(self, view: View) -> Answer:
         first, _, last = view.lines.partition("-")

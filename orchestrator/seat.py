@@ -17,7 +17,7 @@ from agents.hands import Hands
 from agents.models.base import Reply, Request, Text, ToolSpec
 from agents.models.choose import account
 from agents.session import Mind, Outcome, converse
-from agents.tools import End
+from agents.tools import Answer, End
 from orchestrator import board, ramp, workspace
 from orchestrator.briefing import opening
 from orchestrator.desk import Desk, Seat
@@ -36,6 +36,7 @@ log = structlog.get_logger()
 CHECKPOINT_EVERY_S: Final = 180.0
 IN_FLIGHT: Final = 32  # requests at once for each account
 BACKOFF_S: Final = (5.0, 30.0, 120.0, 600.0)
+CUT_SHORT: Final = ("interrupted", "timeout", "killed")
 DEAD_ROOMS: Final = 3  # in one session
 WARN_SHARE: Final = 0.8
 MONEY_LOW: Final = "80 % of this session's money is spent: submit what is whole, or note and release."
@@ -171,7 +172,7 @@ async def live(seat: Seat, desk: Desk, session: Session, drive: Drive) -> Outcom
     for lives in range(1, DEAD_ROOMS + 1):
         try:
             async with room_of(seat, desk, session) as room:
-                log = await StoredLog.load(desk.store, session)
+                log = await StoredLog.load(desk.store, session, partial(look, desk, session, room))
                 return await drive(log, Hands(room, desk.frozen.project.limits.command), Verbs(desk, session, room))
         except RoomDied as death:
             await desk.journal("room-lost", seat.name, session=session.id, reason=str(death)[:300])
@@ -288,6 +289,16 @@ async def checkpoint(desk: Desk, session: Session, room: Room) -> None:
     except (workspace.Unpacked, Refused) as refusal:
         failure = {"session": session.id, "turn": 0, "failure": f"checkpoint: {refusal}", "wait_s": 0}
         await desk.journal("attempt-failed", session.seat, **failure)
+
+
+async def look(desk: Desk, session: Session, room: Room, answer: Answer) -> workspace.Sight:
+    """What a call has left in the workspace. Where nobody could do it again, its files are kept for a recording."""
+    try:
+        if answer.how in CUT_SHORT:
+            await checkpoint(desk, session, room)
+        return await workspace.seen(room.run)
+    except RoomError:  # the next call finds out; what this one answered stands
+        return workspace.Sight()
 
 
 def room_name(session: Session) -> str:

@@ -5,7 +5,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,8 +18,12 @@ from agents.tools import Answer, End
 from orchestrator.records import CallState, Session, SessionState
 from orchestrator.store import rows
 from orchestrator.store.store import Store, Tx, read_payload
+from orchestrator.workspace import Sight
 
 BRIEF: Final = 100  # characters of a call that the journal quotes
+MOVES: Final = ("shell", "wait", "edit")  # calls after which the workspace may be another
+UNSEEN: Final = Sight()
+Look = Callable[[Answer], Awaitable[Sight]]
 BLOCKS: Final[dict[str, type[Block]]] = {"text": Text, "opaque": Opaque, "call": ToolCall, "result": ToolResult}
 """Old transcripts always load: tags and fields are only ever added."""
 
@@ -71,8 +75,16 @@ def decode_reply(text: str | bytes) -> Reply:
     return Reply(blocks, Stop(body["stop"]), Usage(**body["usage"]), body["model"], body["raw_usage"])
 
 
-def finish_call(tx: Tx, call: str, answer: Answer, seconds: float = 0.0) -> None:
-    """Stores a call's result, once: a second result for the same call changes nothing."""
+def begin_call(tx: Tx, call: str) -> None:
+    """A call that is begun again after a crash keeps its place."""
+    place = "main = ifnull(main, (SELECT count(*) FROM landing WHERE done)), began = ifnull(began, ?)"
+    now = tx.one("SELECT max(seq) FROM journal")
+    tx.run(f"UPDATE call SET state = ?, started = ?, {place} WHERE id = ?", CallState.RUNNING, tx.now, *now or (), call)
+
+
+def finish_call(tx: Tx, call: str, answer: Answer, seconds: float = 0.0, sight: Sight = UNSEEN) -> None:
+    """Stores a call's result, once: a second result for the same call changes nothing. `sight` is of the workspace
+    after it."""
     (found,) = tx.db.execute(
         "SELECT call.*, seat FROM call JOIN session ON session.id = session WHERE call.id = ?", (call,)
     )
@@ -84,6 +96,9 @@ def finish_call(tx: Tx, call: str, answer: Answer, seconds: float = 0.0) -> None
     facts = {"brief": given[0] if given else "", "seconds": round(seconds, 2), "failed": answer.refused}
     asked = {"session": found["session"], "turn": found["turn"], "name": found["name"]}
     tx.journal("call", found["seat"], **asked, **facts)
+    fetched = "max(main, ifnull((SELECT number FROM landing WHERE new = ?), 0))"
+    sql = f"UPDATE call SET kind = ?, tree = ?, stamp = ?, main = {fetched}, ended = (SELECT max(seq) FROM journal)"
+    tx.run(f"{sql} WHERE id = ?", answer.kind, sight.tree, sight.stamp, sight.fetched, call)
 
 
 def say(tx: Tx, session: str, sender: str, text: str) -> None:
@@ -122,20 +137,26 @@ def _said(db: sqlite3.Connection, session: str, turn: int) -> tuple[str, ...]:
     return tuple(row["text"] for row in db.execute(sql, (session, turn)))
 
 
+async def unseen(answer: Answer) -> Sight:
+    """Of no room's workspace."""
+    return UNSEEN
+
+
 @dataclass
 class StoredLog:
     """`agents.session.SessionLog`: each write is durable before the copy in memory, which is read back, changes."""
 
     _store: Store
     _session: Session
+    _look: Look
     transcript: Transcript = field(default_factory=lambda: Transcript(""))
     pending: Sequence[Pending] = ()
     _began: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    async def load(cls, store: Store, session: Session) -> "StoredLog":
-        """The session as it is stored, whoever wrote it."""
-        log = cls(store, session)
+    async def load(cls, store: Store, session: Session, look: Look = unseen) -> "StoredLog":
+        """The session as it is stored, whoever wrote it. `look` tells what a call has left in the workspace."""
+        log = cls(store, session, look)
         await log._write(lambda _: None)
         return log
 
@@ -160,11 +181,13 @@ class StoredLog:
 
     async def begin(self, pending: Pending) -> None:
         self._began[pending.key] = anyio.current_time()
-        await self._write(lambda tx: rows.update(tx, "call", pending.key, state=CallState.RUNNING, started=tx.now))
+        await self._write(lambda tx: begin_call(tx, pending.key))
 
     async def finish(self, pending: Pending, answer: Answer) -> None:
-        seconds = anyio.current_time() - self._began.pop(pending.key, anyio.current_time())
-        await self._write(lambda tx: finish_call(tx, pending.key, answer, seconds))
+        begun, now = pending.running or pending.key in self._began, anyio.current_time()
+        seconds = now - self._began.pop(pending.key, now)
+        sight = await self._look(answer) if begun and pending.call.name in MOVES else UNSEEN
+        await self._write(lambda tx: finish_call(tx, pending.key, answer, seconds, sight))
 
     async def hear(self) -> None:
         """Pins what waits to be read behind the turn after which it is read; 0 is before the first reply."""
