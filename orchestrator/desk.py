@@ -13,6 +13,8 @@ from orchestrator.briefing import Show, render_tasks
 from orchestrator.freezing import Frozen
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
+from orchestrator.records import Session
+from orchestrator.replay import Replay
 from orchestrator.repository import Repository
 from orchestrator.settings import Settings
 from orchestrator.signals import Bell
@@ -53,6 +55,8 @@ class Desk:
     models: Mapping[str, Model]  # by model id; open seats have none
     shown_cases: frozenset[str]
     changed: Bell  # the gate's
+    replay: Replay | None = None
+    """What a recorded team follows; of any other, None."""
     verifying: anyio.Lock = field(default_factory=anyio.Lock)
     submitting: anyio.Lock = field(default_factory=anyio.Lock)
     accounts: dict[str, anyio.CapacityLimiter] = field(default_factory=dict)
@@ -78,6 +82,10 @@ class Desk:
             Seat(f"agent-{number:02d}", role, self.settings.model_of(role), FIRST_USER + number)
             for number, role in enumerate(names, start=1)
         ]
+
+    def workspace(self, session: Session) -> Path:
+        """A seat has one, in which one session works after the other; of recorded sessions several may live at once."""
+        return self.rooms / (session.id.replace("/", "-") if self.replay else session.seat)
 
     async def journal(self, kind: str, seat: str = "", /, **data: object) -> None:
         await self.store.write(lambda tx: tx.journal(kind, seat, **data))

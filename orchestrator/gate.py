@@ -13,6 +13,7 @@ import anyio
 from orchestrator import board, clusters
 from orchestrator.queue import Fate, Ruling, rule
 from orchestrator.records import Change, ChangeState
+from orchestrator.replay import Replay
 from orchestrator.repository import Repository
 from orchestrator.signals import Bell
 from orchestrator.store import Store, Tx, changes, rows
@@ -38,6 +39,7 @@ class Gate:
     heldout: Judge | None
     run: str
     changed: Bell = field(default_factory=Bell)
+    replay: Replay | None = None
     _newest: dict[str, Scorecard] = field(default_factory=dict)  # main's, by commit: asked for more than it moves
     _voids: int = 0  # in a row
 
@@ -118,8 +120,10 @@ class Gate:
         card = ruling.card
         assert card is not None
         names = {"Run": self.run, "Seat": change.seat, "Session": change.session, "Task": change.task}
-        trailers, now = {**names, "Change": change.id}, self.store.utc_now()
-        new = await self.repository.commit(card.tree, main, change.summary, trailers, author=change.seat, at=now)
+        trailers, at = {**names, "Change": change.id}, change.submitted
+        new = await self.repository.commit(card.tree, main, change.summary, trailers, author=change.seat, at=at)
+        if self.replay:
+            await self.replay.before_landing([change.id])
 
         def intend(tx: Tx) -> None:
             changes.intend(tx, change.id, main, new, _add_scorecard(tx, change, ruling, card, seconds, commit=new))

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -162,7 +163,7 @@ async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
         sessions.end(tx, session.id, outcome.end, outcome.reason)
 
     await desk.store.write(close)
-    await desk.engine.discard(desk.rooms / session.seat)
+    await desk.engine.discard(desk.workspace(session))
     desk.changed.ring()
 
 
@@ -219,9 +220,13 @@ async def think(desk: Desk, session: Session, log: StoredLog, hands: Hands, verb
 @asynccontextmanager
 async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[Room]:
     """The session's room with its workspace, which is saved every few minutes and at the end."""
+    view = {
+        "/team/main.git": main_of(desk, session),
+        **({"/team/main.git/objects": desk.folder / "public.git/objects"} if desk.replay else {}),
+    }
     mounts = {
         "/team": desk.folder / "team",
-        "/team/main.git": desk.folder / "public.git",
+        **view,
         "/team/current_tasks": desk.folder / "current_tasks",
         **{f"/sources/{name}": path for name, path in desk.sources.items()},
     }
@@ -229,7 +234,7 @@ async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[Roo
         name=room_name(session),
         labels=Labels(desk.label, desk.store.epoch, seat.name, session.id),
         root=desk.root,
-        workspace=desk.rooms / seat.name,
+        workspace=desk.workspace(session),
         mounts=tuple(Mount(path, inside) for inside, path in mounts.items()),
         env={"HOME": "/tmp", "LANG": "C.UTF-8"},
         limits=desk.frozen.project.limits.of_room(),
@@ -263,7 +268,7 @@ async def lay_workspace(desk: Desk, session: Session, room: Room) -> None:
     session what it must know of it."""
     if (await room.run(workspace.is_there())).ok:
         return
-    origin = workspace.ORIGIN if desk.root else str(desk.folder / "public.git")  # `local` mounts nothing
+    origin = workspace.ORIGIN if desk.root else str(main_of(desk, session))  # `local` mounts nothing
     saved = await desk.repository.checkpoint(room_name(session))
     pack = desk.repository.checkpoint_pack(saved) if saved else b""
     made = await room.run(workspace.lay(session.seat, origin, saved, pack))
@@ -281,8 +286,16 @@ async def lay_workspace(desk: Desk, session: Session, room: Room) -> None:
     await desk.store.write(lambda tx: sessions.say(tx, session.id, "run", news))
 
 
+def main_of(desk: Desk, session: Session) -> Path:
+    """The repository from which a session fetches main."""
+    return desk.replay.view(session.id) if desk.replay else desk.folder / "public.git"
+
+
 async def checkpoint(desk: Desk, session: Session, room: Room) -> None:
-    """Saves the workspace at refs/checkpoints; what cannot be packed is told in the journal and tried again later."""
+    """Saves the workspace at refs/checkpoints; what cannot be packed is told in the journal and tried again later. What
+    a recorded session had is had by running its calls again."""
+    if desk.replay:
+        return
     try:
         stream = await workspace.packed(room.run, workspace.CHECKPOINT)
         await desk.repository.receive_checkpoint(stream, room_name(session))

@@ -161,7 +161,7 @@ class Verbs:
         return Answer("\n".join([" · ".join([*said, f"{seconds:.0f} s"]), *([news] if new else []), *lines]))
 
     def _selections(self, what: str, task: Task | None) -> dict[str, Selection]:
-        fast = {"fast": Selection(Tier.FAST, seed=self._session.seat)}
+        fast = {"fast": Selection(Tier.FAST, seed=board.seat_of(self._session.id))}
         own = {"task": Selection(Tier.CASES, frozenset(task.cases))} if task and task.cases else {}
         if what in ("fast", "touched"):
             return fast if what == "fast" else own | fast
@@ -221,10 +221,10 @@ class Verbs:
                 change = Change(
                     id=f"C{number}",
                     session=session.id,
-                    seat=session.seat,
+                    seat=board.seat_of(session.id),
                     task=task.id,
                     state=ChangeState.QUEUED,
-                    submitted=tx.now,
+                    submitted=(desk.replay and desk.replay.submitted(call_id)) or tx.now,
                     call=call_id,
                     summary=summary,
                     fixes=fixes or task.cases,

@@ -16,8 +16,8 @@ ORIGIN: Final = "/team/main.git"
 SEEN_S: Final = 30.0  # a workspace that takes longer to look at is not looked at
 _SIGHT: Final = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) ([0-9a-f]*)\n")
 MAIL_DOMAIN: Final = "orchestrator.invalid"
-_LAY, _PACK, _SEE = (
-    (Path(__file__).parent / f"scripts/{name}_workspace.sh").read_text() for name in ("lay", "pack", "see")
+_LAY, _PACK, _SEE, _RESTORE = (
+    (Path(__file__).parent / f"scripts/{name}_workspace.sh").read_text() for name in ("lay", "pack", "see", "restore")
 )
 
 _ENV: Final = {
@@ -92,6 +92,11 @@ async def packed(run: Callable[[Command], Awaitable[Result]], stream: Stream, ti
         said = result.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {result.exit_code}"]
         raise Unpacked(f"git could not pack your workspace: {said[0][:300]}")
     return result.stdout
+
+
+def patched(main: str, patch: bytes) -> Command:
+    """Makes the files of the workspace what a patch makes of a commit of main."""
+    return _command(_RESTORE, main, time_s=60.0, stdin=patch)
 
 
 async def seen(run: Callable[[Command], Awaitable[Result]]) -> Sight:
