@@ -91,6 +91,7 @@ class Replay:
     _given_up: int = 0  # before it, what has not happened will not
     _held: set[str] = field(default_factory=set)
     _quiet: int = 0
+    _looking: anyio.Lock = field(default_factory=anyio.Lock)
     _moved: Bell = field(default_factory=Bell)
     _began: tuple[float, datetime] | None = None
 
@@ -135,8 +136,9 @@ class Replay:
             await self.look()
 
     async def look(self) -> None:
-        was = self._head, len(self.mains)
-        self._head, self.mains, wrong = await self.store.read(self._look)
+        async with self._looking:  # what was read later is newer
+            was = self._head, len(self.mains)
+            self._head, self.mains, wrong = await self.store.read(self._look)
         for step, now in wrong:
             await self.diverged(step, now)
         if was != (self._head, len(self.mains)):

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import lzma
+import re
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from orchestrator.control import Refusal
+from orchestrator.recording import FILE, Quotes, Recording
 from orchestrator.workspace import Sight, seen
 from sandbox.room import Command, Result
 from tests.orchestrator.running import SUBMIT, Run, Step, Yard, faults, made, shell, small_project, small_team, yard
 
 VERIFY: Step = {"tool": "verify", "what": "task"}
+
+
+SOURCES = tempfile.TemporaryDirectory()
+(Path(SOURCES.name) / "case").write_text("\n".join(["c", *2 * ["a" * 20, "b" * 20, ""], "c"]))
+QUOTES = Quotes(Path(SOURCES.name))
 
 
 @pytest.fixture
@@ -118,7 +133,7 @@ def diverged(run: Run) -> list[str]:
 
 def test_a_recording_is_replayed_to_the_same_commits_by_teams_of_other_sizes_and_recorded_again(place: Yard) -> None:
     project, run = recorded(place)
-    shipped = (project / "recording/recording.jsonl.xz").read_bytes()
+    shipped = (project / FILE).read_bytes()
     for agents in (1, 5):
         again = place.create(project, agents, name=f"again-{agents}", models={"": "recorded"})
         again.serve()
@@ -131,3 +146,113 @@ def test_a_recording_is_replayed_to_the_same_commits_by_teams_of_other_sizes_and
         assert (place.folder / again.name / "recording.jsonl.xz").read_bytes() == shipped
         assert faults(again) == []
     assert place.leftovers() == []
+
+
+def test_a_replay_killed_at_random_moments_ends_with_the_same_commits(place: Yard) -> None:
+    project, run = recorded(place)
+    again = place.create(project, 3, name="again", models={"": "recorded"})
+    moments = Random(5)
+    for death in range(4):
+        again.serve()
+        again.until(
+            "SELECT 1 WHERE (SELECT count(*) FROM call WHERE state <> 'pending') >= ?",
+            death * 10 + moments.randint(3, 9),
+        )
+        time.sleep(moments.random() / 3)
+        again.kill(tree=bool(death % 2))
+    again.serve()
+    again.finish()
+    assert again.one("SELECT reason FROM run").startswith("recording finished"), again.tail()
+    assert diverged(again) == [], again.tail()
+    assert again.commits() == run.commits() and again.judged() == run.judged()
+    assert place.say("record", again.name, str(place.folder / "made")).returncode == 0
+    assert (place.folder / "made/recording.jsonl.xz").read_bytes() == (project / FILE).read_bytes()
+    assert faults(again) == [] and place.leftovers() == []
+
+
+def altered(project: Path, old: str, new: str) -> None:
+    """The project's recording with one of its calls asking for something else."""
+    file = project / FILE
+    text = lzma.decompress(file.read_bytes())
+    assert text.count(old.encode()) == 1
+    file.write_bytes(lzma.compress(text.replace(old.encode(), new.encode())))
+
+
+@pytest.mark.parametrize("wrong", ["echo blew", "exit"])
+def test_a_tampered_recording_ends_with_a_named_divergence_and_lands_nothing_that_fails(
+    place: Yard, wrong: str
+) -> None:
+    project, _ = recorded(place)
+    altered(project, "echo blue", wrong)
+    (call,) = (step.id for step in Recording.read(project / FILE).steps if wrong in str(step.arguments))
+    again = place.create(project, 3, name="again", models={"": "recorded"})
+    again.serve()
+    again.finish()
+    assert again.one("SELECT reason FROM run").startswith("recording diverged: C"), again.tail()
+    first = json.loads(diverged(again)[0])
+    assert first["what"] == f"{call} shell" and "its tree is" in first["now"]
+    assert faults(again) == []
+
+
+def test_what_a_kill_cut_short_is_in_the_recording_as_what_it_had_done(place: Yard) -> None:
+    project = small_project(place.folder / "small", ["blue"])
+    cut = shell("mkdir parts/new; echo blue | tee parts/blue >parts/new/blue; rm parts/base; touch /tmp/cut; sleep 99")
+    calls = [cut, shell("git checkout parts/base; git add -A; git commit -qm x"), SUBMIT]
+    team = small_team(place.folder / "team.toml", ["blue"], lambda _: calls)
+    run = place.create(project, 1, models={"": f"scripted:{team}"})
+    run.serve()
+    run.until("SELECT 1 FROM call WHERE state = 'running' AND name = 'shell'")
+    time.sleep(2)
+    run.kill(tree=True)
+    run.serve()
+    run.finish()
+    assert place.say("record", "run", str(project / "recording")).returncode == 0
+    (step,) = (step for step in Recording.read(project / FILE).steps if step.kind == "interrupted")
+    assert step.moved and step.patch
+    again = place.create(project, 1, name="again", models={"": "recorded"})
+    again.serve()
+    again.finish()
+    assert diverged(again) == [] and again.commits() == run.commits() and len(run.commits()) == 2
+    assert place.say("record", "again", str(place.folder / "made")).returncode == 0
+    assert (place.folder / "made/recording.jsonl.xz").read_bytes() == (project / FILE).read_bytes()
+
+
+def test_start_plays_a_projects_recording_and_refuses_one_of_another_lock_in_words(place: Yard) -> None:
+    project, run = recorded(place)
+    words = ["start", str(project), "--agents", "4", "--model", "recorded", "--unlocked", "--sandbox", "bubblewrap"]
+    played = place.say(*words, "--name", "demo")
+    last = played.stdout.splitlines()[-1]
+    assert played.returncode == 0, played.stderr
+    main = run.commits()
+    counts = "visible 4/5 held-out 0/0, 3 landed, 3 bounced"
+    assert re.fullmatch(
+        rf"demo: {counts}, \d sessions, main {main[0][:10]}\.\.{main[-1][:10]}, cost unmetered", last
+    ), last
+    assert played.stdout.splitlines()[-2].endswith(" 0 divergences")
+    (project / "suites/has.sh").write_text("#!/bin/sh\nexit 0\n")
+    other = place.say(*words, "--name", "other")
+    assert other.returncode == 6 and "made under another lock: project, verifiers differ" in other.stderr
+    assert place.say(*words[:-4], "--model", "builder=open").returncode == 2
+    assert not (place.logs / "other").exists()
+    (project / FILE).unlink()
+    assert place.say(*words).returncode == 4
+
+
+def test_a_recording_holds_no_line_of_a_case_and_a_replay_reads_it_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "torture").mkdir()
+    case = "int main (void)\n{\n  unsigned long long x = 1;\n\n  if (x << 3 != 8)\n    abort ();\n  exit (0);\n}\n"
+    (tmp_path / "torture/a.c").write_text(case)
+    (tmp_path / "torture/b.c").write_text("static short y;\n" + case)
+    quotes = Quotes(tmp_path)
+    said = {"command": f"cat >t.c <<'E'\n{case}E\ncc t.c\nint main (void)\n{{\n", "background": False, "fixes": ["a/b"]}
+    folded = quotes.folded(said)
+    assert "unsigned" not in folded["command"] and "cc t.c\nint main" in folded["command"]
+    assert folded["background"] is False and quotes.unfolded(folded) == said
+    with pytest.raises(Refusal, match="quotes torture/a.c from line 1 on, which is not there"):
+        Quotes(tmp_path / "nowhere").unfolded(folded)
+
+
+@given(st.lists(st.sampled_from(["a" * 20, "b" * 20, "c", "", "\0"]), max_size=12))
+def test_quotations_come_back_as_they_were(lines: list[str]) -> None:
+    text = "\n".join(lines).replace("\0", " ")
+    assert QUOTES.unfolded(QUOTES.folded({"text": text})) == {"text": text}
