@@ -140,10 +140,10 @@ def _steps(db: sqlite3.Connection, main: list[str]) -> list[Step]:
         facts: dict[str, Any] = {"at": row["at"], "main": landed}
         match kind:
             case "session-started":
-                (is_open,) = db.execute("SELECT open_seat FROM session WHERE id = ?", (session,)).fetchone()
+                is_open, base = db.execute("SELECT open_seat, base FROM session WHERE id = ?", (session,)).fetchone()
                 given = following and (following["kind"], following["seq"]) == ("claimed", row["seq"] + 1)
                 task = json.loads(following["data"]) if given else {}
-                facts |= {"main": main.index(data["base"]), "role": data["role"], "open": bool(is_open)}
+                facts |= {"main": main.index(base), "role": data["role"], "open": bool(is_open)}
                 step = Step(
                     do="start", id=session, task=task.get("task", "") * (task.get("session") == session), **facts
                 )

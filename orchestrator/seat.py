@@ -274,7 +274,8 @@ async def lay_workspace(desk: Desk, session: Session, room: Room) -> None:
     made = await room.run(workspace.lay(session.seat, origin, saved, pack))
     if not made.ok:
         raise RoomError(f"no workspace could be made: {made.stderr.decode('utf-8', 'replace')[-300:]}")
-    begun = await desk.store.read(lambda db: rows.get(db, Session, session.id).turns)
+    head = made.stdout.decode("utf-8", "replace").strip()  # main may have moved since the session began
+    begun = await desk.store.write(lambda tx: sessions.laid(tx, session.id, head))
     if saved:
         news = "The sandbox died and was rebuilt from your last checkpoint: later changes to files, and jobs, are gone."
     elif begun:

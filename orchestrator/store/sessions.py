@@ -75,6 +75,14 @@ def decode_reply(text: str | bytes) -> Reply:
     return Reply(blocks, Stop(body["stop"]), Usage(**body["usage"]), body["model"], body["raw_usage"])
 
 
+def laid(tx: Tx, session: str, head: str) -> int:
+    """A workspace was made; what it says it stands on is the session's base if that was ever main, and nothing has been
+    done yet. Returns how many turns the session has had."""
+    main = "EXISTS (SELECT 1 FROM landing WHERE new = ?1)"
+    tx.run(f"UPDATE session SET base = ?1 WHERE id = ?2 AND turns = 0 AND {main}", head, session)
+    return rows.get(tx.db, Session, session).turns
+
+
 def begin_call(tx: Tx, call: str) -> None:
     """A call that is begun again after a crash keeps its place."""
     place = "main = ifnull(main, (SELECT count(*) FROM landing WHERE done)), began = ifnull(began, ?)"

@@ -228,7 +228,7 @@ def test_start_plays_a_projects_recording_and_refuses_one_of_another_lock_in_wor
     assert re.fullmatch(
         rf"demo: {counts}, \d sessions, main {main[0][:10]}\.\.{main[-1][:10]}, cost unmetered", last
     ), last
-    assert played.stdout.splitlines()[-2].endswith(" 0 divergences")
+    assert played.stdout.splitlines()[-2].endswith(" 0 divergences"), played.stdout
     (project / "suites/has.sh").write_text("#!/bin/sh\nexit 0\n")
     other = place.say(*words, "--name", "other")
     assert other.returncode == 6 and "made under another lock: project, verifiers differ" in other.stderr
@@ -248,7 +248,7 @@ def test_a_recording_holds_no_line_of_a_case_and_a_replay_reads_it_where_it_is(t
     folded = quotes.folded(said)
     assert "unsigned" not in folded["command"] and "cc t.c\nint main" in folded["command"]
     assert folded["background"] is False and quotes.unfolded(folded) == said
-    with pytest.raises(Refusal, match="quotes torture/a.c from line 1 on, which is not there"):
+    with pytest.raises(Refusal, match=r"quotes torture/a.c from line 1 on, which is not there"):
         Quotes(tmp_path / "nowhere").unfolded(folded)
 
 
