@@ -79,6 +79,7 @@ class RecordedSeats:
             session = await self._begin(seat, played.start)
         playing = _Playing(session, played, full=replay.full)
         while True:
+            await replay.reach(played.start)
             await replay.show(session.id, played.start.main)
             try:
                 outcome = await live(seat, desk, session, partial(self._drive, playing))
@@ -102,7 +103,7 @@ class RecordedSeats:
                 model=RECORDED,
                 state=SessionState.ACTIVE,
                 started=tx.now,
-                base=self._replay.mains[step.main],
+                base=self._replay.main(step.main),
             )
             sessions.start(tx, session)
             if step.task:
@@ -148,7 +149,7 @@ class RecordedSeats:
             if step.in_room:
                 await replay.show(session.id, step.main)
             if step.patch:
-                ended = await hands.room.run(workspace.patched(replay.mains[step.main], base64.b64decode(step.patch)))
+                ended = await hands.room.run(workspace.patched(replay.main(step.main), base64.b64decode(step.patch)))
                 await log.finish(replace(pending, running=True), Answer(f"restored: {ended.ok}", how=step.kind))
             else:
                 await act(replace(pending, running=False), log, session.role, hands, verbs)
@@ -197,7 +198,7 @@ class RecordedSeats:
                 continue
             await self._replay.show(playing.session.id, step.main)
             if step.patch:
-                await hands.room.run(workspace.patched(self._replay.mains[step.main], base64.b64decode(step.patch)))
+                await hands.room.run(workspace.patched(self._replay.main(step.main), base64.b64decode(step.patch)))
                 continue
             try:
                 arguments = check(playing.session.role, step.tool, step.arguments)

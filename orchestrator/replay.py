@@ -191,6 +191,14 @@ class Replay:
         finally:
             self.busy += 1
 
+    async def reach(self, start: Step) -> None:
+        """Returns when main has come to where a session's workspace was made, which may be later than its start."""
+        self.busy -= 1
+        try:
+            await self._until(len(self._places), start.id, start.main)
+        finally:
+            self.busy += 1
+
     async def _until(self, place: int, who: str, main: int | None = None) -> None:
         turn = bisect_left(self._order, place, key=lambda pair: pair[0])
 
@@ -249,14 +257,17 @@ class Replay:
 
     # -- what a session sees of main
 
+    def main(self, place: int) -> str:
+        """Main after so many landings, or where it is if it never came there."""
+        return self.mains[min(place, len(self.mains) - 1)]
+
     def view(self, session: str) -> Path:
         """A repository of the run's objects with a main of its own."""
         return self.folder / "views" / f"{session.replace('/', '-')}.git"
 
     async def show(self, session: str, main: int) -> None:
         """From here on the session sees main as it was after so many landings."""
-        commit = self.mains[min(main, len(self.mains) - 1)]
-        await anyio.to_thread.run_sync(_show, self.view(session), self.folder / "public.git/objects", commit)
+        await anyio.to_thread.run_sync(_show, self.view(session), self.folder / "public.git/objects", self.main(main))
 
 
 def _show(view: Path, objects: Path, commit: str) -> None:

@@ -58,6 +58,7 @@ def status(db: sqlite3.Connection, begin: Answer, *, reveal: bool = False) -> An
         "seats": rows(db, SQL["seats"]),
         "queue": {row["state"]: row["n"] for row in rows(db, "SELECT state, count(*) AS n FROM change GROUP BY state")},
         "attention": attention,
+        "divergences": rows(db, SQL["divergences"])[0]["n"],
     }
 
 

@@ -134,12 +134,13 @@ def diverged(run: Run) -> list[str]:
 def test_a_recording_is_replayed_to_the_same_commits_by_teams_of_other_sizes_and_recorded_again(place: Yard) -> None:
     project, run = recorded(place)
     shipped = (project / FILE).read_bytes()
-    for agents in (1, 5):
-        again = place.create(project, agents, name=f"again-{agents}", models={"": "recorded"})
+    for agents, replay in ((1, "short"), (5, "full")):
+        again = place.create(project, agents, name=f"again-{agents}", models={"": "recorded"}, replay=replay)
         again.serve()
         again.finish()
         assert again.one("SELECT reason FROM run").startswith("recording finished"), again.tail()
         assert diverged(again) == [], again.tail()
+        assert (" 0 of them skipped" in again.one("SELECT reason FROM run")) == (replay == "full")
         assert again.commits() == run.commits()
         assert again.judged() == run.judged()
         assert place.say("record", again.name, str(place.folder / again.name)).returncode == 0
@@ -228,6 +229,7 @@ def test_start_plays_a_projects_recording_and_refuses_one_of_another_lock_in_wor
     assert re.fullmatch(
         rf"demo: {counts}, \d sessions, main {main[0][:10]}\.\.{main[-1][:10]}, cost unmetered", last
     ), last
+    assert "replay     0 divergences" in played.stdout
     assert played.stdout.splitlines()[-2].endswith(" 0 divergences"), played.stdout
     (project / "suites/has.sh").write_text("#!/bin/sh\nexit 0\n")
     other = place.say(*words, "--name", "other")
