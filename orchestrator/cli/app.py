@@ -23,8 +23,8 @@ from orchestrator.project.reading import nearest
 from orchestrator.watch.render import Answer, plain, visible
 
 MODULES: Final = {
-    "projects": "doctor project_lock project_check start",
-    "runs": "runs status logs tasks why cost report record resume pause stop set_ say",
+    "projects": "doctor project_lock project_check start record",
+    "runs": "runs status logs tasks why cost report resume pause stop set_ say",
     "seat": "seat",
 }
 """Where the function of each command stands, by its name."""

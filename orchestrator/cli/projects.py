@@ -1,5 +1,5 @@
 """Commands that come before there is a run: is this machine ready (`doctor`), does a project's judge judge (`project
-lock`, `project check`); and `start`.
+lock`, `project check`); `start`; and `record`, by which a run becomes what another one starts from.
 
 What `start` was asked is resolved and shown; then a process of its own works, and the terminal only looks.
 """
@@ -22,9 +22,9 @@ import typer
 from agents.models.choose import FORMS, KEYS, MINDLESS, RECORDED, make, parse
 from orchestrator import doctor as machine
 from orchestrator.cli.app import Screen
-from orchestrator.cli.process import STATE, asked, follow, spawn, state
+from orchestrator.cli.process import STATE, asked, find, follow, live_pid, spawn, state
 from orchestrator.control import Refusal
-from orchestrator.freezing import load_frozen, prepare
+from orchestrator.freezing import SECRET, load_frozen, prepare, replayed
 from orchestrator.prices import load, prices_of, unmetered
 from orchestrator.project import check, lock
 from orchestrator.project.folder import overlaid
@@ -32,6 +32,7 @@ from orchestrator.project.furnishing import Furnished
 from orchestrator.project.schema import Project
 from orchestrator.recording import FILE as RECORDING
 from orchestrator.recording import Recording
+from orchestrator.recording import record as write_down
 from orchestrator.replay import summary
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -170,6 +171,31 @@ def start(
     if RECORDED in settings.models.values() and not screen.as_json:
         typer.echo("\n".join(demo(run)))
     return code
+
+
+def record(
+    screen: Screen,
+    run: Annotated[str, typer.Argument(help="A run that no process works on.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the recording goes: PROJECT/recording.")],
+) -> None:
+    """A finished run as a recording, which `start --model recorded` plays again to the same commits.
+
+    Example: python -m orchestrator record c-compiler-2 projects/c-compiler/recording
+    """
+    source = find(screen.logs, run)
+    if live_pid(source):
+        raise Refusal(f"{run} still works", "busy", f"python -m orchestrator stop {run}")
+    lock, secret = load_frozen(source).lock, (source / SECRET).read_bytes()
+    made = anyio.run(write_down, source, lock.project, lock.digests, secret, replayed(source))
+    file, packed = folder / Path(RECORDING).name, made.packed()
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(packed)
+    lost = sum(step.kind == "interrupted" and step.moved and not step.patch for step in made.steps)
+    facts = {"file": str(file), "bytes": len(packed), "steps": len(made.steps), "lost": lost}
+    words = f"{file}: {len(made.steps)} steps, {len(packed) / 1e6:.2f} MB"
+    screen.give(
+        "record", facts, f"{words}; {lost} calls were cut short, and nobody knows what they did" if lost else words
+    )
 
 
 def create(run: Path, settings: Settings, progress: Callable[[str, str], None]) -> None:

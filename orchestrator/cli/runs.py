@@ -9,14 +9,11 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Annotated
 
-import anyio
 import typer
 
-from orchestrator import recording
 from orchestrator.cli.app import Screen
 from orchestrator.cli.process import asked, change, find, follow, live_pid, runs_in, spawn, state, tell
 from orchestrator.control import Refusal, who
-from orchestrator.freezing import SECRET, load_frozen, replayed
 from orchestrator.settings import set_budget
 from orchestrator.store.store import iso, utc_now
 from orchestrator.watch import queries, render
@@ -136,31 +133,6 @@ def report(screen: Screen, run: Run = None) -> None:
     _reveal(folder)
     screen.look("report", folder.name, lambda db, begin: publish(folder, db, begin), render.report)
     screen.hint("revealed", "held-out results, from here on; journalled")
-
-
-def record(
-    screen: Screen,
-    run: Annotated[str, typer.Argument(help="A run that no process works on.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the recording goes: PROJECT/recording.")],
-) -> None:
-    """A finished run as a recording, which `start --model recorded` plays again to the same commits.
-
-    Example: python -m orchestrator record c-compiler-2 projects/c-compiler/recording
-    """
-    source = find(screen.logs, run)
-    if live_pid(source):
-        raise Refusal(f"{run} still works", "busy", f"python -m orchestrator stop {run}")
-    lock, secret = load_frozen(source).lock, (source / SECRET).read_bytes()
-    made = anyio.run(recording.record, source, lock.project, lock.digests, secret, replayed(source))
-    file, packed = folder / Path(recording.FILE).name, made.packed()
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(packed)
-    lost = sum(step.kind == "interrupted" and step.moved and not step.patch for step in made.steps)
-    facts = {"file": str(file), "bytes": len(packed), "steps": len(made.steps), "lost": lost}
-    words = f"{file}: {len(made.steps)} steps, {len(packed) / 1e6:.2f} MB"
-    screen.give(
-        "record", facts, f"{words}; {lost} calls were cut short, and nobody knows what they did" if lost else words
-    )
 
 
 def resume(screen: Screen, run: Run = None, dry_run: DryRun = False) -> None:
