@@ -45,7 +45,7 @@ class Hands:
     """What one session does in its room. `longest_s` bounds a background job."""
 
     def __init__(self, room: Room, longest_s: float = 3600.0) -> None:
-        self._room = room
+        self.room = room
         self._longest_s = longest_s
 
     async def do(self, arguments: InRoom, number: int) -> Answer:
@@ -69,13 +69,13 @@ class Hands:
         longest = self._longest_s if shell.background else FOREGROUND_S
         command = Command(("/bin/sh", "-c", RUN, "sh", shell.command), time_s=min(shell.timeout_s or longest, longest))
         if shell.background:
-            await self._room.start(str(number), command)
+            await self.room.start(str(number), command)
             return Answer(f"job {number} started; wait(job={number}) for its result")
-        return await self._ended(await self._room.run(command), number)
+        return await self._ended(await self.room.run(command), number)
 
     async def _wait(self, wait: Wait, number: int) -> Answer:
         try:
-            status = await self._room.job(str(wait.job), wait.timeout_s)
+            status = await self.room.job(str(wait.job), wait.timeout_s)
         except KeyError:
             return Answer(f"there is no job {wait.job} in this sandbox", refused=True)
         if status.result is not None:
@@ -88,11 +88,13 @@ class Hands:
         shown = clipped(text, path)
         if shown != text:
             try:
-                await self._room.write(path, text.encode())
+                await self.room.write(path, text.encode())
             except RoomFileError as error:
                 shown = clipped(text, f"not kept ({error})")
         how = HOW[result.ended].format(code=result.exit_code, seconds=result.seconds)
-        return Answer(f"{prefix}{how}\n{shown}".rstrip("\n"), refused=not result.ok)
+        exited = f"exit {result.exit_code}" if result.exit_code else ""
+        kind = exited if result.ended is Ended.EXITED else result.ended.value
+        return Answer(f"{prefix}{how}\n{shown}".rstrip("\n"), refused=not result.ok, how=kind)
 
     async def _view(self, view: View) -> Answer:
         first, _, last = view.lines.partition("-")
@@ -102,20 +104,20 @@ class Hands:
         return Answer(_decoded(result.stdout + result.stderr).rstrip("\n"), refused=not result.ok)
 
     async def _look(self, script: str, path: str, *more: str) -> Result:
-        return await self._room.run(Command(("/bin/sh", "-c", script, "sh", path, *more), time_s=30))
+        return await self.room.run(Command(("/bin/sh", "-c", script, "sh", path, *more), time_s=30))
 
     async def _edit(self, edit: Edit) -> Answer:
         path, old, new = f"{PurePosixPath('/workspace', edit.path)}", edit.old.encode(), edit.new.encode()
         if not old:
             if (await self._look(FILLED, path)).ok:
                 return Answer(f"{edit.path} is there already: give `old`, the text to replace", refused=True)
-            await self._room.write(path, new)
+            await self.room.write(path, new)
             return Answer(f"created {edit.path}, {len(new.splitlines())} lines")
-        data = await self._room.read(path, EDIT_LIMIT)
+        data = await self.room.read(path, EDIT_LIMIT)
         places = islice(re.finditer(re.escape(old), data), 8)
         at = [data.count(b"\n", 0, place.start()) + 1 for place in places]
         if len(at) == 1:
-            await self._room.write(path, data.replace(old, new))
+            await self.room.write(path, data.replace(old, new))
             return Answer(f"edited {edit.path}:{at[0]}-{at[0] + max(len(new.splitlines()), 1) - 1}")
         if at:
             where = f"{data.count(old)} times (lines {', '.join(map(str, at))})"

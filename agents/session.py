@@ -162,7 +162,7 @@ async def act(pending: Pending, log: SessionLog, role: str, hands: Hands, team: 
         arguments = check(role, call.name, call.arguments)
         in_front = isinstance(arguments, Edit) or (isinstance(arguments, Shell) and not arguments.background)
         if pending.running and in_front:
-            raise BadArguments(INTERRUPTED)
+            return await log.finish(pending, Answer(INTERRUPTED, refused=True, how="interrupted"))
     except BadArguments as refusal:
         return await log.finish(pending, Answer(str(refusal), refused=True))
     await log.begin(pending)

@@ -210,11 +210,18 @@ class End(StrEnum):
 
 @dataclass(frozen=True)
 class Answer:
-    """A verb's result as the model reads it: plain text, totals first. `end` ends the session once it is stored."""
+    """A verb's result as the model reads it: plain text, totals first. `end` ends the session once it is stored. `how`
+    says in a word how a command ended, where `refused` does not say it."""
 
     text: str
     refused: bool = False
     end: End | None = None
+    how: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What a replay of the call should come to again."""
+        return self.how or ("refused" if self.refused else "ok")
 
 
 class Later(Exception):

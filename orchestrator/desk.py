@@ -14,6 +14,8 @@ from orchestrator.excused import flaky
 from orchestrator.freezing import Frozen
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
+from orchestrator.records import Session
+from orchestrator.replay import Replay
 from orchestrator.repository import Repository
 from orchestrator.settings import Settings
 from orchestrator.signals import Bell
@@ -54,6 +56,8 @@ class Desk:
     models: Mapping[str, Model]  # by model id; open seats have none
     shown_cases: frozenset[str]
     changed: Bell  # the gate's
+    replay: Replay | None = None
+    """What a recorded team follows; of any other, None."""
     verifying: anyio.Lock = field(default_factory=anyio.Lock)
     submitting: anyio.Lock = field(default_factory=anyio.Lock)
     accounts: dict[str, anyio.CapacityLimiter] = field(default_factory=dict)
@@ -82,6 +86,10 @@ class Desk:
             Seat(f"agent-{number:02d}", role, self.settings.model_of(role), FIRST_USER + number)
             for number, role in enumerate(names, start=1)
         ]
+
+    def workspace(self, session: Session) -> Path:
+        """Of a seat's sessions one may wait for its verdict while another works."""
+        return self.rooms / session.id.replace("/", "-")
 
     async def journal(self, kind: str, seat: str = "", /, **data: object) -> None:
         await self.store.write(lambda tx: tx.journal(kind, seat, **data))

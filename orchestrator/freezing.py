@@ -5,7 +5,7 @@ RUN/frozen/
   project/          the folder, with the private overlay ($ORCHESTRATOR_PRIVATE/NAME) laid over it
   prompts/ROLE.md   what each role is told, whole: an upgrade of ours does not change a run that goes on
   cases.json        every case that the run judges, shown and held out
-RUN/frozen-models/  scripted teams
+RUN/frozen-models/  scripted teams, or the recording
 RUN/lock.json       digests of all of it
 RUN/team/           `/team` as seats see it
 """
@@ -21,11 +21,13 @@ import anyio.to_thread
 from pydantic import BaseModel, TypeAdapter
 
 from agents import tools
+from agents.models.choose import RECORDED
 from orchestrator import VERSION
 from orchestrator.project.folder import copy_project, load, overlaid, project_digests, text_digest
 from orchestrator.project.furnishing import Furnished, Progress, furnish
 from orchestrator.project.lock import LockDiffers, check_lock, locked_cases, read_lock
 from orchestrator.project.schema import SHIPPED_ROLES, Project
+from orchestrator.recording import FILE, Recording
 from orchestrator.repository import Repository
 from orchestrator.settings import Settings
 from sandbox.keep import file_digest
@@ -37,6 +39,7 @@ PROMPTS: Final = Path(__file__).parent / "prompts"  # the shipped ones
 SECRET: Final = "secret"
 SCRIPTED: Final = "scripted:"
 MODELS: Final = "frozen-models"
+REPLAYED: Final = f"{MODELS}/recording.jsonl.xz"
 _CASES = TypeAdapter(tuple[LockedCase, ...])
 
 
@@ -73,10 +76,18 @@ async def prepare(folder: Path, settings: Settings, engine: Engine, home: Path, 
         cases = locked_cases(furnished, lock)
         settings = freeze_scripts(folder, settings)
         texts = {"tools": text_digest(repr([tools.specs(role) for role in project.roles]))}
+        if plays := RECORDED in settings.models.values():
+            (folder / MODELS).mkdir()
+            shutil.copyfile(Path(settings.project) / FILE, folder / REPLAYED)
         frozen = freeze(project, folder, cases, furnished.digests() | texts, settings.models)
+    own = secrets.token_bytes(32)
+    if plays:
+        recording = Recording.read(folder / REPLAYED)
+        recording.check(frozen.lock.digests)
+        own = bytes.fromhex(recording.head.secret) + own
     await anyio.to_thread.run_sync(lay_team_folder, folder, frozen, furnished)
     (folder / SECRET).touch(mode=0o600)
-    (folder / SECRET).write_bytes(secrets.token_bytes(32))
+    (folder / SECRET).write_bytes(own)
     await Repository.create(folder, frozen.project.folder / "seed")
     return settings
 
@@ -164,6 +175,12 @@ def lay_team_folder(folder: Path, frozen: Frozen, furnished: Furnished) -> None:
             for file in (case.file, *case.with_files):
                 source = locate(frozen.project.folder, furnished.folders(), file)
                 shutil.copyfile(source, into / source.name)
+
+
+def replayed(run: Path) -> Recording | None:
+    """The recording that a run replays."""
+    file = run / REPLAYED
+    return Recording.read(file) if file.exists() else None
 
 
 def thawed(folder: Path, id: str) -> str:

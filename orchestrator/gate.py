@@ -14,6 +14,7 @@ import anyio
 from orchestrator import board, clusters, excused, verdict
 from orchestrator.queue import VOID_WAIT_S, VOIDS, Cases, Conflict, Queue, Staged
 from orchestrator.records import Change, ChangeState
+from orchestrator.replay import Replay
 from orchestrator.repository import Repository
 from orchestrator.signals import Bell
 from orchestrator.store import Store, Tx, changes, matrix, rows
@@ -37,6 +38,7 @@ class Gate:
     fast: Judge
     run: str
     changed: Bell = field(default_factory=Bell)
+    replay: Replay | None = None
     returned: dict[str, str] = field(default_factory=dict)
     """By seat: the session whose change came back, until the seat goes on with it."""
     _queue: Queue | None = None
@@ -69,13 +71,12 @@ class Gate:
         return card
 
     async def open(self) -> Queue:
-        """The queue as the state has it: main, and on it what an earlier process had staged, in order of submission."""
+        """The queue as the state has it: main, and on it what an earlier process had staged."""
         if self._queue is None:
             card, main = await self.judge_main(), await self.repository.main()
-            self._queue = Queue(self, self.judge, self.fast, self, main, card.passed())
-            for change in await self.store.read(changes.live):
-                if change.state is not ChangeState.QUEUED:
-                    await self._queue.stage(change)
+            self._queue = Queue(self, self.judge, self.fast, self, main, card.passed(), order=self.replay)
+            for change in await self.store.read(changes.staged):
+                await self._queue.stage(change)
         return self._queue
 
     async def submit(self, change: Change) -> None:
@@ -88,6 +89,8 @@ class Gate:
         try:
             now = await self.store.read(lambda db: rows.get(db, Change, change.id))
             if now.state is ChangeState.QUEUED:
+                if self.replay:
+                    await self.replay.admit(now.id)
                 await queue.submit(now)
         finally:
             self._submitting.remove(change.id)

@@ -99,6 +99,16 @@ class Book(Protocol):
         """These cases disagree with themselves on main, as the text of each says: from here on they are excused."""
 
 
+class Order(Protocol):
+    """An order that was recorded, in which a queue judges and lands again."""
+
+    async def batch(self, staged: Sequence[str]) -> int:
+        """Returns when it is time to judge, with how many of what is staged are judged together."""
+
+    async def before_landing(self, changes: Sequence[str]) -> None:
+        """Returns when it is time for these to land."""
+
+
 @dataclass
 class Queue:
     """`main` and the cases that pass on it move with each landing. `probes` is how many prefixes are tried at once when
@@ -112,6 +122,7 @@ class Queue:
     passing: Cases
     probes: int = 4
     excused: Cases = frozenset()
+    order: Order | None = None
     stack: list[Staged] = field(default_factory=list)
     parked: list[Change] = field(default_factory=list)
     news: Bell = field(default_factory=Bell)
@@ -159,6 +170,8 @@ class Queue:
         self.excused = await self.book.excused()
         alone = self._voids >= VOIDS
         size = 1 if alone else min(len(self.stack), CAP)
+        if self.order:
+            size = await self.order.batch([one.change.id for one in self.stack[:size]])
         try:
             await self._rounds(size)
         except Void as void:
@@ -179,7 +192,10 @@ class Queue:
             await self.book.judging(batch)
             lost, card, unsteady = await self._full(batch[-1].tree)
             if not lost:
-                return await self._land(size, await self._gained(batch[-1].tree, card), began)
+                card = await self._gained(batch[-1].tree, card)
+                if self.order:
+                    await self.order.before_landing([one.change.id for one in batch])
+                return await self._land(size, card, began)
             await self.book.judged(batch, card, lost - BROKEN, anyio.current_time() - began)
             size = await self._drop(size, await self._culprits(size, lost, unsteady, card))
             if not size:

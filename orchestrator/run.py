@@ -16,19 +16,22 @@ import anyio.to_thread
 import structlog
 from pydantic import validate_call
 
-from agents.models.choose import OPEN, make
+from agents.models.choose import MINDLESS, make
 from orchestrator import VERSION, board, briefing, control
 from orchestrator.after import After
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk
 from orchestrator.excused import flaky, waive
-from orchestrator.freezing import SECRET, load_frozen, thawed
+from orchestrator.freezing import SECRET, load_frozen, replayed, thawed
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
 from orchestrator.open_seats import OpenSeats
 from orchestrator.prices import prices_of
 from orchestrator.project.furnishing import JUDGE_WEIGHT, furnish, judge_plan
+from orchestrator.recorded_seats import RecordedSeats
+from orchestrator.recording import JUDGED
 from orchestrator.records import RunState, TaskSource
+from orchestrator.replay import Replay
 from orchestrator.repository import Repository
 from orchestrator.seat import again, room_name, work
 from orchestrator.settings import set_budget, settings_of
@@ -94,10 +97,11 @@ class Run:
         verdicts = Verdicts(kept / "verdicts")
         stack.push_async_callback(verdicts.close)
         memory = Memory(verdicts)
+        drawn = secret[:JUDGED]  # what a replay has behind it is its own: two of one recording are two runs
 
         def judge(lane: str, user: int, cores: int, weight: int = JUDGE_WEIGHT) -> RoomJudge:
             given = (furnished, frozen.cases)
-            plan = judge_plan(*given, scratch=kept / lane, secret=secret, cores=cores, weight=weight)
+            plan = judge_plan(*given, scratch=kept / lane, secret=drawn, cores=cores, weight=weight)
             made = RoomJudge(judge_engine, plan, Labels(label, store.epoch, lane), user, memory)
             stack.push_async_callback(made.close)
             return made
@@ -117,9 +121,12 @@ class Run:
                 tx.journal("swept", count=swept)
 
         await store.write(tell)
-        models = {id: make(thawed(folder, id), os.environ) for id in settings.models.values() if id != OPEN}
+        models = {id: make(thawed(folder, id), os.environ) for id in settings.models.values() if id not in MINDLESS}
         verify = judge("verify", VERIFY_USER, settings.verify_cores)
         gate = Gate(store, repository, judge("gate", JUDGE_USER, settings.judge_cores), verify, settings.name)
+        if recording := replayed(folder):
+            gate.run, full = recording.head.run, settings.replay == "full"
+            gate.replay = Replay(recording, folder, store, gate.changed, full, settings.pace == "real")
         submitting, slow = anyio.Lock(), [suite for suite in project.suites if suite.when == "main"]
         # A core each, at the seats' weight: what others wait for goes before.
         lanes = {Tier.MAIN: judge("main", MAIN_USER, 1, weight=1)} if slow else {}
@@ -145,6 +152,7 @@ class Run:
             shown_cases=frozenset(case.id for case in frozen.cases if not case.heldout),
             changed=gate.changed,
             submitting=submitting,
+            replay=gate.replay,
         )
         return cls(desk, after)
 
@@ -197,8 +205,15 @@ class Run:
                     tasks_of_run.start_soon(keep)
                 await self.open_seats.recover()
                 for seat in desk.seats:
-                    if seat.model != OPEN:
+                    if seat.model not in MINDLESS:
                         tasks_of_run.start_soon(again, seat, desk, partial(work, seat, desk))
+                if desk.replay:
+                    desk.replay.stopping = lambda: desk.stopping
+                    await desk.replay.look()
+                    tasks_of_run.start_soon(desk.replay.keep)
+                    recorded = RecordedSeats(desk, desk.replay)
+                    for seat in recorded.hosts():
+                        tasks_of_run.start_soon(again, seat, desk, partial(recorded.work, seat))
                 await self._watch()
                 await self._settle()
                 tasks_of_run.cancel_scope.cancel()
@@ -231,18 +246,20 @@ class Run:
         while not self._end[1]:  # not before: who asked for it must get an answer from this process
             await anyio.sleep(TICK_S)
             if not self.desk.draining and (reason := await self._own_end()):
-                await self.drain(RunState.ENDED, reason, "run", at_once=reason.startswith("goal"))
+                await self.drain(RunState.ENDED, reason, "run", at_once=reason.startswith(("goal", "recording")))
 
     async def _own_end(self) -> str:
         """Why the run should end by its own rules, or ""."""
         desk, settings = self.desk, self.desk.settings
         card, here_s = await desk.gate.judge_main(), anyio.current_time() - self._began
+        if settings.hours is not None and self._worked_before + here_s >= settings.hours * 3600:
+            return f"hours: {settings.hours:g} h of work"
+        if desk.replay:
+            return await desk.replay.over()
         if card.verdicts and card.passed() == card.verdicts.keys() and not await desk.store.read(flaky):
             main = await desk.repository.main()
             if await desk.store.read(partial(self.after.all_pass, main=main)):
                 return "goal: every shown case passes"
-        if settings.hours is not None and self._worked_before + here_s >= settings.hours * 3600:
-            return f"hours: {settings.hours:g} h of work"
         if desk.broke:
             return f"budget: {desk.broke}"
         if settings.idle_s is not None:
@@ -279,7 +296,7 @@ class Run:
         if desk.working:
             await self.drain(*self._end, "run", at_once=True)
         with anyio.move_on_after(SUSPEND_S):
-            await desk.changed.until(lambda: all(seat.model == OPEN for seat in desk.working))
+            await desk.changed.until(lambda: all(seat.model in MINDLESS for seat in desk.working))
         with anyio.move_on_after(HELDOUT_WAIT_S):
             while not (desk.stopping and self._end[0] is RunState.STOPPED):
                 if await desk.store.read(self.after.done):

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -18,7 +19,7 @@ from agents.hands import Hands
 from agents.models.base import Reply, Request, Text, ToolSpec
 from agents.models.choose import account
 from agents.session import Mind, Outcome, converse
-from agents.tools import End
+from agents.tools import Answer, End
 from orchestrator import board, ramp, workspace
 from orchestrator.briefing import opening
 from orchestrator.desk import Desk, Seat
@@ -39,6 +40,7 @@ CHECKPOINT_EVERY_S: Final = 180.0
 IN_FLIGHT: Final = 32  # requests at once for each account
 RESTS: Final = (End.WAITING, End.ASIDE, End.DRAINED)
 BACKOFF_S: Final = (5.0, 30.0, 120.0, 600.0)
+CUT_SHORT: Final = ("interrupted", "timeout", "killed")
 DEAD_ROOMS: Final = 3  # in one session
 WARN_SHARE: Final = 0.8
 RESTED: Final = "Your sandbox was closed meanwhile: /workspace is as you left it; jobs and files elsewhere are gone."
@@ -223,7 +225,7 @@ async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
         sessions.end(tx, session.id, outcome.end, outcome.reason)
 
     await desk.store.write(close)
-    await desk.engine.discard(desk.rooms / room_name(session))
+    await desk.engine.discard(desk.workspace(session))
     desk.changed.ring()
 
 
@@ -241,7 +243,7 @@ async def live(seat: Seat, desk: Desk, session: Session, drive: Drive) -> Outcom
     for lives in range(1, DEAD_ROOMS + 1):
         try:
             async with room_of(seat, desk, session) as room:
-                log = await StoredLog.load(desk.store, session)
+                log = await StoredLog.load(desk.store, session, partial(look, desk, session, room))
                 return await drive(log, Hands(room, desk.frozen.project.limits.command), Verbs(desk, session, room))
         except RoomDied as death:
             await desk.journal("room-lost", seat.name, session=session.id, reason=str(death)[:300])
@@ -288,9 +290,13 @@ async def think(desk: Desk, session: Session, log: StoredLog, hands: Hands, verb
 @asynccontextmanager
 async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[Room]:
     """The session's room with its workspace, which is saved every few minutes and at the end."""
+    view = {
+        "/team/main.git": main_of(desk, session),
+        **({"/team/main.git/objects": desk.folder / "public.git/objects"} if desk.replay else {}),
+    }
     mounts = {
         "/team": desk.folder / "team",
-        "/team/main.git": desk.folder / "public.git",
+        **view,
         "/team/current_tasks": desk.folder / "current_tasks",
         **{f"/sources/{name}": path for name, path in desk.sources.items()},
     }
@@ -298,7 +304,7 @@ async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[Roo
         name=room_name(session),
         labels=Labels(desk.label, desk.store.epoch, seat.name, session.id),
         root=desk.root,
-        workspace=desk.rooms / room_name(session),
+        workspace=desk.workspace(session),
         mounts=tuple(Mount(path, inside) for inside, path in mounts.items()),
         env={"HOME": "/tmp", "LANG": "C.UTF-8"},
         limits=desk.frozen.project.limits.of_room(),
@@ -332,13 +338,14 @@ async def lay_workspace(desk: Desk, session: Session, room: Room) -> None:
     session what it must know of it."""
     if (await room.run(workspace.is_there())).ok:
         return
-    origin = workspace.ORIGIN if desk.root else str(desk.folder / "public.git")  # `local` mounts nothing
+    origin = workspace.ORIGIN if desk.root else str(main_of(desk, session))  # `local` mounts nothing
     saved = await desk.repository.checkpoint(room_name(session))
     pack = desk.repository.checkpoint_pack(saved) if saved else b""
     made = await room.run(workspace.lay(session.seat, origin, saved, pack))
     if not made.ok:
         raise RoomError(f"no workspace could be made: {made.stderr.decode('utf-8', 'replace')[-300:]}")
-    begun = await desk.store.read(lambda db: rows.get(db, Session, session.id).turns)
+    head = made.stdout.decode("utf-8", "replace").strip()  # main may have moved since the session began
+    begun = await desk.store.write(lambda tx: sessions.laid(tx, session.id, head))
     if saved:
         news = "The sandbox died and was rebuilt from your last checkpoint: later changes to files, and jobs, are gone."
     elif begun:
@@ -350,14 +357,32 @@ async def lay_workspace(desk: Desk, session: Session, room: Room) -> None:
     await desk.store.write(lambda tx: sessions.say(tx, session.id, "run", news))
 
 
+def main_of(desk: Desk, session: Session) -> Path:
+    """The repository from which a session fetches main."""
+    return desk.replay.view(session.id) if desk.replay else desk.folder / "public.git"
+
+
 async def checkpoint(desk: Desk, session: Session, room: Room) -> None:
-    """Saves the workspace at refs/checkpoints; what cannot be packed is told in the journal and tried again later."""
+    """Saves the workspace at refs/checkpoints; what cannot be packed is told in the journal and tried again later. What
+    a recorded session had is had by running its calls again."""
+    if desk.replay:
+        return
     try:
         stream = await workspace.packed(room.run, workspace.CHECKPOINT)
         await desk.repository.receive_checkpoint(stream, room_name(session))
     except (workspace.Unpacked, Refused) as refusal:
         failure = {"session": session.id, "turn": 0, "failure": f"checkpoint: {refusal}", "wait_s": 0}
         await desk.journal("attempt-failed", session.seat, **failure)
+
+
+async def look(desk: Desk, session: Session, room: Room, answer: Answer) -> workspace.Sight:
+    """What a call has left in the workspace. Where nobody could do it again, its files are kept for a recording."""
+    try:
+        if answer.how in CUT_SHORT:
+            await checkpoint(desk, session, room)
+        return await workspace.seen(room.run)
+    except RoomError:  # the next call finds out; what this one answered stands
+        return workspace.Sight()
 
 
 def room_name(session: Session) -> str:

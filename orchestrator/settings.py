@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
@@ -32,6 +33,10 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     """An open seat that does nothing for so long loses its session."""
     drain_s: float = 15 * 60
     unlocked: bool = False
+    replay: Literal["short", "full"] = "short"
+    """Whether a recorded team leaves out calls that changed nothing."""
+    pace: Literal["own", "real"] = "own"
+    """Whether it keeps the recorded times."""
 
     def model_of(self, role: str) -> str:
         return self.models.get(role) or self.models[""]

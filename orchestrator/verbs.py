@@ -158,7 +158,7 @@ class Verbs:
         return Answer("\n".join([" · ".join([*said, f"{seconds:.0f} s"]), *([news] if new else []), *lines]))
 
     def _selections(self, what: str, task: Task | None) -> dict[str, Selection]:
-        fast = {"fast": Selection(Tier.FAST, seed=self._session.seat)}
+        fast = {"fast": Selection(Tier.FAST, seed=board.seat_of(self._session.id))}
         own = {"task": Selection(Tier.CASES, frozenset(task.cases))} if task and task.cases else {}
         if what in ("fast", "touched"):
             return fast if what == "fast" else own | fast
@@ -176,7 +176,7 @@ class Verbs:
     async def _submit(self, call_id: str, summary: str, fixes: Sequence[str]) -> Answer:
         """Hands the workspace in and has it staged; what becomes of it is the call's answer, which the gate stores. A
         seat has one unmerged change: another one follows when that has come to its end."""
-        desk, seat = self._desk, self._session.seat
+        desk, seat = self._desk, board.seat_of(self._session.id)
 
         def look(db: sqlite3.Connection) -> tuple[Change | None, list[str]]:
             return rows.first(db, Change, "WHERE call = ?", call_id), [c.id for c in changes.live(db) if c.seat == seat]
@@ -222,10 +222,10 @@ class Verbs:
                 change = Change(
                     id=f"C{number}",
                     session=session.id,
-                    seat=session.seat,
+                    seat=board.seat_of(session.id),
                     task=task.id,
                     state=ChangeState.QUEUED,
-                    submitted=tx.now,
+                    submitted=(desk.replay and desk.replay.submitted(call_id)) or tx.now,
                     call=call_id,
                     summary=summary,
                     fixes=fixes or task.cases,

@@ -4,6 +4,7 @@ In the room an agent may have replaced anything: configuration, hooks, filters, 
 host nothing; what they print is bytes for `quarantine.py` to judge.
 """
 
+import re
 from collections.abc import AsyncIterable, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,12 @@ from typing import Any, Final
 from sandbox.room import KIB, MIB, Command, Ended, Result
 
 ORIGIN: Final = "/team/main.git"
+SEEN_S: Final = 30.0  # a workspace that takes longer to look at is not looked at
+_SIGHT: Final = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) ([0-9a-f]*)\n")
 MAIL_DOMAIN: Final = "orchestrator.invalid"
-_LAY, _PACK = ((Path(__file__).parent / f"scripts/{name}_workspace.sh").read_text() for name in ("lay", "pack"))
+_LAY, _PACK, _SEE, _RESTORE = (
+    (Path(__file__).parent / f"scripts/{name}_workspace.sh").read_text() for name in ("lay", "pack", "see", "restore")
+)
 
 _ENV: Final = {
     "GIT_NO_REPLACE_OBJECTS": "1",
@@ -41,6 +46,17 @@ class Stream:
 
 SUBMISSION: Final = Stream()
 CHECKPOINT: Final = Stream("checkpoint", packed=256 * MIB, blob=256 * MIB, unpacked=2048 * MIB)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a room says of its workspace: its files as a tree's id, a digest that differs where anything of them or of
+    git's state in it differs, and the main that was fetched last. Empty where it cannot be had. A hint for replays, and
+    trusted for nothing else: an agent may have replaced git."""
+
+    tree: str = ""
+    stamp: str = ""
+    fetched: str = ""
 
 
 class Unpacked(Exception):
@@ -76,6 +92,18 @@ async def packed(run: Callable[[Command], Awaitable[Result]], stream: Stream, ti
         said = result.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {result.exit_code}"]
         raise Unpacked(f"git could not pack your workspace: {said[0][:300]}")
     return result.stdout
+
+
+def patched(main: str, patch: bytes) -> Command:
+    """Makes the files of the workspace what a patch makes of a commit of main."""
+    return _command(_RESTORE, main, time_s=60.0, stdin=patch)
+
+
+async def seen(run: Callable[[Command], Awaitable[Result]]) -> Sight:
+    """What the workspace is like now. Raises what `run` raises."""
+    result = await run(_command(_SEE, time_s=SEEN_S, output_limit=KIB))
+    found = _SIGHT.fullmatch(result.stdout) if result.ok else None
+    return Sight(*(word.decode() for word in found.groups())) if found else Sight()
 
 
 def _command(script: str, *args: str, **rest: Any) -> Command:

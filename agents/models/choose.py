@@ -12,10 +12,14 @@ from agents.models.scripted import Scripted
 from agents.models.wire import IDLE_S
 
 OPEN: Final = "open"  # a seat for a person or another program: no model of ours
-FORMS: Final = "anthropic/NAME, openai/NAME, openai/NAME@http://…, scripted:FILE or open, each optionally as ROLE=…"
+RECORDED: Final = "recorded"  # the project's recording: what a finished team did, done again
+MINDLESS: Final = (OPEN, RECORDED)  # no model that can be asked
+FORMS: Final = (
+    "anthropic/NAME, openai/NAME, openai/NAME@http://…, scripted:FILE, recorded or open, each optionally as ROLE=…"
+)
 KEYS: Final = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 CHOICE: Final = re.compile(
-    r"(?:([\w-]+)=)?((anthropic|openai)/([^@]+)(?:@(https?://.+))?|scripted:(.+)|open)", re.DOTALL
+    r"(?:([\w-]+)=)?((anthropic|openai)/([^@]+)(?:@(https?://.+))?|scripted:(.+)|recorded|open)", re.DOTALL
 )
 UNKNOWN_WINDOW: Final = 128_000  # tokens: a careful guess
 
@@ -48,13 +52,13 @@ def account(id: str) -> str:
 
 
 def make(id: str, env: Mapping[str, str]) -> Model:
-    """The model behind an id that `parse` let through. `open` has none: its seats are not to be asked for one.
+    """The model behind an id that `parse` let through. `open` and `recorded` have none.
 
     Reads the vendors' usual variables and ORCHESTRATOR_MODEL_IDLE_S (seconds of silence after which a stream is cut).
     Raises `ModelNotReady`, `ModelUnknown`, and `ScriptError` for a wrong script.
     """
     found = CHOICE.fullmatch(id)
-    if not found or id == OPEN:
+    if not found or id in MINDLESS:
         raise ModelUnknown(f"{id}: not a model; give {FORMS}")
     vendor, name, url, script = found.group(3, 4, 5, 6)
     if script:

@@ -23,7 +23,7 @@ from orchestrator.project.reading import nearest
 from orchestrator.watch.render import Answer, plain, visible
 
 MODULES: Final = {
-    "projects": "doctor project_lock project_check start",
+    "projects": "doctor project_lock project_check start record",
     "runs": "runs status logs tasks why cost report resume pause stop set_ say waive",
     "cases": "cases blame regressions",
     "watching": "watch",

@@ -1,5 +1,5 @@
 """Commands that come before there is a run: is this machine ready (`doctor`), does a project's judge judge (`project
-lock`, `project check`); and `start`.
+lock`, `project check`); `start`; and `record`, by which a run becomes what another one starts from.
 
 What `start` was asked is resolved and shown; then a process of its own works, and the terminal only looks.
 """
@@ -19,17 +19,21 @@ from typing import Annotated, Any, Literal
 import anyio
 import typer
 
-from agents.models.choose import FORMS, KEYS, OPEN, make, parse
+from agents.models.choose import FORMS, KEYS, MINDLESS, RECORDED, make, parse
 from orchestrator import doctor as machine
 from orchestrator.cli.app import Screen
-from orchestrator.cli.process import STATE, asked, follow, spawn
+from orchestrator.cli.process import STATE, asked, find, follow, live_pid, spawn, state
 from orchestrator.control import Refusal
-from orchestrator.freezing import load_frozen, prepare
+from orchestrator.freezing import SECRET, load_frozen, prepare, replayed
 from orchestrator.prices import load, prices_of, unmetered
 from orchestrator.project import check, lock
 from orchestrator.project.folder import overlaid
 from orchestrator.project.furnishing import Furnished
 from orchestrator.project.schema import Project
+from orchestrator.recording import FILE as RECORDING
+from orchestrator.recording import Recording
+from orchestrator.recording import record as write_down
+from orchestrator.replay import summary
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.store import iso, utc_now
@@ -43,6 +47,8 @@ Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder."
 Sandbox = Annotated[Literal["docker", "bubblewrap", "local"] | None, typer.Option(help="local does not isolate.")]
 Quick = Annotated[bool, typer.Option("--quick", help="A sample of the cases, one round.")]
 Unlocked = Annotated[bool, typer.Option("--unlocked", help="Start though the folder differs from its lock.")]
+Replay = Annotated[Literal["short", "full"], typer.Option(envvar="REPLAY", help="full leaves no recorded call out.")]
+Pace = Annotated[Literal["own", "real"], typer.Option(help="real keeps the times of what is recorded.")]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Show the plan and its worst case; spend nothing.")]
 MARKS = {machine.Level.OK: "ok", machine.Level.WARN: "less", machine.Level.MISSING: "MISSING"}
 
@@ -108,6 +114,8 @@ def start(
     sandbox: Sandbox = None,
     unlocked: Unlocked = False,
     name: Annotated[str | None, typer.Option(help="The run's name instead of the next number.")] = None,
+    replay: Replay = "short",
+    pace: Pace = "own",
     dry_run: Dry = False,
 ) -> int:
     """Start a run in a process of its own, then look at it. Ctrl-C ends the looking, never the run.
@@ -133,8 +141,14 @@ def start(
         idle_s=project.budget.idle,
         sandbox=sandbox,
         unlocked=unlocked,
+        replay=replay,
+        pace=pace,
     )
-    made = {id: make(id, os.environ) for id in settings.models.values() if id != OPEN}
+    if RECORDED in settings.models.values():
+        if set(settings.models.values()) != {RECORDED}:
+            raise Refusal("--model recorded plays the whole team, not a role of it", "usage")
+        Recording.read(folder / RECORDING)
+    made = {id: make(id, os.environ) for id in settings.models.values() if id not in MINDLESS}
     if settings.budget is not None:
         prices_of(made, settings.prices).check(settings.models.values(), utc_now())
     plan = _plan(settings, project)
@@ -153,7 +167,35 @@ def start(
         launch = {"event": "launch", "pid": pid, "socket": str(run / "run.sock"), "dir": str(run), "lock": digest}
         screen.give("start", launch, "")
     screen.hint("watching", "Ctrl-C stops watching, not the run · python -m orchestrator status · --help")
-    return watch(run, screen)
+    code = watch(run, screen)
+    if RECORDED in settings.models.values() and not screen.as_json:
+        typer.echo("\n".join(demo(run)))
+    return code
+
+
+def record(
+    screen: Screen,
+    run: Annotated[str, typer.Argument(help="A run that no process works on.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the recording goes: PROJECT/recording.")],
+) -> None:
+    """A finished run as a recording, which `start --model recorded` plays again to the same commits.
+
+    Example: python -m orchestrator record c-compiler-2 projects/c-compiler/recording
+    """
+    source = find(screen.logs, run)
+    if live_pid(source):
+        raise Refusal(f"{run} still works", "busy", f"python -m orchestrator stop {run}")
+    lock, secret = load_frozen(source).lock, (source / SECRET).read_bytes()
+    made = anyio.run(write_down, source, lock.project, lock.digests, secret, replayed(source))
+    file, packed = folder / Path(RECORDING).name, made.packed()
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(packed)
+    lost = sum(step.kind == "interrupted" and step.moved and not step.patch for step in made.steps)
+    facts = {"file": str(file), "bytes": len(packed), "steps": len(made.steps), "lost": lost}
+    words = f"{file}: {len(made.steps)} steps, {len(packed) / 1e6:.2f} MB"
+    screen.give(
+        "record", facts, f"{words}; {lost} calls were cut short, and nobody knows what they did" if lost else words
+    )
 
 
 def create(run: Path, settings: Settings, progress: Callable[[str, str], None]) -> None:
@@ -201,6 +243,24 @@ def watch(run: Path, screen: Screen, schema: str = "start") -> int:
         screen.hint("trace", f"{trace}")
     screen.hint("report", f"python -m orchestrator report {run.name}    (reveals the held-out results)")
     return 0 if result["healthy"] else 1
+
+
+def demo(run: Path) -> list[str]:
+    """What a replay came to, the held-out results too: they are the recording's, and known."""
+    result = asked(run, partial(queries.status, reveal=True))
+
+    def share(suites: Answer | None) -> str:
+        found = (suites or {}).values()
+        return f"{sum(one['passed'] for one in found)}/{sum(one['total'] for one in found)}"
+
+    with state(run) as db:
+        played = summary(db)
+        (sessions,) = db.execute("SELECT count(*) FROM session").fetchone()
+        main = [row[0][:10] for row in db.execute("SELECT commit_id FROM scorecard ORDER BY id LIMIT 1")]
+        main += [row[0][:10] for row in db.execute("SELECT new FROM landing WHERE done ORDER BY number")]
+    ends = [f"{result['queue'].get(end, 0)} {end}" for end in ("landed", "bounced")]
+    facts = [f"visible {share(result['suites'])} held-out {share(result['heldout'])}", *ends, f"{sessions} sessions"]
+    return [played, f"demo: {', '.join([*facts, f'main {main[0]}..{main[-1]}', 'cost unmetered'])}"]
 
 
 def _name(logs: Path, project: str, asked_for: str | None) -> str:

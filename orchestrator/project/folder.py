@@ -20,6 +20,7 @@ PRIVATE: Final = "ORCHESTRATOR_PRIVATE"  # names a folder of overlays, one a pro
 UNFROZEN: Final = ("__pycache__", ".git", "*.pyc", "*~")
 FOLDERS: Final = ("seed", "prompts", "image", "image/files", "suites", "reference", "cheats")
 FILES: Final = ("project.lock", "image/setup.sh")  # those that are no text to be read here
+NO_PART: Final = ("project.lock", "prompts", "recording")  # of `project`, by which results are compared
 PARTS: Final = {"verifiers": "suites", "seed": "seed", "prompts": "prompts"}
 
 
@@ -103,9 +104,10 @@ def copy_project(source: Path, target: Path) -> None:
 
 
 def project_digests(folder: Path) -> dict[str, str]:
-    """The folder without its lock, as parts whose change means different things: `project` is all but the prompts."""
+    """The folder without its lock and its recording, which names these, as parts whose change means different things:
+    `project` is all but the prompts."""
     digests = {name: tree_digest(folder / part, _unfrozen) for name, part in PARTS.items() if (folder / part).is_dir()}
-    return {"project": tree_digest(folder, lambda path: _unfrozen(path, "project.lock", "prompts")), **digests}
+    return {"project": tree_digest(folder, lambda path: _unfrozen(path, *NO_PART)), **digests}
 
 
 def _unfrozen(path: Path, *others: str) -> bool:

@@ -30,6 +30,12 @@ def live(db: sqlite3.Connection) -> list[Change]:
     return rows.find(db, Change, f"WHERE {LIVE} ORDER BY number")
 
 
+def staged(db: sqlite3.Connection) -> list[Change]:
+    """Live changes that have been on the stack, or parked, in the order in which they came there."""
+    came = "(SELECT max(seq) FROM journal WHERE kind IN ('staged', 'parked') AND data ->> 'change' = change.id)"
+    return rows.find(db, Change, f"WHERE {LIVE} AND state <> 'queued' ORDER BY {came}")
+
+
 def move(tx: Tx, change: str, state: ChangeState) -> None:
     """Moves a live change to another live state. A terminal change stays what it is (P2)."""
     if tx.run(f"UPDATE change SET state = ? WHERE id = ? AND {LIVE}", state.value, change) != 1:

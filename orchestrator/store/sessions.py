@@ -5,7 +5,7 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -18,8 +18,12 @@ from agents.tools import Answer, End
 from orchestrator.records import CallState, Session, SessionState
 from orchestrator.store import rows
 from orchestrator.store.store import Store, Tx, read_payload
+from orchestrator.workspace import Sight
 
 BRIEF: Final = 100  # characters of a call that the journal quotes
+MOVES: Final = ("shell", "wait", "edit")  # calls after which the workspace may be another
+UNSEEN: Final = Sight()
+Look = Callable[[Answer], Awaitable[Sight]]
 BLOCKS: Final[dict[str, type[Block]]] = {"text": Text, "opaque": Opaque, "call": ToolCall, "result": ToolResult}
 """Old transcripts always load: tags and fields are only ever added."""
 
@@ -78,8 +82,24 @@ def decode_reply(text: str | bytes) -> Reply:
     return Reply(blocks, Stop(body["stop"]), Usage(**body["usage"]), body["model"], body["raw_usage"])
 
 
-def finish_call(tx: Tx, call: str, answer: Answer, seconds: float = 0.0) -> Answer:
-    """Stores a call's result, once: a second result for the same call changes nothing. Returns the stored one."""
+def laid(tx: Tx, session: str, head: str) -> int:
+    """A workspace was made; what it says it stands on is the session's base if that was ever main, and nothing has been
+    done yet. Returns how many turns the session has had."""
+    main = "EXISTS (SELECT 1 FROM landing WHERE new = ?1)"
+    tx.run(f"UPDATE session SET base = ?1 WHERE id = ?2 AND turns = 0 AND {main}", head, session)
+    return rows.get(tx.db, Session, session).turns
+
+
+def begin_call(tx: Tx, call: str) -> None:
+    """A call that is begun again after a crash keeps its place."""
+    place = "main = ifnull(main, (SELECT count(*) FROM landing WHERE done)), began = ifnull(began, ?)"
+    now = tx.one("SELECT max(seq) FROM journal")
+    tx.run(f"UPDATE call SET state = ?, started = ?, {place} WHERE id = ?", CallState.RUNNING, tx.now, *now or (), call)
+
+
+def finish_call(tx: Tx, call: str, answer: Answer, seconds: float = 0.0, sight: Sight = UNSEEN) -> Answer:
+    """Stores a call's result, once: a second result for the same call changes nothing. `sight` is of the workspace
+    after it. Returns the stored result."""
     (found,) = tx.db.execute(
         "SELECT call.*, seat FROM call JOIN session ON session.id = session WHERE call.id = ?", (call,)
     )
@@ -91,6 +111,9 @@ def finish_call(tx: Tx, call: str, answer: Answer, seconds: float = 0.0) -> Answ
     facts = {"brief": given[0] if given else "", "seconds": round(seconds, 2), "failed": answer.refused}
     asked = {"session": found["session"], "turn": found["turn"], "name": found["name"]}
     tx.journal("call", found["seat"], **asked, **facts)
+    fetched = "max(main, ifnull((SELECT number FROM landing WHERE new = ?), 0))"
+    sql = f"UPDATE call SET kind = ?, tree = ?, stamp = ?, main = {fetched}, ended = (SELECT max(seq) FROM journal)"
+    tx.run(f"{sql} WHERE id = ?", answer.kind, sight.tree, sight.stamp, sight.fetched, call)
     return answer
 
 
@@ -133,6 +156,11 @@ def _said(db: sqlite3.Connection, session: str, turn: int) -> tuple[str, ...]:
     return tuple(row["text"] for row in db.execute(sql, (session, turn)))
 
 
+async def unseen(answer: Answer) -> Sight:
+    """Of no room's workspace."""
+    return UNSEEN
+
+
 @dataclass
 class StoredLog:
     """`agents.session.SessionLog`: each write is durable before the copy in memory changes, and that copy is what a
@@ -143,15 +171,16 @@ class StoredLog:
     transcript: Transcript
     pending: Sequence[Pending]
     _calls: int  # in all turns
+    _look: Look
     _paid: tuple[Reply, Reply] | None = None  # stored by the ledger's transaction: as it came, and as it is read back
     _began: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    async def load(cls, store: Store, session: Session) -> "StoredLog":
-        """The session as it is stored, whoever wrote it."""
+    async def load(cls, store: Store, session: Session, look: Look = unseen) -> "StoredLog":
+        """The session as it is stored, whoever wrote it. `look` tells what a call has left in the workspace."""
         transcript, pending = await store.write(lambda tx: stored(tx.db, session))
         store.told.add(session.id)  # perhaps, by an earlier process
-        return cls(store, session, transcript, pending, sum(len(turn.reply.calls) for turn in transcript.turns))
+        return cls(store, session, transcript, pending, sum(len(turn.reply.calls) for turn in transcript.turns), look)
 
     @property
     def turn(self) -> int:
@@ -178,13 +207,14 @@ class StoredLog:
 
     async def begin(self, pending: Pending) -> None:
         self._began[pending.key] = anyio.current_time()
-        running = CallState.RUNNING
-        await self._store.write(lambda tx: rows.update(tx, "call", pending.key, state=running, started=tx.now))
+        await self._store.write(lambda tx: begin_call(tx, pending.key))
         self.pending = [replace(one, running=one.running or one.key == pending.key) for one in self.pending]
 
     async def finish(self, pending: Pending, answer: Answer) -> None:
-        seconds = anyio.current_time() - self._began.pop(pending.key, anyio.current_time())
-        answer = await self._store.write(lambda tx: finish_call(tx, pending.key, answer, seconds))
+        begun, now = pending.running or pending.key in self._began, anyio.current_time()
+        seconds = now - self._began.pop(pending.key, now)
+        sight = await self._look(answer) if begun and pending.call.name in MOVES else UNSEEN
+        answer = await self._store.write(lambda tx: finish_call(tx, pending.key, answer, seconds, sight))
         self.pending = [one for one in self.pending if one.key != pending.key]
         last = self.transcript.turns[-1]
         results = (*last.results, ToolResult(pending.call.id, answer.text, answer.refused))

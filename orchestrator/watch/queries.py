@@ -61,6 +61,7 @@ def status(db: sqlite3.Connection, begin: Answer, *, reveal: bool = False) -> An
         "queue": {row["state"]: row["n"] for row in rows(db, "SELECT state, count(*) AS n FROM change GROUP BY state")},
         "attention": attention + rows(db, SQL["hot_files"]),
         "excused": rows(db, SQL["excused"], at=at),
+        "divergences": rows(db, SQL["divergences"])[0]["n"],
     }
 
 

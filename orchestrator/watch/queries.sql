@@ -47,6 +47,11 @@ FROM (SELECT EXISTS (SELECT 1 FROM run, json_each(settings, '$.models')
 SELECT data ->> 'reason' FROM journal WHERE data ->> 'reason' LIKE 'budget:%' AND seq = (SELECT max(seq)
     FROM journal WHERE kind IN ('run-ended', 'run-stopped', 'condition-changed'))
 
+--: divergences
+-- Of a recorded team: steps that came out otherwise than they did; NULL for every other team
+SELECT iif('recorded' IN (SELECT value FROM run, json_each(settings, '$.models')),
+    (SELECT count(*) FROM journal WHERE kind = 'diverged'), NULL) AS n
+
 --: seats
 -- A seat's session: the one that works, else the one that waits for a verdict, else its last
 SELECT seat, ifnull(role, '') AS role, ifnull(task, '') AS task, ifnull(id, '') AS session,

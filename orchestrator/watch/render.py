@@ -140,6 +140,7 @@ def status(result: Answer) -> str:
         "money": spent(result),
         "team": f"{plural(result['sessions_live'], 'session')} in mid-turn" if dead else " · ".join(team),
         "queue": queue(result),
+        "replay": "" if result["divergences"] is None else plural(result["divergences"], "divergence"),
         **excused(result["excused"]),
         "look at": [one["text"] for one in result["attention"]],
         "next": f"python -m orchestrator resume {run}" if dead else "",

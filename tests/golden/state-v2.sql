@@ -34,10 +34,10 @@ CREATE TABLE call (
     seconds REAL NOT NULL DEFAULT 0,
     result TEXT NOT NULL DEFAULT '',
     failed INTEGER NOT NULL DEFAULT 0,
-    end TEXT NOT NULL DEFAULT '',
+    end TEXT NOT NULL DEFAULT '', main INTEGER, began INTEGER, ended INTEGER, kind TEXT NOT NULL DEFAULT '', tree TEXT NOT NULL DEFAULT '', stamp TEXT NOT NULL DEFAULT '',
     UNIQUE (session, turn, number)
 ) STRICT, WITHOUT ROWID;
-INSERT INTO "call" VALUES('agent-01/1.1.0','agent-01/1',1,0,'call_1','shell','{"command": "make"}','done','2026-03-14T17:00:00.000000+00:00',1.5,'c22995adc29757a99bc9242926a5d5b5a8007ecc78f30943161cf072af42d9d2',0,'');
+INSERT INTO "call" VALUES('agent-01/1.1.0','agent-01/1',1,0,'call_1','shell','{"command": "make"}','done','2026-03-14T17:00:00.000000+00:00',1.5,'c22995adc29757a99bc9242926a5d5b5a8007ecc78f30943161cf072af42d9d2',0,'',NULL,NULL,9,'ok','','');
 CREATE TABLE cell (
     shown_case INTEGER NOT NULL,
     ordinal INTEGER NOT NULL,

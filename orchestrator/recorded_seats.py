@@ -1,0 +1,235 @@
+"""Recorded seats: what the sessions of a finished team did is done again, in real rooms, through the real gate.
+
+Sessions are dealt to the seats there are; each keeps its id, which names the seat that it had.
+"""
+
+import base64
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+from agents.hands import Hands
+from agents.models.base import Reply, Stop, ToolCall, Usage
+from agents.models.choose import RECORDED
+from agents.session import Outcome, Pending, act
+from agents.tools import Answer, BadArguments, End, InRoom, Later, check
+from orchestrator import board, workspace
+from orchestrator.desk import Desk, Seat
+from orchestrator.recording import Step
+from orchestrator.records import Session, SessionState
+from orchestrator.replay import SKIPPED, Played, Replay
+from orchestrator.seat import end, live, look
+from orchestrator.store import Tx, changes, rows, sessions
+from orchestrator.store.sessions import StoredLog
+from orchestrator.verbs import Verbs
+from sandbox.room import Room
+
+
+class _Redo(Exception):
+    """The workspace is not what it should be: the session's calls are run again from its starting tree."""
+
+
+@dataclass
+class _Playing:
+    session: Session
+    played: Played
+    fresh: bool = False  # its workspace is about to be made, and all of its calls so far are to be run there
+    full: bool = False  # it turned out that what was left out is needed
+
+
+class RecordedSeats:
+    """Deals a recording's sessions to seats."""
+
+    def __init__(self, desk: Desk, replay: Replay) -> None:
+        self._desk, self._replay = desk, replay
+        self._dealt: set[str] = set()
+
+    def hosts(self) -> Iterator[Seat]:
+        """The seats, some more than once where more sessions lived at once than there are seats."""
+        seats = self._desk.seats
+        for number in range(max(len(seats), self._replay.most)):
+            yield seats[number % len(seats)]
+
+    async def work(self, seat: Seat) -> bool:
+        """The seat's next session, to its end. Returns whether there may be another."""
+        desk, replay = self._desk, self._replay
+        known = {one.id: one for one in await desk.store.read(lambda db: rows.find(db, Session))}
+        mine = [id for id, one in known.items() if one.seat == seat.name and one.state is not SessionState.ENDED]
+        waiting = [*mine, *(id for id in replay.sessions if id not in known)]
+        id = next((id for id in waiting if id not in self._dealt), None)
+        if id is None or desk.stopping:
+            return False
+        self._dealt.add(id)
+        replay.busy += 1
+        try:
+            return await self._session(seat, replay.sessions[id], known.get(id))
+        except BaseException:
+            self._dealt.discard(id)
+            raise
+        finally:
+            replay.busy -= 1
+
+    async def _session(self, seat: Seat, played: Played, session: Session | None) -> bool:
+        desk, replay = self._desk, self._replay
+        if session is None:
+            await desk.journal("seat-idle", seat.name, reason="the recording's next session has not begun")
+            await replay.hold(played.start)
+            if desk.stopping or replay.broken:
+                return False
+            session = await self._begin(seat, played.start)
+        playing = _Playing(session, played, full=replay.full)
+        while True:
+            await replay.reach(played.start)
+            await replay.show(session.id, played.start.main)
+            try:
+                outcome = await live(seat, desk, session, partial(self._drive, playing))
+                break
+            except _Redo:
+                await desk.engine.discard(desk.workspace(session))
+        if outcome.end is End.DRAINED:
+            return not desk.stopping
+        await end(desk, session, outcome)
+        return True
+
+    async def _begin(self, seat: Seat, step: Step) -> Session:
+        desk = self._desk
+
+        def start(tx: Tx) -> Session:
+            session = Session(
+                id=step.id,
+                seat=seat.name,
+                number=rows.next_number(tx, "session", "WHERE seat = ?", seat.name),
+                role=step.role,
+                model=RECORDED,
+                state=SessionState.ACTIVE,
+                started=tx.now,
+                base=self._replay.main(step.main),
+            )
+            sessions.start(tx, session)
+            if step.task:
+                board.claim(tx, step.task, session.id)
+            return session
+
+        return await desk.store.write(start)
+
+    # -- in its room
+
+    async def _drive(self, playing: _Playing, log: StoredLog, hands: Hands, verbs: Verbs) -> Outcome:
+        """Does one recorded call after another, from the last stored one on."""
+        replay, played = self._replay, playing.played
+        if log.transcript.turns:
+            await self._restore(playing, log, hands)
+        playing.fresh = False
+        while not (self._desk.stopping or replay.broken):
+            turns = log.transcript.turns
+            if turns and turns[-1].end is not None:
+                if played.end:
+                    await replay.hold(played.end)
+                return Outcome(turns[-1].end, turns[-1].results[-1].text.partition("\n")[0])
+            if log.pending:
+                try:
+                    await self._call(playing, log.pending[0], log, hands, verbs)
+                except Later:
+                    log = await self._answered(playing, log, hands.room)
+            elif len(turns) < len(played.turns):
+                calls = tuple(ToolCall("", step.tool, step.arguments) for step in played.turns[len(turns)])
+                await log.store_reply(Reply(calls, Stop.TOOLS, Usage(), RECORDED))
+            elif played.end is None:
+                break  # it lived on when the recorded run was over
+            else:
+                await replay.hold(played.end)
+                return Outcome(End(played.end.kind), "as recorded")
+        return Outcome(End.DRAINED)
+
+    async def _call(self, playing: _Playing, pending: Pending, log: StoredLog, hands: Hands, verbs: Verbs) -> None:
+        replay, session, step = self._replay, playing.session, self._replay.calls[pending.key]
+        await replay.hold(step)
+        if self._desk.stopping or replay.broken:
+            return
+        if self._left_out(playing, step):
+            await log.finish(pending, Answer(SKIPPED, refused=step.kind != "ok", how=step.kind))
+        else:
+            if step.in_room:
+                await replay.show(session.id, step.main)
+            if step.patch:
+                ended = await hands.room.run(workspace.patched(replay.main(step.main), base64.b64decode(step.patch)))
+                await log.finish(replace(pending, running=True), Answer(f"restored: {ended.ok}", how=step.kind))
+            else:
+                await act(replace(pending, running=False), log, session.role, hands, verbs)
+            await self._compare(playing, step)
+        self._desk.changed.ring()
+
+    async def _answered(self, playing: _Playing, log: StoredLog, room: Room) -> StoredLog:
+        """The log once the gate has stored what a submission came to, or the seat may hand in another change."""
+        desk, call = self._desk, log.pending[0].key
+        async for _ in desk.changed.rings():
+
+            def over(db: sqlite3.Connection) -> bool:
+                seat = board.seat_of(playing.session.id)
+                return not any(change.call == call or change.seat == seat for change in changes.live(db))
+
+            if desk.stopping or self._replay.broken or await desk.store.read(over):
+                break
+        return await StoredLog.load(desk.store, playing.session, partial(look, desk, playing.session, room))
+
+    def _left_out(self, playing: _Playing, step: Step) -> bool:
+        """Whether a replay can do without the call: it changed nothing that anybody sees."""
+        if step.kind == "interrupted" and not step.moved:
+            return True
+        if playing.full or step.patch:
+            return False
+        return step.tool in ("tasks", "verify") or (step.in_room and step.id not in playing.played.needed)
+
+    async def _compare(self, playing: _Playing, step: Step) -> None:
+        """Says where a call came out otherwise; if something was left out before it, not without having done that."""
+        sql = "SELECT kind, tree FROM call WHERE id = ?"
+        kind, tree = await self._desk.store.read(lambda db: tuple(db.execute(sql, (step.id,)).fetchone()))
+        same_tree = tree == step.tree or not step.tree
+        if kind == step.kind and same_tree:
+            return
+        if step.in_room and not playing.full:
+            playing.full = playing.fresh = True
+            raise _Redo
+        await self._replay.diverged(
+            step, kind if same_tree else f"{kind}, its tree is {tree[:10]} and was {step.tree[:10]}"
+        )
+
+    # -- a workspace made again
+
+    async def _restore(self, playing: _Playing, log: StoredLog, hands: Hands) -> None:
+        """Makes sure that the workspace is what the finished calls left. Raises `_Redo` once, to begin from the
+        starting tree; then runs them there, where verbs keep the results that they had."""
+        turns = zip(playing.played.turns, log.transcript.turns, strict=False)
+        done = [step for calls, turn in turns for step in calls[: len(turn.results)]]
+        trees = [step.tree for step in done if step.tree]
+        if not playing.fresh:
+            cut = log.pending and log.pending[0].running and self._replay.calls[log.pending[0].key].in_room
+            if not cut and trees and (await workspace.seen(hands.room.run)).tree == trees[-1]:
+                return
+            playing.fresh = True
+            raise _Redo
+        answer = None
+        for number, step in enumerate(done):
+            if not step.in_room or self._left_out(playing, step):
+                continue
+            await self._replay.show(playing.session.id, step.main)
+            if step.patch:
+                await hands.room.run(workspace.patched(self._replay.main(step.main), base64.b64decode(step.patch)))
+                continue
+            try:
+                arguments = check(playing.session.role, step.tool, step.arguments)
+            except BadArguments:
+                continue
+            assert isinstance(arguments, InRoom)
+            answer = await hands.do(arguments, number)
+            last = step
+        if answer and last is done[-1]:
+            await self._correct(playing, done[-1], answer, hands.room)
+
+    async def _correct(self, playing: _Playing, step: Step, answer: Answer, room: Room) -> None:
+        """Stores what the last call came to when everything before it was there."""
+        sight = await workspace.seen(room.run)
+        now = {"kind": answer.kind, "tree": sight.tree, "stamp": sight.stamp}
+        await self._desk.store.write(lambda tx: rows.update(tx, "call", step.id, **now))
+        await self._compare(playing, step)

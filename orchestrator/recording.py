@@ -1,0 +1,262 @@
+"""A run as a recording: the calls of its sessions and what became of them, in the order in which they took effect.
+
+One file of JSON lines, compressed: a head, then steps. It holds what the minds decided and nothing that they were
+answered: no output, and no line of a case's source, for which a reference stands. Recording a replay of it gives the
+same bytes.
+"""
+
+import base64
+import json
+import lzma
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from orchestrator.control import Refusal
+from orchestrator.git import Git, GitError
+from orchestrator.project.lock import LockDiffers
+from orchestrator.store import reading
+
+FILE: Final = "recording/recording.jsonl.xz"  # in a project's folder
+JUDGED: Final = 32  # bytes of a run's secret by which cases are drawn
+IN_ROOM: Final = ("shell", "wait", "edit", "view")
+JUDGING: Final = ("project", "verifiers", "seed", "cases", "sources")  # parts of a lock, pinned, that decide verdicts
+WINDOW, WEIGHT = 3, 40  # lines in a row, and characters in them, from which on they are a quotation
+REFERENCE: Final = "\0"  # begins the line that stands for a quotation; no argument of a call may hold this character
+
+
+class Head(BaseModel, frozen=True, extra="forbid"):
+    recording: int = 1
+    run: str
+    project: str
+    digests: Mapping[str, str]
+    secret: str
+    """By which cases were drawn, as hex: the same answers are right, so the same cases pass."""
+    main: tuple[str, ...]
+    """Commit ids, the seed's first: a step's `main` is a place in it."""
+
+
+class Step(BaseModel, frozen=True, extra="forbid"):
+    """One thing that happened. `id` is a session's, a call's, a change's; of `judge`, the changes of one judgement."""
+
+    do: Literal["start", "call", "stage", "judge", "change", "end"]
+    id: str
+    at: datetime
+    main: int
+    role: str = ""
+    open: bool = False
+    task: str = ""  # that was handed out at the session's start
+    tool: str = ""
+    arguments: dict[str, Any] = {}
+    kind: str = ""  # of a call's result, a change's end, a session's end
+    tree: str = ""  # of the workspace after a call
+    moved: bool = False  # the workspace, or git's state in it, was another after the call
+    patch: str = ""  # from `main` to `tree`, base64: of a call that was cut short, whose doing nobody can do again
+
+    @property
+    def session(self) -> str:
+        return self.id.rsplit(".", 2)[0]
+
+    @property
+    def in_room(self) -> bool:
+        return self.do == "call" and self.tool in IN_ROOM
+
+
+@dataclass(frozen=True)
+class Recording:
+    head: Head
+    steps: tuple[Step, ...]
+
+    def packed(self) -> bytes:
+        lines = (one.model_dump_json(exclude_defaults=True) + "\n" for one in (self.head, *self.steps))
+        return lzma.compress("".join(lines).encode(), preset=9)
+
+    @classmethod
+    def read(cls, file: Path) -> "Recording":
+        """Raises `Refusal`."""
+        try:
+            head, *steps = lzma.decompress(file.read_bytes()).splitlines()
+            return cls(Head.model_validate_json(head), tuple(map(Step.model_validate_json, steps)))
+        except FileNotFoundError:
+            where = f"{file}: there is no recording of this project"
+            raise Refusal(
+                where, "not_found", "make one of a finished run: python -m orchestrator record RUN DIR"
+            ) from None
+        except (lzma.LZMAError, ValidationError, ValueError) as wrong:
+            raise Refusal(f"{file} is no recording: {str(wrong).partition(chr(10))[0]}", "config") from wrong
+
+    def check(self, digests: Mapping[str, str]) -> None:
+        """Raises `LockDiffers` when it was made under another lock than that of these digests."""
+        here = judged_by(digests)
+        if other := sorted(
+            name for name in here.keys() | self.head.digests if here.get(name) != self.head.digests.get(name)
+        ):
+            raise LockDiffers(
+                f"the recording of {self.head.run} was made under another lock: {', '.join(other)} differ from this "
+                "project's, so its changes would be judged by something else; record a run of the project as it is"
+            )
+
+
+def judged_by(digests: Mapping[str, str]) -> dict[str, str]:
+    """What of a lock decides how a recorded change is built and judged."""
+    return {name: digest for name, digest in digests.items() if name.partition(".")[0] in JUDGING}
+
+
+async def record(
+    run: Path, project: str, digests: Mapping[str, str], secret: bytes, played: Recording | None
+) -> Recording:
+    """The recording of a run that no process works on; `played` is the one that it replayed."""
+    with reading(run / "state.db") as db:
+        (name,) = db.execute("SELECT name FROM run").fetchone()
+        main = [row[0] for row in db.execute("SELECT commit_id FROM scorecard ORDER BY id LIMIT 1")]
+        main += [row[0] for row in db.execute("SELECT new FROM landing WHERE done ORDER BY number")]
+        steps = _steps(db, main)
+    if played:
+        name, steps = played.head.run, list(_again(steps, played.steps))
+    quotes, git = Quotes(run / "team/cases"), Git(run / "repo.git")
+    steps = [step.model_copy(update={"arguments": quotes.folded(step.arguments)}) for step in steps]
+    steps = [await _patched(git, step, main) for step in steps]
+    drawn = secret[:JUDGED].hex()
+    head = Head(run=name, project=project, digests=judged_by(digests), secret=drawn, main=tuple(main))
+    return Recording(head, tuple(steps))
+
+
+def _steps(db: sqlite3.Connection, main: list[str]) -> list[Step]:
+    """Everything that happened, in the order in which it took effect: by the journal, where a call in a room, and one
+    that only looks, has its place at its beginning."""
+    placed: list[tuple[tuple[int, int], Step]] = []
+    handed_in, judged, landed, staged = dict[str, int](), set[str](), 0, set[str]()
+    kinds = "('session-started', 'session-ended', 'claimed', 'submitted', 'staged', 'parked', 'judging', 'landed', "
+    journal = db.execute(f"SELECT * FROM journal WHERE kind IN {kinds}'bounced', 'withdrawn') ORDER BY seq").fetchall()
+    for row, following in zip(journal, [*journal[1:], None], strict=True):
+        data, kind = json.loads(row["data"]), row["kind"]
+        session, change = data.get("session", ""), data.get("change", "")
+        facts: dict[str, Any] = {"at": row["at"], "main": landed}
+        match kind:
+            case "session-started":
+                is_open, base = db.execute("SELECT open_seat, base FROM session WHERE id = ?", (session,)).fetchone()
+                given = following and (following["kind"], following["seq"]) == ("claimed", row["seq"] + 1)
+                task = json.loads(following["data"]) if given else {}
+                facts |= {"main": main.index(base), "role": data["role"], "open": bool(is_open)}
+                step = Step(
+                    do="start", id=session, task=task.get("task", "") * (task.get("session") == session), **facts
+                )
+            case "session-ended":
+                step = Step(do="end", id=session, kind=data["end"], **facts)
+            case "submitted":
+                handed_in[change] = row["seq"]
+                continue
+            case "staged" | "parked" if change not in staged:
+                staged.add(change)
+                step = Step(do="stage", id=change, **facts)
+            case "judging" if (ids := " ".join(data["changes"])) not in judged:
+                judged.add(ids)
+                step = Step(do="judge", id=ids, **facts)
+            case "landed" | "bounced" | "withdrawn":
+                landed += kind == "landed"
+                step = Step(do="change", id=change, kind=kind, **facts | {"main": landed})
+            case _:
+                continue
+        placed.append(((row["seq"], 0), step))
+    submitted = {row["call"]: row for row in db.execute("SELECT id, call, submitted FROM change")}
+    calls = db.execute(
+        "SELECT call.*, turn.at FROM call JOIN turn ON turn.session = call.session AND turn.number = call.turn "
+        "WHERE state = 'done' ORDER BY call.session, call.turn, call.number"
+    )
+    for session, rows in groupby(calls, lambda row: str(row["session"])):
+        stamp = ""
+        for number, (_, of_turn) in enumerate(groupby(rows, lambda row: row["turn"]), start=1):
+            for row in of_turn:
+                seen, change = row["stamp"], submitted.get(row["id"])
+                looks = row["began"] is not None and row["name"] in (*IN_ROOM, "tasks", "verify")
+                at = handed_in[change["id"]] if change else row["began"] if looks else row["ended"]
+                when = change["submitted"] if change else row["started"] or row["at"]
+                moved = row["name"] in IN_ROOM and row["name"] != "view" and looks and (not seen or seen != stamp)
+                asked = {"tool": row["name"], "arguments": json.loads(row["arguments"]), "kind": row["kind"]}
+                left = {"tree": row["tree"], "moved": moved, "main": row["main"] or 0, "at": when}
+                step = Step(do="call", id=f"{session}.{number}.{row['number']}", **asked, **left)
+                placed.append(((at, int(looks)), step))
+                stamp = seen or stamp
+    return [step for _, step in sorted(placed, key=lambda pair: pair[0])]
+
+
+def _again(found: Iterable[Step], recorded: Iterable[Step]) -> Iterator[Step]:
+    """What happened of a recording, in its order and with its times, as it came out; of what was not run, as it was."""
+    here = {(step.do, step.id): step for step in found}
+    for step in recorded:
+        now = here.get((step.do, step.id))
+        if now is None:
+            continue
+        tree = now.tree or step.tree
+        came = {"kind": now.kind, "tree": tree, "patch": step.patch if tree == step.tree else ""}
+        yield step.model_copy(update={"arguments": now.arguments, "task": now.task, **came})
+
+
+async def _patched(git: Git, step: Step, main: list[str]) -> Step:
+    """A step that was cut short, with its difference to main where its tree was kept."""
+    if step.patch or step.kind not in ("interrupted", "timeout", "killed") or not (step.moved and step.tree):
+        return step
+    try:
+        words = ("diff-tree", "-p", "--binary", "--full-index", "--no-ext-diff", "--no-textconv")
+        _, patch = await git.run(*words, main[step.main], step.tree)
+    except GitError:
+        return step  # its tree was never seen here: a replay does the call again, and says if it comes out otherwise
+    return step.model_copy(update={"patch": base64.b64encode(patch).decode()})
+
+
+class Quotes:
+    """References to the lines of cases' sources, in the place of the lines."""
+
+    def __init__(self, folder: Path) -> None:
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        self._lines = {f"{path.relative_to(folder)}": path.read_text("utf-8", "replace").split("\n") for path in files}
+        self._places: dict[tuple[str, ...], tuple[str, int]] = {}
+        for name, lines in self._lines.items():
+            for number in range(len(lines) - WINDOW + 1):
+                window = tuple(lines[number : number + WINDOW])
+                if sum(len(line.strip()) for line in window) >= WEIGHT:
+                    self._places.setdefault(window, (name, number))
+
+    def folded(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self._fold(value) if isinstance(value, str) else value for name, value in arguments.items()}
+
+    def unfolded(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self._unfold(value) if isinstance(value, str) else value for name, value in arguments.items()}
+
+    def _fold(self, text: str) -> str:
+        lines, made, at = text.split("\n"), list[str](), 0
+        while at < len(lines):
+            place = self._places.get(tuple(lines[at : at + WINDOW]))
+            if place is None:
+                made.append(lines[at])
+                at += 1
+                continue
+            name, first = place
+            same = 0
+            for ours, theirs in zip(lines[at:], self._lines[name][first:], strict=False):
+                if ours != theirs:
+                    break
+                same += 1
+            made.append(f"{REFERENCE}{first}:{same}:{name}")
+            at += same
+        return "\n".join(made)
+
+    def _unfold(self, text: str) -> str:
+        """Raises `Refusal` for a reference to what is not there."""
+        made = []
+        for line in text.split("\n"):
+            if line.startswith(REFERENCE):
+                first, count, name = line[1:].split(":", 2)
+                found = self._lines.get(name, [])[int(first) : int(first) + int(count)]
+                if len(found) != int(count):
+                    raise Refusal(f"the recording quotes {name} from line {int(first) + 1} on, which is not there")
+                made += found
+            else:
+                made.append(line)
+        return "\n".join(made)

@@ -1,0 +1,293 @@
+"""A recording as the order in which a run does things again: each step is held until those before it have happened.
+
+What has happened is read from the state, so a replay that was killed goes on where it was. What seats do in their rooms
+is held by main alone, and sees main through a view of its own, as it was in the recording; so rooms work at their own
+speed, while everything that others can see happens in the recorded order.
+"""
+
+import hashlib
+import json
+import re
+import sqlite3
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.to_thread
+
+from orchestrator.recording import Quotes, Recording, Step
+from orchestrator.signals import Bell
+from orchestrator.store import Store
+from orchestrator.watch.render import plural
+
+QUIET: Final = 10  # looks of the run in a row at a replay in which nothing moves
+GATE: Final = "gate"
+TERMINAL: Final = "('landed', 'bounced', 'withdrawn')"
+ENDED, LIVE = (f"SELECT id FROM change WHERE state {word} {TERMINAL}" for word in ("IN", "NOT IN"))
+DIVERGED: Final = "SELECT count(*) FROM journal WHERE kind = 'diverged'"
+WAITING: Final = "SELECT count(*) FROM session WHERE state = 'waiting'"
+HAPPENED: Final = {
+    "start": "SELECT 1 FROM session WHERE id = ?",
+    "call": "SELECT 1 FROM call WHERE id = ?1 AND state = 'done' UNION SELECT 1 FROM change WHERE call = ?1",
+    "stage": "SELECT 1 FROM change WHERE id = ? AND state <> 'queued'",
+    "judge": "SELECT 1 FROM journal WHERE kind = 'judging' AND data ->> 'changes' = json(?1) "
+    f"UNION SELECT 1 FROM change WHERE state IN {TERMINAL} AND id IN (SELECT value FROM json_each(?1))",
+    "change": f"SELECT 1 FROM change WHERE id = ? AND state IN {TERMINAL}",
+    "end": "SELECT 1 FROM session WHERE id = ? AND state = 'ended'",
+}
+"""By what is stored: whether a step has happened."""
+SKIPPED: Final = "not run again: in the recording it changed nothing in the workspace"
+NAMES: Final = re.compile(r"/tmp/[\w.+-]+(?:/[\w.+-]+)*")
+
+
+@dataclass(frozen=True)
+class Played:
+    """One session of a recording. `needed` are its calls, by id, that a replay cannot leave out."""
+
+    start: Step
+    end: Step | None
+    turns: tuple[tuple[Step, ...], ...]
+    needed: frozenset[str]
+
+    @property
+    def calls(self) -> list[Step]:
+        return [step for turn in self.turns for step in turn]
+
+
+def needed(calls: Sequence[Step]) -> frozenset[str]:
+    """Calls that changed the workspace, and those from which they may have something outside of it: a script in /tmp, a
+    background job. A guess; where it is wrong the session is done again in full."""
+    kept, names = set[str](), set[str]()
+    for number, step in reversed(list(enumerate(calls))):
+        words = set(NAMES.findall(" ".join(map(str, step.arguments.values()))))
+        words |= {f"job {step.arguments.get('job')}"} if step.tool == "wait" else set()
+        if step.in_room and (step.moved or names & (words | {f"job {number}"})):
+            kept.add(step.id)
+            names |= words
+    return frozenset(kept)
+
+
+@dataclass
+class Replay:
+    """The one recording that a run plays. `changed` rings when the run's state has changed."""
+
+    recording: Recording
+    folder: Path  # the run's
+    store: Store
+    changed: Bell
+    full: bool = False
+    real_pace: bool = False
+    mains: list[str] = field(default_factory=list)  # commit ids of this run's, the seed's first
+    broken: str = ""
+    """Why there is no sense in going on: main is not what it was."""
+    stopping: Callable[[], bool] = lambda: False
+    busy: int = 0  # sessions that do something now
+    _head: int = 0  # the first step of the order that has not happened
+    _given_up: int = 0  # before it, what has not happened will not
+    _held: set[str] = field(default_factory=set)
+    _quiet: int = 0
+    _looking: anyio.Lock = field(default_factory=anyio.Lock)
+    _moved: Bell = field(default_factory=Bell)
+    _began: tuple[float, datetime] | None = None
+
+    def __post_init__(self) -> None:
+        quotes = Quotes(self.folder / "team/cases")
+        steps = [
+            step.model_copy(update={"arguments": quotes.unfolded(step.arguments)}) for step in self.recording.steps
+        ]
+        self._places: dict[tuple[str, str], int] = {(step.do, step.id): place for place, step in enumerate(steps)}
+        self._order = [(place, step) for place, step in enumerate(steps) if not step.in_room]
+        self.calls = {step.id: step for step in steps if step.do == "call"}
+        ends = {step.id: step for step in steps if step.do == "end"}
+        turns: dict[str, list[tuple[Step, ...]]] = {}
+        calls = sorted(self.calls.values(), key=lambda step: [step.session, *map(int, step.id.rsplit(".", 2)[1:])])
+        for turn, of_turn in groupby(calls, lambda step: step.id.rpartition(".")[0]):
+            turns.setdefault(turn.rpartition(".")[0], []).append(tuple(of_turn))
+        self.sessions = {
+            step.id: Played(
+                step,
+                ends.get(step.id),
+                of := tuple(turns.get(step.id, ())),
+                needed([one for turn in of for one in turn]),
+            )
+            for step in steps
+            if step.do == "start"
+        }
+
+    @property
+    def most(self) -> int:
+        """How many of its sessions lived at once."""
+        alive = peak = 0
+        for step in self.recording.steps:
+            alive += (step.do == "start") - (step.do == "end")
+            peak = max(peak, alive)
+        return peak
+
+    # -- what has happened
+
+    async def keep(self) -> None:
+        """Looks at the state whenever it changes, until cancelled."""
+        async for _ in self.changed.rings():
+            await self.look()
+
+    async def look(self) -> None:
+        async with self._looking:  # what was read later is newer
+            was = self._head, len(self.mains)
+            self._head, self.mains, wrong = await self.store.read(self._look)
+        for step, now in wrong:
+            await self.diverged(step, now)
+        if was != (self._head, len(self.mains)):
+            self._quiet = 0
+        self._moved.ring()
+
+    def _look(self, db: sqlite3.Connection) -> tuple[int, list[str], list[tuple[Step, str]]]:
+        head, wrong = self._head, list[tuple[Step, str]]()
+        while head < len(self._order):
+            step = self._order[head][1]
+            key = json.dumps(step.id.split()) if step.do == "judge" else step.id
+            if head >= self._given_up and db.execute(HAPPENED[step.do], (key,)).fetchone() is None:
+                break
+            if step.do == "change" and (now := self._end(db, step)) != self._recorded(step):
+                wrong.append((step, now))
+            head += 1
+        main = [row[0] for row in db.execute("SELECT commit_id FROM scorecard ORDER BY id LIMIT 1")]
+        return head, main + [row[0] for row in db.execute("SELECT new FROM landing WHERE done ORDER BY number")], wrong
+
+    def _end(self, db: sqlite3.Connection, step: Step) -> str:
+        """`landed as 1234abcd`, or whatever became of the change."""
+        row = db.execute("SELECT state, landed_as FROM change WHERE id = ?", (step.id,)).fetchone()
+        state, commit = row or ("never handed in", "")
+        return f"{state} as {commit}" if commit else str(state)
+
+    def _recorded(self, step: Step) -> str:
+        return f"landed as {self.recording.head.main[step.main]}" if step.kind == "landed" else step.kind
+
+    async def diverged(self, step: Step, now: str) -> None:
+        """Writes down that a step came out otherwise. Another end of a change is another main: the replay is over."""
+        was = self._recorded(step)
+        if step.do == "change":
+            self.broken = self.broken or f"recording diverged: {step.id} {now}, recorded: {was}"
+        seat = step.session.rpartition("/")[0] if step.do == "call" else ""
+        what = f"{step.id} {step.tool or step.do}"
+        await self.store.write(lambda tx: tx.journal("diverged", seat, what=what, recorded=was, now=now))
+
+    # -- what is held
+
+    async def hold(self, step: Step) -> None:
+        """Returns when it is the step's turn: a call's in a room when main has come to where it was, all others' when
+        everything before them has happened."""
+        self.busy -= 1
+        try:
+            await self._until(self._places[step.do, step.id], step.id, step.main if step.in_room else None)
+            if self.real_pace and not self.stopping():
+                now = anyio.current_time()
+                began, first = self._began = self._began or (now, step.at)
+                await anyio.sleep(max(0.0, (step.at - first).total_seconds() - (now - began)))
+        finally:
+            self.busy += 1
+
+    async def reach(self, start: Step) -> None:
+        """Returns when main has come to where a session's workspace was made, which may be later than its start."""
+        self.busy -= 1
+        try:
+            await self._until(len(self._places), start.id, start.main)
+        finally:
+            self.busy += 1
+
+    async def _until(self, place: int, who: str, main: int | None = None) -> None:
+        turn = bisect_left(self._order, place, key=lambda pair: pair[0])
+
+        def free() -> bool:
+            there = main is not None and len(self.mains) > main
+            return there or self._head >= turn or bool(self.broken) or self.stopping()
+
+        self._held.add(who)
+        try:
+            await self._moved.until(free)
+        finally:
+            self._held.remove(who)
+
+    async def before_landing(self, changes: Sequence[str]) -> None:
+        """For the gate, before it lands these: returns when everything before their landing has happened."""
+        places = [self._places[key] for change in changes if (key := ("change", change)) in self._places]
+        await self._until(min(places, default=0), GATE)
+
+    async def admit(self, change: str) -> None:
+        """For the gate, before a change is staged: returns when it is its turn."""
+        await self._until(self._places.get(("stage", change), 0), change)
+
+    async def batch(self, staged: Sequence[str]) -> int:
+        """For the gate, before it judges what is staged: returns when that was judged in the recording, with how many
+        of these, from the bottom, were judged together."""
+        ended = await self.store.read(lambda db: {row[0] for row in db.execute(ENDED)})
+        for place, step in self._order:
+            if step.do == "judge" and not ended.intersection(together := step.id.split()):
+                await self._until(place, GATE)
+                return len(together) if [*staged[: len(together)]] == together else len(staged)
+        return len(staged)
+
+    def submitted(self, call: str) -> datetime | None:
+        """When a change was handed in by this call, which is the date of its commit."""
+        step = self.calls.get(call)
+        return None if step is None else step.at
+
+    # -- how it ends
+
+    async def over(self) -> str:
+        """Why the run should end, or "". Is asked again and again, and sees when nothing moves: then what everybody
+        waits for is given up."""
+        await self.look()  # not everything that is written down rings
+        if self.broken or (self._head == len(self._order) and self.busy == 0):
+            return self.broken or await self.store.read(summary)
+        live, waiting = await self.store.read(
+            lambda db: ({row[0] for row in db.execute(LIVE)}, db.execute(WAITING).fetchone()[0])
+        )
+        still = self.busy <= waiting and (GATE in self._held or live <= self._held)
+        self._quiet = self._quiet + 1 if still else 0
+        if self._quiet >= QUIET and self._head < len(self._order):
+            self._quiet, self._given_up = 0, self._head + 1
+            await self.diverged(self._order[self._head][1], "never came")
+            await self.look()
+        return ""
+
+    # -- what a session sees of main
+
+    def main(self, place: int) -> str:
+        """Main after so many landings, or where it is if it never came there."""
+        return self.mains[min(place, len(self.mains) - 1)]
+
+    def view(self, session: str) -> Path:
+        """A repository of the run's objects with a main of its own."""
+        return self.folder / "views" / f"{session.replace('/', '-')}.git"
+
+    async def show(self, session: str, main: int) -> None:
+        """From here on the session sees main as it was after so many landings."""
+        await anyio.to_thread.run_sync(_show, self.view(session), self.folder / "public.git/objects", self.main(main))
+
+
+def _show(view: Path, objects: Path, commit: str) -> None:
+    if not (view / "HEAD").exists():
+        for folder in ("objects/info", "refs/heads"):
+            (view / folder).mkdir(parents=True, exist_ok=True)
+        (view / "objects/info/alternates").write_text(f"{objects}\n")  # for who is not in a room
+        (view / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = true\n")
+        (view / "HEAD").write_text("ref: refs/heads/main\n")
+        for path in (view.parent, view, *view.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    new = view / "refs/heads/main.new"
+    new.write_text(f"{commit}\n")
+    new.chmod(0o644)
+    new.replace(view / "refs/heads/main")
+
+
+def summary(db: sqlite3.Connection) -> str:
+    """`recording finished: 812 calls, 400 of them skipped, 0 divergences`."""
+    skipped = (hashlib.sha256(SKIPPED.encode()).hexdigest(),)
+    calls = "SELECT count(*), count(*) FILTER (WHERE result = ?) FROM call WHERE state = 'done'"
+    (done, left), (diverged,) = db.execute(calls, skipped).fetchone(), db.execute(DIVERGED).fetchone()
+    return f"recording finished: {done} calls, {left} of them skipped, {plural(diverged, 'divergence')}"

@@ -1,0 +1,260 @@
+"""A run can be recorded, and the recording replayed to the same commits (docs/operators.md, "Recordings")."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.control import Refusal
+from orchestrator.recording import FILE, Quotes, Recording
+from orchestrator.workspace import Sight, seen
+from sandbox.room import Command, Result
+from tests.orchestrator.running import SUBMIT, Run, Step, Yard, faults, made, shell, small_project, small_team, yard
+
+VERIFY: Step = {"tool": "verify", "what": "task"}
+
+
+SOURCES = tempfile.TemporaryDirectory()
+(Path(SOURCES.name) / "case").write_text("\n".join(["c", *2 * ["a" * 20, "b" * 20, ""], "c"]))
+QUOTES = Quotes(Path(SOURCES.name))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("said", [b"", b"no\n", b"%s %s x\n" % (b"a" * 40, b"b" * 40), b"a" * 40 + b" "])
+async def test_what_a_room_says_of_its_workspace_is_believed_in_its_form_alone(said: bytes) -> None:
+    async def answering(text: bytes) -> Sight:
+        async def run(command: Command) -> Result:
+            return Result(0, text, b"", 0.1)
+
+        return await seen(run)
+
+    assert await answering(said) == Sight()
+    assert await answering(b"%s %s \n" % (b"a" * 40, b"b" * 40)) == Sight("a" * 40, "b" * 40)
+
+
+@pytest.fixture
+def place() -> Iterator[Yard]:
+    with yard() as made_yard:
+        yield made_yard
+
+
+def test_what_each_call_came_to_is_kept_for_a_recording(place: Yard) -> None:
+    steps = {
+        "looks": (shell("git status; ls"), "ok"),
+        "fails": (shell("exit 3"), "exit 3"),
+        "late": (shell("echo late >parts/late; sleep 9", timeout_s=1), "timeout"),
+        "writes": (shell("rm parts/late; echo blue >parts/blue"), "ok"),
+        "edits": ({"tool": "edit", "path": "parts/blue", "old": "red", "new": "x"}, "refused"),
+        "commits": (shell("git add -A && git commit -qm blue"), "ok"),
+        "views": ({"tool": "view", "path": "parts/blue"}, "ok"),
+        "strange": ({"tool": "shell"}, "refused"),
+    }
+    calls = {
+        "blue": [*(step for step, _ in steps.values()), SUBMIT],
+        "red": [shell("git pull -q"), made("red"), SUBMIT],
+    }
+    team = small_team(place.folder / "team.toml", [*calls], calls.__getitem__)
+    run = place.create(small_project(place.folder / "small", [*calls]), 1, models={"": f"scripted:{team}"})
+    run.serve()
+    run.finish()
+    rows = [dict(row) for row in run.rows("SELECT * FROM call ORDER BY session, turn")]
+    first, second = ([row for row in rows if row["session"] == f"agent-01/{n}"] for n in (1, 2))
+    seen = dict(zip(steps, [row for row in first if row["name"] not in ("tasks", "claim", "submit")], strict=True))
+    assert {name: row["kind"] for name, row in seen.items()} == {name: kind for name, (_, kind) in steps.items()}
+    tree = {name: run.git("rev-parse", f"{row['tree']}^{{tree}}") for name, row in seen.items() if name == "late"}
+    assert "late" in run.git("ls-tree", "--name-only", f"{tree['late']}:parts")  # cut short: its files are kept
+    assert seen["looks"]["stamp"] == seen["fails"]["stamp"] != seen["late"]["stamp"] != seen["writes"]["stamp"]
+    assert seen["writes"]["stamp"] == seen["edits"]["stamp"] != seen["commits"]["stamp"]
+    landed = run.one("SELECT tree FROM change WHERE id = 'C1'")
+    assert seen["writes"]["tree"] == seen["commits"]["tree"] == landed
+    assert seen["views"]["stamp"] == seen["strange"]["stamp"] == "" and seen["strange"]["began"] is None
+    assert {row["main"] for row in first} == {0, None} and {row["main"] for row in second} == {1}
+    places = [(row["began"], row["ended"]) for row in rows if row["began"]]
+    assert places == sorted(places) and all(began < ended for began, ended in places)
+
+
+def recorded(place: Yard, name: str = "first", agents: int = 3) -> tuple[Path, Run]:
+    """A project, and a run of it whose recording it holds: two scripted sessions write at once, pull, lose and win."""
+    parts = ("blue", "green", "red", "white")
+    project = small_project(place.folder / "small", parts)
+    script = "#!/bin/sh\necho $1 >parts/$1\n"
+
+    def calls(part: str) -> list[Step]:
+        look = [shell("ls parts; sleep 0.3"), {"tool": "view", "path": "parts/base"}]
+        if part == "green":  # breaks the base at first, with a script that a short replay would not have
+            wrong = [
+                shell(f"printf '{script}' >/tmp/$$.sh; mv /tmp/*.sh /tmp/make"),
+                shell("cd parts; rm base; cd ..; T=/tmp; sh $T/make green"),
+            ]
+            return [
+                *look,
+                *wrong,
+                SUBMIT,
+                shell("git checkout -q HEAD -- parts/base"),
+                {"tool": "verify", "what": "task"},
+                SUBMIT,
+            ]
+        return [
+            *look,
+            shell("git pull -q"),
+            {"tool": "note", "topic": "parts", "text": part},
+            made(part),
+            VERIFY,
+            SUBMIT,
+        ]
+
+    team = small_team(place.folder / "team.toml", parts, calls)
+    run = place.create(project, agents, name=name, models={"": f"scripted:{team}"}, budget=90_000_000)
+    run.serve()
+    run.finish()
+    done = place.say("record", name, str(project / "recording"))
+    assert done.returncode == 0, done.stderr
+    return project, run
+
+
+def diverged(run: Run) -> list[str]:
+    return [row[0] for row in run.rows("SELECT data FROM journal WHERE kind = 'diverged' ORDER BY seq")]
+
+
+def test_a_recording_is_replayed_to_the_same_commits_by_teams_of_other_sizes_and_recorded_again(place: Yard) -> None:
+    project, run = recorded(place)
+    shipped = (project / FILE).read_bytes()
+    for agents, replay in ((1, "short"), (5, "full")):
+        again = place.create(project, agents, name=f"again-{agents}", models={"": "recorded"}, replay=replay)
+        again.serve()
+        again.finish()
+        assert again.one("SELECT reason FROM run").startswith("recording finished"), again.tail()
+        assert diverged(again) == [], again.tail()
+        assert (" 0 of them skipped" in again.one("SELECT reason FROM run")) == (replay == "full")
+        assert again.commits() == run.commits()
+        assert again.judged() == run.judged()
+        assert place.say("record", again.name, str(place.folder / again.name)).returncode == 0
+        assert (place.folder / again.name / "recording.jsonl.xz").read_bytes() == shipped
+        assert faults(again) == []
+    assert place.leftovers() == []
+
+
+def test_a_replay_killed_at_random_moments_ends_with_the_same_commits(place: Yard) -> None:
+    project, run = recorded(place)
+    again = place.create(project, 3, name="again", models={"": "recorded"})
+    moments = Random(5)
+    for death in range(4):
+        again.serve()
+        again.until(
+            "SELECT 1 WHERE (SELECT count(*) FROM call WHERE state <> 'pending') >= ?",
+            death * 10 + moments.randint(3, 9),
+        )
+        time.sleep(moments.random() / 3)
+        again.kill(tree=bool(death % 2))
+    again.serve()
+    again.finish()
+    assert again.one("SELECT reason FROM run").startswith("recording finished"), again.tail()
+    assert diverged(again) == [], again.tail()
+    assert again.commits() == run.commits() and again.judged() == run.judged()
+    assert place.say("record", again.name, str(place.folder / "made")).returncode == 0
+    assert (place.folder / "made/recording.jsonl.xz").read_bytes() == (project / FILE).read_bytes()
+    assert faults(again) == [] and place.leftovers() == []
+
+
+def altered(project: Path, old: str, new: str) -> None:
+    """The project's recording with one of its calls asking for something else."""
+    file = project / FILE
+    text = lzma.decompress(file.read_bytes())
+    assert text.count(old.encode()) == 1
+    file.write_bytes(lzma.compress(text.replace(old.encode(), new.encode())))
+
+
+@pytest.mark.parametrize("wrong", ["echo blew", "exit"])
+def test_a_tampered_recording_ends_with_a_named_divergence_and_lands_nothing_that_fails(
+    place: Yard, wrong: str
+) -> None:
+    project, _ = recorded(place)
+    altered(project, "echo blue", wrong)
+    (call,) = (step.id for step in Recording.read(project / FILE).steps if wrong in str(step.arguments))
+    again = place.create(project, 3, name="again", models={"": "recorded"})
+    again.serve()
+    again.finish()
+    assert again.one("SELECT reason FROM run").startswith("recording diverged: C"), again.tail()
+    first = json.loads(diverged(again)[0])
+    assert first["what"] == f"{call} shell" and "its tree is" in first["now"]
+    assert faults(again) == []
+
+
+def test_what_a_kill_cut_short_is_in_the_recording_as_what_it_had_done(place: Yard) -> None:
+    project = small_project(place.folder / "small", ["blue"])
+    cut = shell("mkdir parts/new; echo blue | tee parts/blue >parts/new/blue; rm parts/base; touch /tmp/cut; sleep 99")
+    calls = [cut, shell("git checkout parts/base; git add -A; git commit -qm x"), SUBMIT]
+    team = small_team(place.folder / "team.toml", ["blue"], lambda _: calls)
+    run = place.create(project, 1, models={"": f"scripted:{team}"})
+    run.serve()
+    run.until("SELECT 1 FROM call WHERE state = 'running' AND name = 'shell'")
+    time.sleep(2)
+    run.kill(tree=True)
+    run.serve()
+    run.finish()
+    assert place.say("record", "run", str(project / "recording")).returncode == 0
+    (step,) = (step for step in Recording.read(project / FILE).steps if step.kind == "interrupted")
+    assert step.moved and step.patch
+    again = place.create(project, 1, name="again", models={"": "recorded"})
+    again.serve()
+    again.finish()
+    assert diverged(again) == [] and again.commits() == run.commits() and len(run.commits()) == 2
+    assert place.say("record", "again", str(place.folder / "made")).returncode == 0
+    assert (place.folder / "made/recording.jsonl.xz").read_bytes() == (project / FILE).read_bytes()
+
+
+def test_start_plays_a_projects_recording_and_refuses_one_of_another_lock_in_words(place: Yard) -> None:
+    project, run = recorded(place)
+    words = ["start", str(project), "--agents", "4", "--model", "recorded", "--unlocked", "--sandbox", "bubblewrap"]
+    played = place.say(*words, "--name", "demo")
+    last = played.stdout.splitlines()[-1]
+    assert played.returncode == 0, played.stderr
+    main = run.commits()
+    counts = "visible 4/5 held-out 0/0, 3 landed, 3 bounced"
+    assert re.fullmatch(
+        rf"demo: {counts}, \d sessions, main {main[0][:10]}\.\.{main[-1][:10]}, cost unmetered", last
+    ), last
+    assert "replay     0 divergences" in played.stdout
+    assert played.stdout.splitlines()[-2].endswith(" 0 divergences"), played.stdout
+    (project / "suites/has.sh").write_text("#!/bin/sh\nexit 0\n")
+    other = place.say(*words, "--name", "other")
+    assert other.returncode == 6 and "made under another lock: project, verifiers differ" in other.stderr
+    assert place.say(*words[:-4], "--model", "builder=open").returncode == 2
+    assert not (place.logs / "other").exists()
+    (project / FILE).unlink()
+    assert place.say(*words).returncode == 4
+
+
+def test_a_recording_holds_no_line_of_a_case_and_a_replay_reads_it_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "torture").mkdir()
+    case = "int main (void)\n{\n  unsigned long long x = 1;\n\n  if (x << 3 != 8)\n    abort ();\n  exit (0);\n}\n"
+    (tmp_path / "torture/a.c").write_text(case)
+    (tmp_path / "torture/b.c").write_text("static short y;\n" + case)
+    quotes = Quotes(tmp_path)
+    said = {"command": f"cat >t.c <<'E'\n{case}E\ncc t.c\nint main (void)\n{{\n", "background": False, "fixes": ["a/b"]}
+    folded = quotes.folded(said)
+    assert "unsigned" not in folded["command"] and "cc t.c\nint main" in folded["command"]
+    assert folded["background"] is False and quotes.unfolded(folded) == said
+    with pytest.raises(Refusal, match=r"quotes torture/a.c from line 1 on, which is not there"):
+        Quotes(tmp_path / "nowhere").unfolded(folded)
+
+
+@given(st.lists(st.sampled_from(["a" * 20, "b" * 20, "c", "", "\0"]), max_size=12))
+def test_quotations_come_back_as_they_were(lines: list[str]) -> None:
+    text = "\n".join(lines).replace("\0", " ")
+    assert QUOTES.unfolded(QUOTES.folded({"text": text})) == {"text": text}
