@@ -24,7 +24,7 @@ from orchestrator import board
 from orchestrator.briefing import describe
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk, Seat
-from orchestrator.records import Session
+from orchestrator.records import Session, SessionState
 from orchestrator.seat import RESTS, again, begin, end, live, put_aside, rest, sessions_of, take_up
 from orchestrator.signals import Bell
 from orchestrator.store import sessions
@@ -33,6 +33,7 @@ from orchestrator.store.store import read_payload
 from orchestrator.verbs import Verbs
 
 LOOKS: Final = 4  # in a lease, for sessions that nobody takes up
+TICK_S: Final = 0.2  # between two looks
 
 
 @dataclass
@@ -75,16 +76,23 @@ class OpenSeats:
                 self._taken[live[0][0].token] = _Chair(seat, live[0][0], over=waits, left=True)
 
     async def keep(self) -> None:
-        """Ends, until cancelled, sessions whose change came back and that nobody takes up for a whole lease."""
+        """Until cancelled: hands in what waited for another change of its seat, and ends sessions whose change came
+        back and that nobody takes up for a whole lease."""
         alone: dict[str, float] = {}
         while True:
-            await anyio.sleep(self._desk.settings.lease_s / LOOKS)
-            busy, now = {chair.seat.name for chair in self._taken.values() if not chair.left}, anyio.current_time()
-            for seat in self._seats.keys() - busy:
-                for session, rests in await self._desk.store.read(partial(sessions_of, seat=seat)):
-                    if not rests and now - alone.setdefault(session.id, now) >= self._desk.settings.lease_s:
-                        await end(self._desk, session, Outcome(End.LEFT, "nobody took it up for a whole lease"))
+            with anyio.move_on_after(self._desk.settings.lease_s / LOOKS):
+                await self._desk.changed.coming.wait()
+            async with self._taking:
+                busy, now = {chair.seat.name for chair in self._taken.values() if not chair.left}, anyio.current_time()
+                for name in self._seats.keys() - busy:
+                    for session, rests in await self._desk.store.read(partial(sessions_of, seat=name)):
+                        if session.state is SessionState.WAITING and not rests:
+                            self._host(self._seats[name], await take_up(self._desk, session))
+                            break
+                        if not rests and now - alone.setdefault(session.id, now) >= self._desk.settings.lease_s:
+                            await end(self._desk, session, Outcome(End.LEFT, "nobody took it up for a whole lease"))
             alone = {id: since for id, since in alone.items() if board.seat_of(id) not in busy}
+            await anyio.sleep(TICK_S)
 
     # -- what is asked of them
 

@@ -299,7 +299,7 @@ class Run:
             await desk.changed.until(lambda: all(seat.model in MINDLESS for seat in desk.working))
         with anyio.move_on_after(HELDOUT_WAIT_S):
             while not (desk.stopping and self._end[0] is RunState.STOPPED):
-                if await desk.store.read(self.after.done):
+                if await desk.store.read(self.after.done) and not await desk.store.read(waiting):
                     return
                 await anyio.sleep(TICK_S)
 
@@ -352,6 +352,11 @@ def say(tx: Tx, to: str, text: str, by: str = "") -> None:
         sessions.say(tx, session.id, "person" if by else "run", text)
     if by:
         tx.journal("said", to=to, by=by, text=text)
+
+
+def waiting(db: sqlite3.Connection) -> bool:
+    """Whether a session waits for a verdict, or for its seat's other change to hand in its own."""
+    return db.execute("SELECT 1 FROM session WHERE state = 'waiting'").fetchone() is not None
 
 
 def nothing_left(db: sqlite3.Connection, seats: Set[str]) -> bool:

@@ -107,7 +107,8 @@ def test_a_change_that_conflicts_with_main_leaves_the_names_of_the_files() -> No
         for token, part in ((first, "red"), (second, "green")):
             seat(run, token, "claim", run.one("SELECT id FROM task WHERE cases LIKE ?", f"%a-{part}%"))
             seat(run, token, "shell", f"echo red >parts/{part} && echo {part} >parts/red")
-        assert seat(run, first, "submit", "--summary", "Red")["session_over"] == "landed"
+        seat(run, first, "submit", "--summary", "Red")
+        run.until("SELECT 1 FROM change WHERE state = 'landed'")
         assert "conflicts with main in parts/red" in seat(run, second, "submit", "--summary", "Green", code=1)["text"]
         said = "SELECT data ->> 'files' FROM journal WHERE kind = 'bounced'"
         assert run.one(said) == '["parts/red"]'
