@@ -41,14 +41,28 @@ _FIELDS: Final[dict[Any, dict[str, Callable[[Any], Any] | None]]] = {
 }
 
 
+KEPT: Final = 20_000
+_made: Final[dict[tuple[Any, Any], tuple[tuple[Any, ...], Any]]] = {}
+"""Records by kind and first column, which is mostly the id, with the row that each was made of."""
+
+
 def find(db: sqlite3.Connection, kind: type[R], clauses: str = "", *values: Any) -> list[R]:
     """Records of a kind; `clauses` is the SQL behind the table's name."""
-    fields = _FIELDS[kind]
-    decoders, columns = list(fields.values()), ", ".join(COLUMNS.get(name, name) for name in fields)
-    return [
-        kind(*[v if v is None or made is None else made(v) for v, made in zip(row, decoders, strict=True)])
-        for row in db.execute(f"SELECT {columns} FROM {kind.__name__.lower()} {clauses}", values)
-    ]
+    columns = ", ".join(COLUMNS.get(name, name) for name in _FIELDS[kind])
+    rows = db.execute(f"SELECT {columns} FROM {kind.__name__.lower()} {clauses}", values)
+    return [_record(kind, tuple(row)) for row in rows]
+
+
+def _record(kind: type[R], row: tuple[Any, ...]) -> R:
+    """The record of a row; the one that was made of an equal row before, if that was the last with its first column."""
+    known = _made.get((kind, row[0]))
+    if known is None or known[0] != row:
+        decoders = _FIELDS[kind].values()
+        made = [v if v is None or make is None else make(v) for v, make in zip(row, decoders, strict=True)]
+        if len(_made) >= KEPT:
+            _made.clear()
+        known = _made[kind, row[0]] = (row, kind(*made))
+    return known[1]
 
 
 def first(db: sqlite3.Connection, kind: type[R], clauses: str, *values: Any) -> R | None:

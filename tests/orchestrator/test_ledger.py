@@ -219,7 +219,7 @@ def test_what_ended_without_usage_stays_at_its_worst_case_and_what_was_refused_c
     books.doubt(tx, cut, "stream cut")
     books.free(tx, refused, "429")
     assert stored(tx.db, refused)["cost"] == 0
-    assert account(tx.db) == {AttemptState.IN_DOUBT: 10 * CENTS, AttemptState.FREE: 0}
+    assert account(tx.db) == Counter({AttemptState.IN_DOUBT: 10 * CENTS})
     with pytest.raises(KeyError, match="already ended"):
         books.settle(tx, cut, Usage(), TEAM)
 
@@ -404,3 +404,23 @@ def test_a_price_worked_out_once_is_to_the_micro_dollar_what_the_table_says(coun
     price, usage = SCRIPTED._price(model, NOW) or Prices()._price(model, NOW), Usage(*counts)
     assert price is not None and _rates(price)
     assert _micro(price, usage) == math.ceil(_usd(price, usage) * 1_000_000)
+
+
+def test_what_the_run_spends_is_what_its_attempts_amount_to_at_every_step() -> None:
+    tx, books = memory(), ledger(SCRIPTED, run=1000 * CENTS)
+    sums = "SELECT state, sum(amount) FROM attempt GROUP BY state"
+
+    def same() -> bool:
+        return account(tx.db) == Counter(dict(tx.db.execute(sums).fetchall()))
+
+    one, two, three = (
+        books.reserve(tx, f"agent-0{n}/1", 1, TEAM, Ruler().size(asked("x" * n)), 100) for n in (1, 2, 3)
+    )
+    assert same()
+    books.settle(tx, one, Usage(input=10, output=5), TEAM)
+    assert same()
+    books.doubt(tx, two, "stream cut")
+    books.free(tx, three, "429")
+    assert same() and account(tx.db).total() > 0
+    books.recover(tx)
+    assert same()
