@@ -56,6 +56,10 @@ def open_tasks(db: sqlite3.Connection) -> list[Task]:
     return rows.find(db, Task, "WHERE state IN ('ready', 'claimed') ORDER BY number")
 
 
+def open_ids(db: sqlite3.Connection) -> set[str]:
+    return {row["id"] for row in db.execute("SELECT id FROM task WHERE state IN ('ready', 'claimed')")}
+
+
 def claims(db: sqlite3.Connection) -> list[Claim]:
     return rows.find(db, Claim, "ORDER BY since, task")
 
@@ -223,9 +227,8 @@ def close(tx: Tx, task_id: str, reason: str) -> None:
 
 def ready(db: sqlite3.Connection) -> list[Task]:
     """Tasks that may be claimed now, best first: as a planner ordered them, then those with the most cases."""
-    open_now, promised = open_tasks(db), changes.promises(db)
-    names = {task.id for task in open_now}
-    free = [task for task in open_now if task.state is TaskState.READY and task.releases < SET_ASIDE]
+    free = rows.find(db, Task, "WHERE state = 'ready' AND releases < ? ORDER BY number", SET_ASIDE)
+    names, promised = open_ids(db) if any(task.after for task in free) else set[str](), changes.promises(db)
     able = [task for task in free if not names.intersection(task.after) and not promised_by(task, promised)]
     return sorted(able, key=lambda task: (task.order, -len(task.cases), task.bounces + task.releases))  # then by age
 

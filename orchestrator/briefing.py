@@ -5,6 +5,7 @@ What agents, programs and failing cases wrote is quoted in all of them.
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -40,37 +41,46 @@ class Show(StrEnum):
 
 def render_tasks(db: sqlite3.Connection, show: Show, now: datetime, *, session: str = "", limit: int = 10) -> str:
     """At most `LINES` lines. `session` is whose tasks `mine` means."""
-    every = rows.find(db, Task, "ORDER BY number")
-    claims = {held.task: held for held in board.claims(db)}
     ready = board.ready(db)
-    able = {task.id for task in ready}
-    waiting = [task for task in every if task.state is TaskState.READY and task.id not in able]
-    claimed = [task for task in every if task.id in claims]
-    over = [task for task in every if task.state not in board.OPEN]
-    shown, none = {
-        Show.READY: (ready, "nothing is ready"),
-        Show.MINE: ([task for task in claimed if claims[task.id].session == session], "you hold no task"),
-        Show.STUCK: ([task for task in every if _stuck(task, claims.get(task.id), now)], "none"),
-        Show.ALL: ([*ready, *waiting, *claimed, *reversed(over)], "none"),
-    }[show]
+    shown, none = _asked(db, show, ready, now, session)
     sql = "SELECT data ->> 'task', data ->> 'session' FROM journal WHERE kind = 'claimed' AND data ->> 'task' IN "
     wanted = json.dumps([task.id for task in shown[:limit]])
     taken = db.execute(f"{sql} (SELECT value FROM json_each(?)) ORDER BY seq", (wanted,)).fetchall()
     promises = changes.promises(db)
-    open_now = {task.id for task in every if task.state in board.OPEN}
-    lines = [f"{len(ready)} ready, {len(claimed)} claimed, {len(waiting)} waiting, {len(over)} closed or dropped"]
+    open_now = board.open_ids(db) if any(task.after for task in shown[:limit]) else set[str]()
+    many = Counter(dict(db.execute("SELECT state, count(*) FROM task GROUP BY state")))
+    waiting, over = many["ready"] - len(ready), many["closed"] + many["dropped"]
+    lines = [f"{len(ready)} ready, {many['claimed']} claimed, {waiting} waiting, {over} closed or dropped"]
     lines += _warnings(db, now)
     for task in shown[:limit]:
         before = [name for name in task.after if name in open_now]
         change = board.promised_by(task, promises)
         holders = [name for id, name in taken if id == task.id]
-        lines.append(_line(task, claims.get(task.id), holders, before, change))
+        lines.append(_line(task, board.claim_on(db, task.id), holders, before, change))
         if show is Show.STUCK:
             newest = board.notes(db, task.id)[:1]
             lines += [f"    {note.session}: > {note.text.splitlines()[0]}" for note in newest]
     lines += [] if shown else [none]
     lines += [f"… {len(shown) - limit} more"] if len(shown) > limit else []
     return "\n".join(lines[:LINES])
+
+
+def _asked(
+    db: sqlite3.Connection, show: Show, ready: list[Task], now: datetime, session: str
+) -> tuple[list[Task], str]:
+    """The tasks that are asked for, and what is said when there are none."""
+    if show is Show.READY:
+        return ready, "nothing is ready"
+    if show is Show.MINE:
+        held = board.claim_of(db, session)
+        return [board.get(db, held.task)] if held else [], "you hold no task"
+    every, claims = rows.find(db, Task, "ORDER BY number"), {held.task: held for held in board.claims(db)}
+    if show is Show.STUCK:
+        return [task for task in every if _stuck(task, claims.get(task.id), now)], "none"
+    able = {task.id for task in ready}
+    waiting = [task for task in every if task.state is TaskState.READY and task.id not in able]
+    claimed = [task for task in every if task.id in claims]
+    return [*ready, *waiting, *claimed, *(task for task in reversed(every) if task.state not in board.OPEN)], "none"
 
 
 def _warnings(db: sqlite3.Connection, now: datetime) -> list[str]:

@@ -22,8 +22,8 @@ def next_task(
     """
     ready, claims = board.ready(db), board.claims(db)
     news = "SELECT max(seq) FROM journal WHERE kind IN ('landed', 'bounced', 'released', 'task-closed')"
-    ended = f"SELECT seat FROM journal WHERE kind = 'session-ended' GROUP BY seat HAVING max(seq) > ifnull(({news}), 0)"
-    resting = {row["seat"] for row in db.execute(ended) if roles.get(row["seat"]) == PLANNER}
+    ended = f"SELECT 1 FROM journal WHERE kind = 'session-ended' AND seat = ? AND seq > ifnull(({news}), 0)"
+    resting = {name for name, role in roles.items() if role == PLANNER and db.execute(ended, (name,)).fetchone()}
     if seat in resting:
         raise board.Refused("nothing has landed, bounced or been released since its last session")
     if not any_case_passes:

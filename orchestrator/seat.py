@@ -130,9 +130,9 @@ async def next_session(seat: Seat, desk: Desk) -> Session | None:
 def sessions_of(db: sqlite3.Connection, seat: str) -> list[tuple[Session, bool]]:
     """The seat's live sessions, oldest first, and whether each rests: while a change of the seat is judged, one that
     has submitted it or wants to submit another does."""
-    live = [session for session in sessions.live(db) if session.seat == seat]
-    judged = any(change.seat == seat for change in changes.live(db))
-    return [(one, judged and one.state is SessionState.WAITING) for one in sorted(live, key=lambda one: one.number)]
+    live = rows.find(db, Session, "WHERE seat = ? AND state <> 'ended' ORDER BY number", seat)
+    judged = bool(live) and any(change.seat == seat for change in changes.live(db))
+    return [(one, judged and one.state is SessionState.WAITING) for one in live]
 
 
 async def take_up(desk: Desk, session: Session) -> Session:
@@ -184,7 +184,8 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
 
     def start(tx: Tx) -> Session:
         roles = {one.name: one.role for one in desk.seats}
-        working = {one.seat: one.id for one in sessions.live(tx.db) if one.state is SessionState.ACTIVE}
+        sql = "SELECT seat, id FROM session WHERE state <> 'ended' AND state = ?"  # as the index has it
+        working = dict(tx.db.execute(sql, (SessionState.ACTIVE,)).fetchall())
         passing = bool(card.passed())
         judged = [change for change in changes.live(tx.db) if change.seat == seat.name]
         if judged and not passing:
@@ -231,7 +232,7 @@ async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
 
 async def sweep(seat: Seat, desk: Desk) -> None:
     """Takes away the workspaces of sessions that a landing ended while they waited."""
-    live = {room_name(session) for session in await desk.store.read(sessions.live)}
+    live = {room_name(session) for session, _ in await desk.store.read(partial(sessions_of, seat=seat.name))}
     async for folder in anyio.Path(desk.rooms).glob(f"{seat.name}-*"):
         if folder.name not in live and await folder.is_dir():
             await desk.engine.discard(desk.rooms / folder.name)
