@@ -91,6 +91,12 @@ class Desk:
         """Of a seat's sessions one may wait for its verdict while another works."""
         return self.rooms / session.id.replace("/", "-")
 
+    async def begun(self) -> bool:
+        """Whether a case passes on main, of those that the project names if it names any: what a seed's own unit tests
+        do is no beginning."""
+        passed = (await self.gate.judge_main()).passed()
+        return bool(passed & self.shown_cases if self.shown_cases else passed)
+
     async def journal(self, kind: str, seat: str = "", /, **data: object) -> None:
         await self.store.write(lambda tx: tx.journal(kind, seat, **data))
 

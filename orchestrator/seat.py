@@ -177,7 +177,7 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
     """
     await sweep(seat, desk)
     main = await desk.repository.main()
-    card = await desk.gate.judge_main()
+    card, passing = await desk.gate.judge_main(), await desk.begun()
     schemas = json.dumps([vars(spec) for spec in tools.specs(seat.role)], sort_keys=True, default=dict)
     budget = desk.settings.session_budget
     left = "not limited" if budget is None or unmetered(seat.model) else f"{budget / 1e6:.2f} USD"
@@ -186,7 +186,6 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
         roles = {one.name: one.role for one in desk.seats}
         sql = "SELECT seat, id FROM session WHERE state <> 'ended' AND state = ?"  # as the index has it
         working = dict(tx.db.execute(sql, (SessionState.ACTIVE,)).fetchall())
-        passing = bool(card.passed())
         judged = [change for change in changes.live(tx.db) if change.seat == seat.name]
         if judged and not passing:
             raise board.Refused(f"no case passes yet, and {judged[0].id} is being judged")

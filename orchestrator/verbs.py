@@ -73,10 +73,10 @@ class Verbs:
         return Answer(await desk.board(Show(show), session=me, limit=limit))
 
     async def _claim(self, call_id: str, task: str, title: str, touches: Sequence[str], plan: str) -> Answer:
-        passing, me = (await self._desk.gate.judge_main()).passed(), self._session.id
+        begun, me = await self._desk.begun(), self._session.id
 
         def work(tx: Tx) -> str:
-            if not passing:
+            if not begun:
                 self._refuse_company(tx)
             own = title and board.add_task(tx, title, TaskSource.SEAT, by=me, touches=touches).id
             taken = board.claim(tx, own or task, me, plan, touches)

@@ -13,7 +13,7 @@ import anyio.to_thread
 import pytest
 
 from orchestrator.control import listening
-from tests.orchestrator.running import Run, faults, small_project, yard
+from tests.orchestrator.running import HELLO, Run, faults, small_project, yard
 
 
 def seat(run: Run, token: str, *words: str, code: int = 0) -> dict[str, Any]:
@@ -160,3 +160,16 @@ def test_a_bug_of_ours_is_told_as_one_and_not_as_the_askers_mistake(
     told = anyio.run(scenario)["error"]
     assert (told["kind"], told["message"]) == ("internal", "our bug: KeyError: 'gone'")
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_seeds_own_unit_tests_are_no_beginning() -> None:
+    """hello's seed passes a unit test and no case: one seat works alone, as on an empty tree."""
+    with yard() as place:
+        run = place.start(HELLO, "open", 2)
+        run.until("SELECT 1 FROM scorecard")
+        assert '"unit": [1, 1]' in run.one("SELECT counts FROM scorecard")
+        first, second = (seat(run, "", "take")["token"] for _ in range(2))
+        tasks = [row["id"] for row in run.rows("SELECT id FROM task WHERE state = 'ready' ORDER BY number")]
+        seat(run, first, "claim", tasks[0])
+        assert "works alone first" in seat(run, second, "claim", tasks[1], code=1)["text"]
+        assert place.say("stop", run.name, "--now").returncode == 0
