@@ -82,8 +82,8 @@ class After:
         return partial(self._judge, tier, commit) if commit else None
 
     def done(self, db: sqlite3.Connection) -> bool:
-        """Whether nothing is queued, all of main is judged, and all that follows from it is done."""
-        return not changes.live(db) and not any(self._next(db, tier) for tier in self.judges)
+        """Whether all of main is judged, and all that follows from it is done."""
+        return not any(self._next(db, tier) for tier in self.judges)
 
     def all_pass(self, db: sqlite3.Connection, main: str) -> bool:
         """Whether this commit of main passes every shown case that is judged after landing."""

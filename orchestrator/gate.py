@@ -89,8 +89,6 @@ class Gate:
         try:
             now = await self.store.read(lambda db: rows.get(db, Change, change.id))
             if now.state is ChangeState.QUEUED:
-                if self.replay:
-                    await self.replay.admit(now.id)
                 await queue.submit(now)
         finally:
             self._submitting.remove(change.id)

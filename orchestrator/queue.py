@@ -100,13 +100,16 @@ class Book(Protocol):
 
 
 class Order(Protocol):
-    """An order that was recorded, in which a queue judges and lands again."""
+    """An order that was recorded, in which a queue stages, judges and lands again."""
 
-    async def batch(self, staged: Sequence[str]) -> int:
-        """Returns when it is time to judge, with how many of what is staged are judged together."""
+    async def admit(self, change: str) -> None:
+        """Returns when it is time for it to be staged, or to bounce if it was not."""
 
-    async def before_landing(self, changes: Sequence[str]) -> None:
-        """Returns when it is time for these to land."""
+    async def batch(self, stack: Sequence[Staged]) -> int:
+        """Returns when it is time to judge, with how many of what is staged by then are judged together."""
+
+    async def before_end(self, changes: Sequence[str]) -> None:
+        """Returns when it is time for the first of these to land or to bounce."""
 
 
 @dataclass
@@ -150,8 +153,10 @@ class Queue:
                 lost, card = await self._fast(placed, below)
             except Void:  # then the gate alone says what it loses
                 lost = frozenset()
-            if lost:
-                return await self.book.bounced(change, *_loss(lost, card))
+        if self.order:
+            await self.order.admit(change.id)
+        if isinstance(placed, Staged) and lost:
+            return await self.book.bounced(change, *_loss(lost, card))
         await self.stage(change)
 
     async def stage(self, change: Change) -> None:
@@ -171,7 +176,7 @@ class Queue:
         alone = self._voids >= VOIDS
         size = 1 if alone else min(len(self.stack), CAP)
         if self.order:
-            size = await self.order.batch([one.change.id for one in self.stack[:size]])
+            size = await self.order.batch(self.stack)
         try:
             await self._rounds(size)
         except Void as void:
@@ -194,7 +199,7 @@ class Queue:
             if not lost:
                 card = await self._gained(batch[-1].tree, card)
                 if self.order:
-                    await self.order.before_landing([one.change.id for one in batch])
+                    await self.order.before_end([one.change.id for one in batch])
                 return await self._land(size, card, began)
             await self.book.judged(batch, card, lost - BROKEN, anyio.current_time() - began)
             size = await self._drop(size, await self._culprits(size, lost, unsteady, card))
@@ -223,6 +228,8 @@ class Queue:
     async def _drop(self, size: int, culprits: Mapping[int, Loss]) -> int:
         """Bounces the culprits, by their place on the stack, with reason, detail and cases; stacks what stood above
         the lowest anew, then tries those that were parked. Returns how many of the batch are left, at the bottom."""
+        if self.order:
+            await self.order.before_end([self.stack[place].change.id for place in culprits])
         async with self._stacking:
             for place, (reason, detail, lost) in sorted(culprits.items()):
                 await self.book.bounced(self.stack[place].change, reason, detail, lost)

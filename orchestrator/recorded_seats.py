@@ -36,6 +36,7 @@ class _Playing:
     played: Played
     fresh: bool = False  # its workspace is about to be made, and all of its calls so far are to be run there
     full: bool = False  # it turned out that what was left out is needed
+    room_for: str = ""  # the call for which its room was opened anew
 
 
 class RecordedSeats:
@@ -58,6 +59,8 @@ class RecordedSeats:
         mine = [id for id, one in known.items() if one.seat == seat.name and one.state is not SessionState.ENDED]
         waiting = [*mine, *(id for id in replay.sessions if id not in known)]
         id = next((id for id in waiting if id not in self._dealt), None)
+        if id is None:
+            await desk.journal("seat-idle", seat.name, reason="the recording has no other session")
         if id is None or desk.stopping:
             return False
         self._dealt.add(id)
@@ -84,7 +87,8 @@ class RecordedSeats:
             await replay.show(session.id, played.start.main)
             try:
                 outcome = await live(seat, desk, session, partial(self._drive, playing))
-                break
+                if outcome.end is not End.ASIDE:
+                    break
             except _Redo:
                 await desk.engine.discard(desk.workspace(session))
         if outcome.end is End.DRAINED:
@@ -128,6 +132,10 @@ class RecordedSeats:
                     await replay.hold(played.end)
                 return Outcome(turns[-1].end, turns[-1].results[-1].text.partition("\n")[0])
             if log.pending:
+                key = log.pending[0].key
+                if replay.calls[key].rested and playing.room_for != key:
+                    playing.room_for = key
+                    return Outcome(End.ASIDE)
                 try:
                     await self._call(playing, log.pending[0], log, hands, verbs)
                 except Later:

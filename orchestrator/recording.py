@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from orchestrator.control import Refusal
 from orchestrator.git import Git, GitError
 from orchestrator.project.lock import LockDiffers
-from orchestrator.store import reading
+from orchestrator.store import reading, sessions
 
 FILE: Final = "recording/recording.jsonl.xz"  # in a project's folder
 JUDGED: Final = 32  # bytes of a run's secret by which cases are drawn
@@ -57,6 +57,7 @@ class Step(BaseModel, frozen=True, extra="forbid"):
     kind: str = ""  # of a call's result, a change's end, a session's end
     tree: str = ""  # of the workspace after a call
     moved: bool = False  # the workspace, or git's state in it, was another after the call
+    rested: bool = False  # its room was a new one: the session had been left, or its room had died, before the call
     patch: str = ""  # from `main` to `tree`, base64: of a call that was cut short, whose doing nobody can do again
 
     @property
@@ -131,7 +132,8 @@ def _steps(db: sqlite3.Connection, main: list[str]) -> list[Step]:
     """Everything that happened, in the order in which it took effect: by the journal, where a call in a room, and one
     that only looks, has its place at its beginning."""
     placed: list[tuple[tuple[int, int], Step]] = []
-    handed_in, judged, landed, staged = dict[str, int](), set[str](), 0, set[str]()
+    handed_in, landed, staged = dict[str, int](), 0, set[str]()
+    judging: tuple[tuple[int, int], Step] | None = None
     kinds = "('session-started', 'session-ended', 'claimed', 'submitted', 'staged', 'parked', 'judging', 'landed', "
     journal = db.execute(f"SELECT * FROM journal WHERE kind IN {kinds}'bounced', 'withdrawn') ORDER BY seq").fetchall()
     for row, following in zip(journal, [*journal[1:], None], strict=True):
@@ -155,10 +157,13 @@ def _steps(db: sqlite3.Connection, main: list[str]) -> list[Step]:
             case "staged" | "parked" if change not in staged:
                 staged.add(change)
                 step = Step(do="stage", id=change, **facts)
-            case "judging" if (ids := " ".join(data["changes"])) not in judged:
-                judged.add(ids)
-                step = Step(do="judge", id=ids, **facts)
+            case "judging":
+                judging = (row["seq"], 0), Step(do="judge", id=" ".join(data["changes"]), **facts)
+                continue
             case "landed" | "bounced" | "withdrawn":
+                if judging and change in judging[1].id.split():  # none that a kill cut, or that said nothing
+                    placed.append(judging)
+                    judging = None
                 landed += kind == "landed"
                 step = Step(do="change", id=change, kind=kind, **facts | {"main": landed})
             case _:
@@ -167,10 +172,13 @@ def _steps(db: sqlite3.Connection, main: list[str]) -> list[Step]:
     submitted = {row["call"]: row for row in db.execute("SELECT id, call, submitted FROM change")}
     calls = db.execute(
         "SELECT call.*, turn.at FROM call JOIN turn ON turn.session = call.session AND turn.number = call.turn "
-        "WHERE state = 'done' ORDER BY call.session, call.turn, call.number"
+        "WHERE state = 'done' OR id IN (SELECT call FROM change) ORDER BY call.session, call.turn, call.number"
     )
+    new_rooms = "SELECT session, at FROM message WHERE sender = 'run' AND text = ? UNION ALL "
+    new_rooms += "SELECT data ->> 'session', at FROM journal WHERE kind = 'room-lost'"
+    rests = db.execute(new_rooms, (f"[run] {sessions.RESTED}",)).fetchall()
     for session, rows in groupby(calls, lambda row: str(row["session"])):
-        stamp = ""
+        stamp, before = "", ""
         for number, (_, of_turn) in enumerate(groupby(rows, lambda row: row["turn"]), start=1):
             for row in of_turn:
                 seen, change = row["stamp"], submitted.get(row["id"])
@@ -180,6 +188,9 @@ def _steps(db: sqlite3.Connection, main: list[str]) -> list[Step]:
                 moved = row["name"] in IN_ROOM and row["name"] != "view" and looks and (not seen or seen != stamp)
                 asked = {"tool": row["name"], "arguments": json.loads(row["arguments"]), "kind": row["kind"]}
                 left = {"tree": row["tree"], "moved": moved, "main": row["main"] or 0, "at": when}
+                began = row["started"] or before
+                left["rested"] = any(one == session and before < at <= began for one, at in rests)
+                before = began
                 step = Step(do="call", id=f"{session}.{number}.{row['number']}", **asked, **left)
                 placed.append(((at, int(looks)), step))
                 stamp = seen or stamp

@@ -20,6 +20,7 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
+from orchestrator.queue import Staged
 from orchestrator.recording import Quotes, Recording, Step
 from orchestrator.signals import Bell
 from orchestrator.store import Store
@@ -28,9 +29,10 @@ from orchestrator.watch.render import plural
 QUIET: Final = 10  # looks of the run in a row at a replay in which nothing moves
 GATE: Final = "gate"
 TERMINAL: Final = "('landed', 'bounced', 'withdrawn')"
-ENDED, LIVE = (f"SELECT id FROM change WHERE state {word} {TERMINAL}" for word in ("IN", "NOT IN"))
+ENDED: Final = f"SELECT id FROM change WHERE state IN {TERMINAL}"
 DIVERGED: Final = "SELECT count(*) FROM journal WHERE kind = 'diverged'"
 WAITING: Final = "SELECT count(*) FROM session WHERE state = 'waiting'"
+AT_WORK: Final = "SELECT id, state FROM change WHERE state IN ('queued', 'staged', 'judging')"
 HAPPENED: Final = {
     "start": "SELECT 1 FROM session WHERE id = ?",
     "call": "SELECT 1 FROM call WHERE id = ?1 AND state = 'done' UNION SELECT 1 FROM change WHERE call = ?1",
@@ -212,24 +214,30 @@ class Replay:
         finally:
             self._held.remove(who)
 
-    async def before_landing(self, changes: Sequence[str]) -> None:
-        """For the gate, before it lands these: returns when everything before their landing has happened."""
-        places = [self._places[key] for change in changes if (key := ("change", change)) in self._places]
-        await self._until(min(places, default=0), GATE)
+    # `queue.Order`. Once main is another, what was handed in comes to its end in any order; but once everything has
+    # happened, what is left undone stays so, and the callers are cancelled.
 
     async def admit(self, change: str) -> None:
-        """For the gate, before a change is staged: returns when it is its turn."""
-        await self._until(self._places.get(("stage", change), 0), change)
+        await self._in_order([("stage", change), ("change", change)], change)
 
-    async def batch(self, staged: Sequence[str]) -> int:
-        """For the gate, before it judges what is staged: returns when that was judged in the recording, with how many
-        of these, from the bottom, were judged together."""
+    async def before_end(self, changes: Sequence[str]) -> None:
+        await self._in_order([("change", change) for change in changes], GATE)
+
+    async def _in_order(self, keys: Sequence[tuple[str, str]], who: str) -> None:
+        await self._until(min((self._places[key] for key in keys if key in self._places), default=0), who)
+        if self.stopping() and not self.broken:
+            await anyio.sleep_forever()
+
+    async def batch(self, stack: Sequence[Staged]) -> int:
         ended = await self.store.read(lambda db: {row[0] for row in db.execute(ENDED)})
-        for place, step in self._order:
+        for _, step in self._order:
             if step.do == "judge" and not ended.intersection(together := step.id.split()):
-                await self._until(place, GATE)
-                return len(together) if [*staged[: len(together)]] == together else len(staged)
-        return len(staged)
+                await self._in_order([("judge", step.id)], GATE)
+                there = [one.change.id for one in stack[: len(together)]] == together
+                return len(together) if there else len(stack)
+        self._held.add(GATE)  # it was not judged: the recording ends before
+        await self._moved.until(lambda: bool(self.broken))
+        return len(stack)
 
     def submitted(self, call: str) -> datetime | None:
         """When a change was handed in by this call, which is the date of its commit."""
@@ -242,13 +250,14 @@ class Replay:
         """Why the run should end, or "". Is asked again and again, and sees when nothing moves: then what everybody
         waits for is given up."""
         await self.look()  # not everything that is written down rings
-        if self.broken or (self._head == len(self._order) and self.busy == 0):
-            return self.broken or await self.store.read(summary)
-        live, waiting = await self.store.read(
-            lambda db: ({row[0] for row in db.execute(LIVE)}, db.execute(WAITING).fetchone()[0])
+        changes, waiting = await self.store.read(
+            lambda db: (dict[str, str](db.execute(AT_WORK).fetchall()), db.execute(WAITING).fetchone()[0])
         )
-        still = self.busy <= waiting and (GATE in self._held or live <= self._held)
+        at_work = {GATE if state in ("staged", "judging") else id for id, state in changes.items()}
+        still = self.busy <= waiting and at_work <= self._held
         self._quiet = self._quiet + 1 if still else 0
+        if self.broken or (self._head == len(self._order) and self._quiet > 1):
+            return self.broken or await self.store.read(summary)
         if self._quiet >= QUIET and self._head < len(self._order):
             self._quiet, self._given_up = 0, self._head + 1
             await self.diverged(self._order[self._head][1], "never came")

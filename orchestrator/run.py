@@ -297,9 +297,16 @@ class Run:
             await self.drain(*self._end, "run", at_once=True)
         with anyio.move_on_after(SUSPEND_S):
             await desk.changed.until(lambda: all(seat.model in MINDLESS for seat in desk.working))
+
+        def over(db: sqlite3.Connection) -> bool:
+            """What a recording left undone stays so."""
+            as_recorded = desk.replay is not None and not desk.replay.broken
+            left = bool(changes.live(db)) or (desk.replay is None and waiting(db))
+            return self.after.done(db) and (as_recorded or not left)
+
         with anyio.move_on_after(HELDOUT_WAIT_S):
             while not (desk.stopping and self._end[0] is RunState.STOPPED):
-                if await desk.store.read(self.after.done) and not await desk.store.read(waiting):
+                if await desk.store.read(over):
                     return
                 await anyio.sleep(TICK_S)
 

@@ -43,7 +43,6 @@ BACKOFF_S: Final = (5.0, 30.0, 120.0, 600.0)
 CUT_SHORT: Final = ("interrupted", "timeout", "killed")
 DEAD_ROOMS: Final = 3  # in one session
 WARN_SHARE: Final = 0.8
-RESTED: Final = "Your sandbox was closed meanwhile: /workspace is as you left it; jobs and files elsewhere are gone."
 MONEY_LOW: Final = "80 % of this session's money is spent: submit what is whole, or note and release."
 
 Drive = Callable[[StoredLog, Hands, Verbs], Awaitable[Outcome]]
@@ -145,7 +144,7 @@ async def take_up(desk: Desk, session: Session) -> Session:
 
 async def rest(desk: Desk, session: Session) -> None:
     """Leaves a session whose room is closed; it hears of that when it goes on."""
-    await desk.store.write(lambda tx: sessions.say(tx, session.id, "run", RESTED))
+    await desk.store.write(lambda tx: sessions.say(tx, session.id, "run", sessions.RESTED))
 
 
 def put_aside(desk: Desk, session: Session) -> bool:

@@ -23,6 +23,7 @@ from orchestrator.workspace import Sight
 BRIEF: Final = 100  # characters of a call that the journal quotes
 MOVES: Final = ("shell", "wait", "edit")  # calls after which the workspace may be another
 UNSEEN: Final = Sight()
+RESTED: Final = "Your sandbox was closed meanwhile: /workspace is as you left it; jobs and files elsewhere are gone."
 Look = Callable[[Answer], Awaitable[Sight]]
 BLOCKS: Final[dict[str, type[Block]]] = {"text": Text, "opaque": Opaque, "call": ToolCall, "result": ToolResult}
 """Old transcripts always load: tags and fields are only ever added."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
+import anyio
 import pytest
 
 from orchestrator.project.folder import load, project_digests
-from orchestrator.project.furnishing import Furnished, judge_plan
-from orchestrator.project.lock import read_lock
-from verifiers.cases import share
+from orchestrator.project.furnishing import Furnished, furnish, judge_plan
+from orchestrator.project.lock import locked_cases, read_lock
+from orchestrator.recording import FILE, WEIGHT, WINDOW, Recording
+from sandbox.engines import choose
+from sandbox.keep import state_home
+from verifiers.cases import locate, share
 from verifiers.drawing import Draw, load_plugin
 
 PROJECTS = Path(__file__).parents[2] / "projects"
@@ -88,3 +94,29 @@ def test_a_judge_s_rooms_go_before_what_seats_run() -> None:
     project = load(HELLO)
     plan = judge_plan(Furnished(project, {}, {}), (), scratch=HELLO, secret=b"s", cores=1)
     assert plan.limits.weight > project.limits.of_room().weight
+
+
+def quoted(text: str, sources: Iterable[str]) -> set[tuple[str, ...]]:
+    """What a text has of the sources, however it is indented: so many lines in a row that it can be no chance."""
+
+    def rows(of: str) -> set[tuple[str, ...]]:
+        lines = [line for line in map(str.strip, of.split("\n")) if line]
+        found = {tuple(lines[at : at + WINDOW]) for at in range(len(lines) - WINDOW + 1)}
+        return {row for row in found if sum(map(len, row)) >= WEIGHT}
+
+    return rows(text) & set().union(*map(rows, sources))
+
+
+def test_a_shipped_recording_is_of_the_project_as_it_is_and_quotes_no_case_of_a_third_party() -> None:
+    case = "static int f (void)\n{\n  return 7 << sizeof (long);\n}\n"
+    assert quoted(f"cat >x.c <<E\n{case.replace('  ', '    ')}E\n", [case]) and not quoted("int main\n{\n", [case])
+    for file in PROJECTS.glob(f"*/{FILE}"):
+        recording, project = Recording.read(file), load(file.parents[1])
+        recording.check({**recording.head.digests, **project_digests(project.folder)})
+        furnished = anyio.run(furnish, project, choose("local", state_home()), state_home(), list[str]().append)
+        cases = locked_cases(furnished, read_lock(project.folder))
+        places = [place for one in cases for place in (one.file, *one.with_files) if place.startswith("sources/")]
+        texts = [locate(project.folder, furnished.folders(), place).read_text("utf-8", "replace") for place in places]
+        said = "\n\n".join(str(value) for step in recording.steps for value in step.arguments.values())
+        patches = "\n".join(base64.b64decode(step.patch).decode("utf-8", "replace") for step in recording.steps)
+        assert not quoted(f"{said}\n{patches}", texts)

@@ -1,0 +1,187 @@
+"""A recording of all that can become of changes in the merge queue is replayed to the same commits, in real rooms."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from orchestrator.recording import FILE, Recording
+from tests.orchestrator.running import Run, Yard, faults, small_project, yard
+from tests.orchestrator.test_open_seats import asked
+from tests.orchestrator.test_recording import diverged
+
+PARTS = ("blue", "gold", "green", "red", "teal", "white")
+LATE_S = 3  # so long does the gate judge, and takes what comes meanwhile together
+
+
+class Team:
+    """Open seats, driven over the run's socket."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.tokens, self.took = run, dict[str, str](), dict[str, str]()
+
+    def ask(self, verb: str, **given: Any) -> dict[str, Any]:
+        line = json.dumps({"do": "seat", "verb": verb, "by": "test", **given}).encode() + b"\n"
+        answer: dict[str, Any] = asked(self.run.folder, line)["result"]
+        return answer
+
+    def take(self, seat: str, session: str) -> None:
+        """The seat goes on with a session, by its id; perhaps it has to leave another one's room first."""
+        until = time.monotonic() + 30
+        while (took := self._take(seat)) != session:
+            assert time.monotonic() < until, (took, self.run.tail())
+            time.sleep(0.1)
+
+    def _take(self, seat: str) -> str:
+        token = self.tokens.get(seat, "")
+        taken = self.ask("take", role="", seat="" if token else f"agent-0{seat}", token=token)
+        self.tokens[seat], self.took[seat] = taken["token"], taken["session"]
+        return str(taken["session"])
+
+    def call(self, seat: str, tool: str, **arguments: Any) -> dict[str, Any]:
+        return self.ask("call", token=self.tokens[seat], tool=tool, arguments=arguments)
+
+    def sh(self, seat: str, command: str) -> None:
+        self.call(seat, "shell", command=command)
+
+    def claim(self, seat: str, part: str) -> None:
+        task = self.run.one(f"SELECT id FROM task WHERE cases LIKE '%a-{part}%'")
+        assert not self.call(seat, "claim", task=task)["failed"]
+
+    def submit(self, seat: str, change: str = "", *states: str) -> None:
+        """Hands in what the seat has; returns once that is `change`, in one of these states."""
+        given = {"token": self.tokens[seat], "tool": "submit", "arguments": {"summary": f"Of {self.took[seat]}"}}
+
+        def ask() -> None:
+            with contextlib.suppress(OSError, ValueError):  # of a process that was killed meanwhile
+                self.ask("call", **given)
+
+        threading.Thread(target=ask, daemon=True).start()
+        if change:
+            marks = ", ".join("?" * len(states))
+            self.run.until(f"SELECT 1 FROM change WHERE id = ? AND state IN ({marks})", change, *states)
+
+
+def recorded(place: Yard) -> tuple[Path, Run]:
+    """A project, and a run of it whose recording it holds."""
+    project = small_project(place.folder / "small", PARTS)
+    gate_alone = project / "suites/late"
+    gate_alone.mkdir()
+    (gate_alone / "late.txt").write_text("late\n")
+    (project / "seed/parts/late").write_text("late\n")
+    file = project / "project.toml"
+    slow = project / "suites/slow.sh"
+    slow.write_text((project / "suites/has.sh").read_text().replace("#!/bin/sh", f"#!/bin/sh\nsleep {LATE_S}"))
+    slow.chmod(0o755)
+    suite = (
+        '[[suite]]\nname = "late"\ncases = "suites/late/*.txt"\nrun = "suites/slow.sh"\ntime = "9s"\nwhen = "gate"\n'
+    )
+    file.write_text(file.read_text().replace("[roles]", f"{suite}[roles]"))
+    run = place.create(project, 3, name="first", models={"": "open"}, lease_s=60.0)
+    run.serve()
+    run.until("SELECT 1 FROM scorecard")
+    team = Team(run)
+    for seat, part in zip("123", ("blue", "green", "red"), strict=True):
+        team.take(seat, f"agent-0{seat}/1")
+        team.claim(seat, part)
+    team.sh("1", "echo blue >parts/blue")
+    team.sh("2", "echo green >parts/green; rm parts/base")
+    team.sh("3", "echo red >parts/red; echo mine >parts/blue; echo x >/tmp/x")
+    team.submit("1", "C1", "judging")
+    team.submit("3", "C2", "parked")
+    team.submit("2", "C3", "bounced")  # by the fast tier
+    run.until("SELECT 1 FROM change WHERE id = 'C1' AND state = 'landed'")
+    run.until("SELECT 1 FROM change WHERE id = 'C2' AND state = 'bounced'")  # main conflicts with it by now
+    for session in ("agent-01/2", "agent-02/1", "agent-03/1"):
+        team.take(session[7], session)
+    team.claim("1", "teal")
+    team.sh("1", "echo teal >parts/teal")
+    team.sh("2", "git checkout -q HEAD -- parts/base; echo no >parts/late")
+    team.sh(
+        "3", "git fetch -q; git checkout -q origin/main -- parts/blue; cat /tmp/x >parts/x || echo gone >parts/gone"
+    )
+    team.submit("1", "C4", "judging")
+    team.submit("2", "C5", "staged")  # judged in a batch with the next, and bounced by the gate
+    team.submit("3", "C6", "staged")
+    team.take("1", "agent-01/3")
+    team.take("2", "agent-02/2")
+    team.claim("1", "gold")
+    team.sh("1", "echo gold >parts/gold")
+    team.submit("1")  # is handed in when C4 has come to its end
+    team.claim("2", "white")
+    team.sh("2", "echo white >parts/white; touch /tmp/mark")
+    run.until("SELECT 1 FROM session WHERE id = 'agent-01/3' AND state = 'waiting'")
+    run.kill(tree=True)
+    run.serve()
+    run.until("SELECT 1 FROM change WHERE id = 'C5' AND state = 'bounced'")
+    assert team.call("2", "shell", command="true")["session_over"] == "put-aside"
+    team.take("2", "agent-02/1")
+    team.sh("2", "echo late >parts/late")
+    run.until("SELECT 1 FROM change WHERE id = 'C7'")
+    team.submit("2", "C8", "staged", "judging")
+    team.take("2", "agent-02/2")
+    team.sh("2", "[ -e /tmp/mark ] || echo gone >parts/mark")
+    team.submit("2")
+    run.finish()
+    assert place.say("record", "first", str(project / "recording")).returncode == 0
+    return project, run
+
+
+Source = tuple[Yard, Path, Run]
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[Source]:
+    with yard() as place:
+        yield place, *recorded(place)
+
+
+def test_the_recording_holds_what_the_run_was_made_for(source: Source) -> None:
+    _, project, run = source
+    steps = Recording.read(project / FILE).steps
+    assert [step.id for step in steps if step.do == "judge"][:3] == ["C1", "C4 C5 C6", "C4 C6"]
+    assert [step.id for step in steps if step.kind == "bounced"] == ["C3", "C2", "C5"]
+    assert {"gone", "mark"} <= {*run.git("ls-tree", "--name-only", "refs/heads/main:parts").split()}
+
+
+@pytest.mark.parametrize(("agents", "replay"), [(1, "short"), (4, "full")])
+def test_it_is_replayed_to_the_same_commits_and_recorded_again(source: Source, agents: int, replay: str) -> None:
+    place, project, run = source
+    again = place.create(project, agents, name=f"again-{agents}", models={"": "recorded"}, replay=replay)
+    again.serve()
+    again.finish()
+    same(place, project, run, again)
+    assert place.leftovers() == []
+
+
+def same(place: Yard, project: Path, run: Run, again: Run) -> None:
+    assert again.one("SELECT reason FROM run").startswith("recording finished"), again.tail()
+    assert diverged(again) == [], again.tail()
+    assert again.commits() == run.commits() and again.judged() == run.judged()
+    assert place.say("record", again.name, str(place.folder / again.name)).returncode == 0
+    assert (place.folder / again.name / "recording.jsonl.xz").read_bytes() == (project / FILE).read_bytes()
+    assert faults(again) == []
+
+
+def test_killed_at_random_moments_it_comes_to_the_same_commits(source: Source) -> None:
+    place, project, run = source
+    again = place.create(project, 3, name="again", models={"": "recorded"})
+    moments, steps = Random(7), len(Recording.read(project / FILE).steps)
+    for death in range(5):
+        again.serve()
+        again.until(
+            "SELECT 1 WHERE (SELECT count(*) FROM journal) >= ?", 8 + death * steps // 4 + moments.randint(0, 9)
+        )
+        time.sleep(moments.random())
+        again.kill(tree=bool(death % 2))
+    again.serve()
+    again.finish()
+    same(place, project, run, again)
