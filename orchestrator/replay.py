@@ -28,6 +28,7 @@ from orchestrator.watch.render import plural
 
 QUIET: Final = 10  # looks of the run in a row at a replay in which nothing moves
 GATE: Final = "gate"
+NEVER: Final = 1 << 62  # the place of what is not in the recording
 TERMINAL: Final = "('landed', 'bounced', 'withdrawn')"
 ENDED: Final = f"SELECT id FROM change WHERE state IN {TERMINAL}"
 DIVERGED: Final = "SELECT count(*) FROM journal WHERE kind = 'diverged'"
@@ -202,7 +203,7 @@ class Replay:
             self.busy += 1
 
     async def _until(self, place: int, who: str, main: int | None = None) -> None:
-        turn = bisect_left(self._order, place, key=lambda pair: pair[0])
+        turn = bisect_left(self._order, place, key=lambda pair: pair[0]) + (place == NEVER)
 
         def free() -> bool:
             there = main is not None and len(self.mains) > main
@@ -224,7 +225,7 @@ class Replay:
         await self._in_order([("change", change) for change in changes], GATE)
 
     async def _in_order(self, keys: Sequence[tuple[str, str]], who: str) -> None:
-        await self._until(min((self._places[key] for key in keys if key in self._places), default=0), who)
+        await self._until(min((self._places[key] for key in keys if key in self._places), default=NEVER), who)
         if self.stopping() and not self.broken:
             await anyio.sleep_forever()
 
@@ -235,8 +236,7 @@ class Replay:
                 await self._in_order([("judge", step.id)], GATE)
                 there = [one.change.id for one in stack[: len(together)]] == together
                 return len(together) if there else len(stack)
-        self._held.add(GATE)  # it was not judged: the recording ends before
-        await self._moved.until(lambda: bool(self.broken))
+        await self._in_order([], GATE)  # the recording ends before
         return len(stack)
 
     def submitted(self, call: str) -> datetime | None:

@@ -135,7 +135,9 @@ def discard(folder: Path) -> None:
     """Removes a folder, closed parts of it too, its disk and whatever is mounted in it. Symbolic links in it are not
     followed. To an ordinary user, what another user left in it stays."""
     release(folder.resolve())
-    image_of(folder).unlink(missing_ok=True)
+    image = image_of(folder)
+    for file in (image, image.with_name(f"{image.name}.new")):  # the latter of a process that was killed over it
+        file.unlink(missing_ok=True)
     if os.geteuid() != 0:
         subprocess.run(["chmod", "-R", "u+rwX", "--", str(folder)], capture_output=True, check=False)
     shutil.rmtree(folder, ignore_errors=True)

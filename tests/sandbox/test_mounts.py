@@ -27,3 +27,11 @@ def test_what_is_mounted_below_a_folder_is_found_innermost_first_and_nothing_of_
         assert mounts.below(tmp_path) == [neighbour]
     finally:
         mounts.release(tmp_path)
+
+
+def test_a_discarded_folder_leaves_no_disk_behind_not_even_one_that_was_being_made(tmp_path: Path) -> None:
+    for name in ("here.disk", "here.disk.new"):
+        (tmp_path / name).touch()
+    (tmp_path / "here").mkdir()
+    mounts.discard(tmp_path / "here")
+    assert not [*tmp_path.iterdir()]
