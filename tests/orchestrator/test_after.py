@@ -132,7 +132,7 @@ class House:
 
     async def catch_up(self, lanes: After) -> None:
         """Lets lanes and gate do all there is to do."""
-        while not await self.store.read(lanes.done):
+        while not await self.store.read(lambda db: lanes.done(db) and not changes.live(db)):
             for tier in lanes.judges:
                 while step := await self.store.read(lambda db, tier=tier: lanes._next(db, tier)):  # type: ignore[misc]
                     await step()

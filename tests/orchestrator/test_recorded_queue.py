@@ -194,30 +194,3 @@ def test_killed_at_random_moments_it_comes_to_the_same_commits(source: Source) -
     again.serve()
     again.finish()
     same(place, project, run, again)
-
-
-def test_what_a_recording_leaves_undone_stays_so_and_what_never_comes_is_named(source: Source) -> None:
-    place, project, run = source
-    shipped = (project / FILE).read_bytes()
-    whole = Recording.read(project / FILE)
-    landing = [step.do == "change" and step.id == "C4" for step in whole.steps].index(True)
-    head = whole.head.model_copy(update={"main": whole.head.main[:2]})
-    handed_in = next(step for step in whole.steps if step.tool == "submit" and step.session == "agent-03/1")
-    others = tuple(step for step in whole.steps if step is not handed_in)
-    try:
-        (project / FILE).write_bytes(Recording(head, whole.steps[:landing]).packed())
-        cut = place.create(project, 3, name="cut", models={"": "recorded"})
-        (project / FILE).write_bytes(Recording(whole.head, others).packed())
-        lacking = place.create(project, 3, name="lacking", models={"": "recorded"})
-    finally:
-        (project / FILE).write_bytes(shipped)
-    cut.serve()
-    cut.finish()
-    assert cut.one("SELECT reason FROM run").startswith("recording finished") and diverged(cut) == [], cut.tail()
-    assert cut.commits() == run.commits()[:2]
-    assert {row["state"] for row in cut.rows("SELECT state FROM change WHERE number > 3")} <= {"staged", "judging"}
-    lacking.serve()
-    lacking.finish()
-    assert lacking.one("SELECT reason FROM run").startswith("recording diverged: C2"), lacking.tail()
-    assert json.loads(diverged(lacking)[0])["now"] == "never came"
-    assert faults(lacking) == []
