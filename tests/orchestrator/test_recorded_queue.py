@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -178,19 +177,3 @@ def same(place: Yard, project: Path, run: Run, again: Run) -> None:
     assert place.say("record", again.name, str(place.folder / again.name)).returncode == 0
     assert (place.folder / again.name / "recording.jsonl.xz").read_bytes() == (project / FILE).read_bytes()
     assert faults(again) == []
-
-
-def test_killed_at_random_moments_it_comes_to_the_same_commits(source: Source) -> None:
-    place, project, run = source
-    again = place.create(project, 3, name="again", models={"": "recorded"})
-    moments, steps = Random(7), len(Recording.read(project / FILE).steps)
-    for death in range(5):
-        again.serve()
-        again.until(
-            "SELECT 1 WHERE (SELECT count(*) FROM journal) >= ?", 8 + death * steps // 4 + moments.randint(0, 9)
-        )
-        time.sleep(moments.random())
-        again.kill(tree=bool(death % 2))
-    again.serve()
-    again.finish()
-    same(place, project, run, again)
