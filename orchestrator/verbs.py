@@ -73,7 +73,7 @@ class Verbs:
         return Answer(await desk.board(Show(show), session=me, limit=limit))
 
     async def _claim(self, call_id: str, task: str, title: str, touches: Sequence[str], plan: str) -> Answer:
-        begun, me = await self._desk.begun(), self._session.id
+        begun, me = self._desk.replay is not None or await self._desk.begun(), self._session.id
 
         def work(tx: Tx) -> str:
             if not begun:
