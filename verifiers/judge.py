@@ -201,7 +201,7 @@ class RoomJudge:
             cases = cases[: max(FAST_LEAST, math.ceil(len(cases) * FAST_SHARE))]
         # Otherwise in an order that tells nothing, the same for each judgement of a run.
         drawn = {case: hmac.digest(self.plan.secret, b"order " + case.id.encode(), hashlib.sha256) for case in cases}
-        cases.sort(key=lambda case: (case.id not in selection.first, drawn[case]))
+        cases.sort(key=drawn.__getitem__)
         return asked | {case: [] for case in cases}, unknown
 
     def _keys(self, tree: Tree, cases: Iterable[LockedCase]) -> dict[LockedCase, str]:

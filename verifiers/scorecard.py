@@ -21,7 +21,7 @@ class Tier(StrEnum):
 @dataclass(frozen=True)
 class Selection:
     """`seed` draws the fast sample, a seat's own. `anew` runs every case, on a kept build if there is one; `cold`
-    bypasses every cache. What is in `first` is run first.
+    bypasses every cache.
 
     Once more than `patience` cases of the `floor` are lost, the rest is not run: it would teach nothing. 0: all are.
     """
@@ -31,7 +31,6 @@ class Selection:
     seed: str = ""
     cold: bool = False
     anew: bool = False
-    first: frozenset[str] = frozenset()
     floor: frozenset[str] = frozenset()
     patience: int = 0
 

@@ -448,14 +448,6 @@ async def test_known_losses_stop_a_judgement_before_it_runs_a_case(
     assert card.stopped and card.failed(floor) == tuple(known) and rooms.opened["case"] == before
 
 
-async def test_what_is_likely_to_fail_is_run_first(engine: Engine, plan: JudgePlan) -> None:
-    floor = frozenset(end_cases(plan))
-    judge = RoomJudge(engine, alone(plan), LABELS)
-    for first in (frozenset(sorted(floor)[:3]), frozenset(sorted(floor)[-3:])):
-        card = await judge.judge(candidate(LIAR), replace(END, floor=floor, patience=2, first=first))
-        assert card.verdicts.keys() == first
-
-
 async def test_a_short_judgement_does_not_wait_for_all_of_a_long_one(engine: Engine, plan: JudgePlan) -> None:
     rooms, done = Watched(engine, 1), list[str]()
     judge = RoomJudge(rooms, alone(plan), Labels("test", 1, "judge"))  # type: ignore[arg-type]  # delegates
