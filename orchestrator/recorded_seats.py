@@ -193,7 +193,7 @@ class RecordedSeats:
         """Says where a call came out otherwise; if something was left out before it, not without having done that."""
         sql = "SELECT kind, tree FROM call WHERE id = ?"
         kind, tree = await self._desk.store.read(lambda db: tuple(db.execute(sql, (step.id,)).fetchone()))
-        same_tree = tree == step.tree or not step.tree
+        same_tree = tree == step.tree or not (tree and step.tree)
         if kind == step.kind and same_tree:
             return
         if step.in_room and not playing.full:

@@ -182,8 +182,9 @@ class Replay:
     # -- what is held
 
     async def hold(self, step: Step) -> None:
-        """Returns when it is the step's turn: a call's in a room when main has come to where it was, all others' when
-        everything before them has happened."""
+        """Returns when it is the step's turn: a call's in a room when main has come to where it was when
+        the call was over (what landed meanwhile may be what it waited for), all others' when everything before them has
+        happened."""
         self.busy -= 1
         try:
             await self._until(self._places[step.do, step.id], step.id, step.main if step.in_room else None)
@@ -206,8 +207,8 @@ class Replay:
         turn = bisect_left(self._order, place, key=lambda pair: pair[0]) + (place == NEVER)
 
         def free() -> bool:
-            there = main is not None and len(self.mains) > main
-            return there or self._head >= turn or bool(self.broken) or self.stopping()
+            there = self._head >= turn if main is None else len(self.mains) > main
+            return there or bool(self.broken) or self.stopping()
 
         self._held.add(who)
         try:

@@ -14,7 +14,7 @@ from sandbox.room import KIB, MIB, Command, Ended, Result
 
 ORIGIN: Final = "/team/main.git"
 SEEN_S: Final = 30.0  # a workspace that takes longer to look at is not looked at
-_SIGHT: Final = re.compile(rb"([0-9a-f]{40}) ([0-9a-f]{40}) ([0-9a-f]*)\n")
+_SIGHT: Final = re.compile(rb"([0-9a-f]{40})? ([0-9a-f]{40}) ([0-9a-f]*)\n")
 MAIL_DOMAIN: Final = "orchestrator.invalid"
 _LAY, _PACK, _SEE, _RESTORE = (
     (Path(__file__).parent / f"scripts/{name}_workspace.sh").read_text() for name in ("lay", "pack", "see", "restore")
@@ -103,7 +103,7 @@ async def seen(run: Callable[[Command], Awaitable[Result]]) -> Sight:
     """What the workspace is like now. Raises what `run` raises."""
     result = await run(_command(_SEE, time_s=SEEN_S, output_limit=KIB))
     found = _SIGHT.fullmatch(result.stdout) if result.ok else None
-    return Sight(*(word.decode() for word in found.groups())) if found else Sight()
+    return Sight(*(word.decode() for word in found.groups(b""))) if found else Sight()
 
 
 def _command(script: str, *args: str, **rest: Any) -> Command:

@@ -260,3 +260,32 @@ def test_a_recording_holds_no_line_of_a_case_and_a_replay_reads_it_where_it_is(t
 def test_quotations_come_back_as_they_were(lines: list[str]) -> None:
     text = "\n".join(lines).replace("\0", " ")
     assert QUOTES.unfolded(QUOTES.folded({"text": text})) == {"text": text}
+
+
+def test_what_stands_between_conflict_markers_is_no_divergence(place: Yard) -> None:
+    """They name a commit of the workspace's own, whose id has its time in it."""
+    parts = ("blue", "red")
+    project = small_project(place.folder / "small", parts)
+    commit = "echo {0} >parts/{0}; echo {0} >parts/shared; git add -A; git commit -qm {0}"
+
+    def calls(part: str) -> list[Step]:
+        if part == "blue":
+            return [shell(commit.format(part)), SUBMIT]
+        wait = "until git fetch -q && git cat-file -e origin/main:parts/blue 2>/dev/null; do sleep 0.2; done"
+        pull = shell("git pull -q --rebase; git status --short; grep -q '>>>>>>>' parts/shared")
+        mend = shell("echo both >parts/shared; git add -A; GIT_EDITOR=true git rebase --continue")
+        return [shell(commit.format(part)), shell(wait), pull, mend, SUBMIT]
+
+    team = small_team(place.folder / "team.toml", parts, calls)
+    run = place.create(project, 2, name="first", models={"": f"scripted:{team}"})
+    run.serve()
+    run.finish()
+    assert run.one("SELECT count(*) FROM change WHERE state = 'landed'") == 2
+    assert place.say("record", "first", str(project / "recording")).returncode == 0
+    for replay in ("short", "full"):
+        again = place.create(project, 2, name=replay, models={"": "recorded"}, replay=replay)
+        again.serve()
+        again.finish()
+        assert diverged(again) == [] and again.git("rev-parse", "main") == run.git("rev-parse", "main")
+        assert place.say("record", replay, str(place.folder / replay)).returncode == 0
+        assert (place.folder / replay / Path(FILE).name).read_bytes() == (project / FILE).read_bytes()
