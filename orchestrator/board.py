@@ -115,9 +115,8 @@ def rewrite(tx: Tx, task_id: str, title: str, *, by: str, **words: Unpack[Words]
             return get(tx.db, task_id)
         rows.update(tx, "task", task_id, **facts)
         after = [f"it comes after {', '.join(facts['after']) or 'none'}"] if "after" in facts else []
-        why = [f"why: > {one_line(facts['why'])}"] if "why" in facts else []
-        told = f"{seat_of(by)} changed {task_id}, which you hold: {'; '.join(after + why)}"
-        sessions.say(tx, held.session, "run", told)
+        what = "; ".join([*after, *(f"why: > {one_line(why)}" for why in [facts.get("why")] if why)])
+        sessions.say(tx, held.session, "run", f"{seat_of(by)} changed {task_id}, which you hold: {what}")
         return get(tx.db, task_id)
     _free(tx, task_id)
     rows.update(tx, "task", task_id, by=by, releases=0, **_checked(tx, title, words))
@@ -130,15 +129,13 @@ def refuse_twin(db: sqlite3.Connection, title: str, touches: Sequence[str], sess
     words, folders, promised = _words(title), declared(touches), {one.task: one for one in changes.live(db)}
     for other in open_tasks(db):
         held, change = claim_on(db, other.id), promised.get(other.id)
-        who = held.session if held else f"{change.id} of {change.session}" if change else ""
+        who = held.session if held else f"{change.id} of {change.session or 'the run'}" if change else ""
         if words and words == _words(other.title):
             holder = f", held by {who}" if who else f": claim {other.id}"
             raise Refused(f"{other.id} {other.title!r} has the same words{holder}")
         theirs = held.touches if held else other.touches
         if who and who != session and overlap(folders, theirs):
-            raise Refused(
-                f"{who} works on {other.id} {other.title!r} in {', '.join(theirs)}: take another task, or wait"
-            )
+            raise Refused(f"{who} works on {other.id} {other.title!r} in {', '.join(theirs)}: take another, or wait")
 
 
 def _words(title: str) -> list[str]:
@@ -331,19 +328,14 @@ def wait_for(tx: Tx, session: str, reason: str) -> bool:
     """Whether a release's reason is `waits for T9 …`, an open task that does not itself wait for the session's: then
     that one comes after it."""
     said, mine = re.match(r"waits for (T\d+)\b", reason.strip()), claim_of(tx.db, session)
-    if said is None or mine is None:
+    if said is None or mine is None or said[1] not in (still := open_ids(tx.db)):
         return False
-    earlier, seen = [said[1]], set[str]()
-    while earlier:
-        task = rows.first(tx.db, Task, "WHERE id = ?", earlier.pop())
-        if task is None or task.id == mine.task:
-            return False
-        if task.state in OPEN and task.id not in seen:
-            seen.add(task.id)
-            earlier += task.after
-    if said[1] in seen:
+    before = [said[1]]
+    for earlier in before:  # which grows meanwhile
+        before += [one for one in get(tx.db, earlier).after if one in still and one not in before]
+    if mine.task not in before:
         rows.update(tx, "task", mine.task, after=_once(get(tx.db, mine.task).after, (said[1],)))
-    return said[1] in seen
+    return mine.task not in before
 
 
 def bounced(db: sqlite3.Connection, task: str, session: str = "") -> list[Change]:

@@ -74,13 +74,10 @@ def render_tasks(
             lines += [f"    {note.session}: > {note.text.splitlines()[0]}" for note in newest]
     lines += [] if shown else [none]
     lines += [f"… {len(shown) - limit} more"] if len(shown) > limit else []
-    held = [f"{one.task} {board.seat_of(one.session)}{_folders(one)}" for one in board.claims(db)]
+    held = [f"{one.task} {board.seat_of(one.session)} ({', '.join(one.touches[:FOLDERS])})" for one in board.claims(db)]
+    held = [one.removesuffix(" ()") for one in held]
     last = [f"held: {', '.join(held[:HELD])}{' …' * (len(held) > HELD)}"] if held and show is Show.READY else []
     return "\n".join([*lines[: LINES - len(last)], *last])
-
-
-def _folders(held: Claim) -> str:
-    return f" ({', '.join(held.touches[:FOLDERS])})" if held.touches else ""
 
 
 def _left(db: sqlite3.Connection, task: Task, change: str, card: Scorecard | None) -> str:

@@ -40,11 +40,12 @@ async def keep_work(desk: Desk, session: Session, why: str) -> str:
     return await desk.repository.keep(held.task, found, session.id, why, desk.store.utc_now())
 
 
-async def put_kept(desk: Desk, session: Session, room: Room, task: str) -> str:
-    """Puts what is kept for a task into the session's workspace; returns what the session is told of it, or ""."""
+async def put_kept(desk: Desk, session: Session, room: Room, task: str, *, anew: bool = True) -> str:
+    """Puts what is kept for a task into the session's workspace; returns what the session is told of it, or "".
+    Not `anew`, what it was once given stays: what is kept by now may be its own, of a change that bounced."""
     if told := (await desk.repository.kept()).get(task, ""):
         commit, pack = await desk.repository.kept_pack(task, session.base)
-        made = await room.run(workspace.kept(task, commit, pack))
+        made = await room.run(workspace.kept(task, commit, pack, anew=anew))
         if not made.ok:
             return f"{told}\nyour workspace does not take it: {made.stderr.decode('utf-8', 'replace')[-200:]}"
     return words(task, told)

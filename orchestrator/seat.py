@@ -326,7 +326,7 @@ async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[Roo
     try:
         await lay_workspace(desk, session, room)
         if held := await desk.store.read(partial(board.claim_of, session=session.id)):
-            await put_kept(desk, session, room, held.task)
+            await put_kept(desk, session, room, held.task, anew=False)
         async with anyio.create_task_group() as beside:
             if not desk.replay:  # what a recorded session had is had by running its calls again
                 beside.start_soon(keep_saving)

@@ -100,9 +100,9 @@ def patched(main: str, patch: bytes) -> Command:
     return _command(_RESTORE, main, time_s=60.0, stdin=patch)
 
 
-def kept(task: str, commit: str, pack: AsyncIterable[bytes]) -> Command:
-    """Makes a commit the ref `kept/<task>`, unless the workspace has one; `pack` is `Repository.kept_pack`'s."""
-    return _command(_KEEP, task, commit, time_s=120.0, stdin=pack)
+def kept(task: str, commit: str, pack: AsyncIterable[bytes], *, anew: bool = True) -> Command:
+    """Makes a commit the ref `kept/<task>`, `anew` also where there is one; `pack` is `Repository.kept_pack`'s."""
+    return _command(_KEEP, task, commit, "anew" * anew, time_s=120.0, stdin=pack)
 
 
 async def seen(run: Callable[[Command], Awaitable[Result]]) -> Sight:

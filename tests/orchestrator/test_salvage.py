@@ -43,6 +43,8 @@ async def test_a_later_owner_takes_kept_work_and_hands_it_in_as_a_change_of_its_
         commit, pack = await again.kept_pack("T1", known)
         assert (await old.run(kept("T1", commit, pack))).ok
         assert await seen(old.run) == before
+    assert (await old.run(kept("T1", main, (await again.kept_pack("T1", known))[1], anew=False))).ok
+    assert await old.sh("git rev-parse kept/T1") == commit
     assert await old.sh("git diff --name-only main...kept/T1") == "README.md\nhalf.txt\nlanded.txt"
     await old.sh(
         "git fetch -q; git add -A; git commit -qm mine; git rebase -q origin/main; git merge -q --squash kept/T1"
@@ -133,4 +135,13 @@ def test_what_bounced_three_times_is_there_for_the_next_owner() -> None:
         task = run.one("SELECT task FROM claim")
         shown = seat(run, second, "shell", f"git show kept/{task}:parts/base kept/{task}:parts/red")["text"]
         assert "spoilt2" in shown and "red" in shown
+        title = " ".join(reversed(run.one("SELECT title FROM task").upper().split()))
+        seat(run, first, "take")
+        twin = seat(run, first, "claim", "--title", title, code=1)["text"]
+        assert f"has the same words, held by {run.one('SELECT session FROM claim')}" in twin
+        seat(run, first, "claim", "--title", "Something else", "--touches", "src")
+        own = run.one("SELECT id FROM task WHERE title = 'Something else'")
+        seat(run, second, "release", "--reason", f"waits for {own}")
+        assert run.one("SELECT after FROM task WHERE id = ?", task) == f'["{own}"]'
+        assert run.one("SELECT releases FROM task WHERE id = ?", task) == 1  # of who could not do it
         assert place.say("stop", run.name, "--now").returncode == 0
