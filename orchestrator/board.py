@@ -4,6 +4,7 @@ What changes something takes the transaction it belongs to, so that a verb's eff
 claim is a row that names a live session: no heartbeat and no clock. It ends with its task, its release or its session.
 """
 
+import re
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import filter as matching
@@ -13,7 +14,7 @@ from typing import Any, Final, TypedDict, Unpack
 
 from orchestrator.quoting import few_lines, one_line
 from orchestrator.records import Change, Claim, Note, Session, SessionState, Task, TaskSource, TaskState
-from orchestrator.store import Tx, changes, rows
+from orchestrator.store import Tx, changes, rows, sessions
 
 TITLE: Final = 120  # characters
 TOPIC: Final = 100
@@ -103,13 +104,42 @@ def add_task(tx: Tx, title: str, source: TaskSource, *, by: str, **words: Unpack
 
 
 def rewrite(tx: Tx, task_id: str, title: str, *, by: str, **words: Unpack[Words]) -> Task:
-    """Changes what is given of a task that nobody holds, which then counts as untried and as the planner's own words.
+    """Changes what is given of a task that nobody holds, which then counts as untried and as the planner's own words;
+    of one that somebody works on why and after alone, and its holder is told.
 
     Raises `Refused`.
     """
+    if (held := claim_on(tx.db, task_id)) and not (title or words.get("cases") or words.get("touches") is not None):
+        facts = _checked(tx, "", words)
+        if not facts:
+            return get(tx.db, task_id)
+        rows.update(tx, "task", task_id, **facts)
+        after = [f"it comes after {', '.join(facts['after']) or 'none'}"] if "after" in facts else []
+        what = "; ".join([*after, *(f"why: > {one_line(why)}" for why in [facts.get("why")] if why)])
+        sessions.say(tx, held.session, "run", f"{seat_of(by)} changed {task_id}, which you hold: {what}")
+        return get(tx.db, task_id)
     _free(tx, task_id)
     rows.update(tx, "task", task_id, by=by, releases=0, **_checked(tx, title, words))
     return get(tx.db, task_id)
+
+
+def refuse_twin(db: sqlite3.Connection, title: str, touches: Sequence[str], session: str) -> None:
+    """Raises `Refused` for a task of a session's own that has the words of an open task, or lies in folders in which
+    somebody works or has handed in a change that is not judged yet."""
+    words, folders, promised = _words(title), declared(touches), {one.task: one for one in changes.live(db)}
+    for other in open_tasks(db):
+        held, change = claim_on(db, other.id), promised.get(other.id)
+        who = held.session if held else f"{change.id} of {change.session or 'the run'}" if change else ""
+        if words and words == _words(other.title):
+            holder = f", held by {who}" if who else f": claim {other.id}"
+            raise Refused(f"{other.id} {other.title!r} has the same words{holder}")
+        theirs = held.touches if held else other.touches
+        if who and who != session and overlap(folders, theirs):
+            raise Refused(f"{who} works on {other.id} {other.title!r} in {', '.join(theirs)}: take another, or wait")
+
+
+def _words(title: str) -> list[str]:
+    return sorted(re.findall(r"\w+", title.casefold()))
 
 
 def put(tx: Tx, title: str, source: TaskSource, *, by: str, **facts: Any) -> Task:
@@ -226,11 +256,21 @@ def close(tx: Tx, task_id: str, reason: str) -> None:
 
 
 def ready(db: sqlite3.Connection) -> list[Task]:
-    """Tasks that may be claimed now, best first: as a planner ordered them, then those with the most cases."""
+    """Tasks that may be claimed now, best first: as a planner ordered them, then those for which nothing landed
+    yet, then those with the most cases."""
     free = rows.find(db, Task, "WHERE state = 'ready' AND releases < ? ORDER BY number", SET_ASIDE)
     names, promised = open_ids(db) if any(task.after for task in free) else set[str](), changes.promises(db)
     able = [task for task in free if not names.intersection(task.after) and not promised_by(task, promised)]
-    return sorted(able, key=lambda task: (task.order, -len(task.cases), task.bounces + task.releases))  # then by age
+    tried = landed(db)
+    return sorted(  # then by age
+        able, key=lambda task: (task.order, task.id in tried, -len(task.cases), task.bounces + task.releases)
+    )
+
+
+def landed(db: sqlite3.Connection) -> dict[str, str]:
+    """The newest change that landed for each task that had one: what is left of it is what that did not do."""
+    sql = "SELECT task, id, max(number) FROM change WHERE state = 'landed' GROUP BY task"
+    return {row["task"]: row["id"] for row in db.execute(sql)}
 
 
 def promised_by(task: Task, promises: Iterable[Change]) -> str:
@@ -267,10 +307,11 @@ def claim(tx: Tx, task_id: str, session: str, plan: str = "", touches: Sequence[
     return taken
 
 
-def release(tx: Tx, session: str, reason: str, note: str = "", *, gave_up: bool = True) -> str:
+def release(tx: Tx, session: str, reason: str, note: str = "", *, gave_up: bool = True, kept: str = "work kept") -> str:
     """Ends the session's claim, with a note for whoever takes the task next. Raises `Refused` when it holds none.
 
-    `gave_up`: the task counts as tried once more by somebody who could not do it. Returns the session's answer.
+    `gave_up`: the task counts as tried once more by somebody who could not do it. `kept`: what
+    became of its work. Returns the session's answer.
     """
     mine = claim_of(tx.db, session)
     if mine is None:
@@ -280,7 +321,21 @@ def release(tx: Tx, session: str, reason: str, note: str = "", *, gave_up: bool 
     releases = get(tx.db, mine.task).releases + gave_up
     _end_claim(tx, mine.task, TaskState.READY, releases=releases)
     tx.journal("released", seat_of(session), task=mine.task, session=session, reason=one_line(reason))
-    return f"{mine.task} released, work kept"
+    return f"{mine.task} released, {kept}"
+
+
+def wait_for(tx: Tx, session: str, reason: str) -> bool:
+    """Whether a release's reason is `waits for T9 …`, an open task that does not itself wait for the session's: then
+    that one comes after it."""
+    said, mine = re.match(r"waits for (T\d+)\b", reason.strip()), claim_of(tx.db, session)
+    if said is None or mine is None or said[1] not in (still := open_ids(tx.db)):
+        return False
+    before = [said[1]]
+    for earlier in before:  # which grows meanwhile
+        before += [one for one in get(tx.db, earlier).after if one in still and one not in before]
+    if mine.task not in before:
+        rows.update(tx, "task", mine.task, after=_once(get(tx.db, mine.task).after, (said[1],)))
+    return mine.task not in before
 
 
 def bounced(db: sqlite3.Connection, task: str, session: str = "") -> list[Change]:

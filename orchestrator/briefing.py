@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from textwrap import indent
 from typing import Final
@@ -19,12 +20,14 @@ from orchestrator.records import Change, Claim, ExcuseKind, Session, Task, TaskS
 from orchestrator.store import Tx, changes, rows
 from orchestrator.watch.queries import SQL
 from orchestrator.watch.render import some
+from verifiers.scorecard import Scorecard
 
 LINES: Final = 40  # of the list
 STUCK_TIMES: Final = 2  # bounces or releases
 STUCK_FOR: Final = timedelta(hours=2)
 TRIED: Final = 3  # earlier sessions named
 FOLDERS: Final = 3
+HELD: Final = 20  # claims named below the list
 CASES: Final = 10
 LOCKED_CASES: Final = 5  # named in a lock file
 CHANGES_SHOWN: Final = 5
@@ -39,14 +42,22 @@ class Show(StrEnum):
     ALL = "all"
 
 
-def render_tasks(db: sqlite3.Connection, show: Show, now: datetime, *, session: str = "", limit: int = 10) -> str:
-    """At most `LINES` lines. `session` is whose tasks `mine` means."""
+def render_tasks(
+    db: sqlite3.Connection,
+    show: Show,
+    now: datetime,
+    *,
+    session: str = "",
+    limit: int = 10,
+    card: Scorecard | None = None,
+) -> str:
+    """At most `LINES` lines. `session` is whose tasks `mine` means, `card` is main's."""
     ready = board.ready(db)
     shown, none = _asked(db, show, ready, now, session)
     sql = "SELECT data ->> 'task', data ->> 'session' FROM journal WHERE kind = 'claimed' AND data ->> 'task' IN "
     wanted = json.dumps([task.id for task in shown[:limit]])
     taken = db.execute(f"{sql} (SELECT value FROM json_each(?)) ORDER BY seq", (wanted,)).fetchall()
-    promises = changes.promises(db)
+    promises, landed = changes.promises(db), board.landed(db)
     open_now = board.open_ids(db) if any(task.after for task in shown[:limit]) else set[str]()
     many = Counter(dict(db.execute("SELECT state, count(*) FROM task GROUP BY state")))
     waiting, over = many["ready"] - len(ready), many["closed"] + many["dropped"]
@@ -56,13 +67,25 @@ def render_tasks(db: sqlite3.Connection, show: Show, now: datetime, *, session: 
         before = [name for name in task.after if name in open_now]
         change = board.promised_by(task, promises)
         holders = [name for id, name in taken if id == task.id]
-        lines.append(_line(task, board.claim_on(db, task.id), holders, before, change))
+        left = _left(db, task, landed[task.id], card) if task.id in landed and task.state in board.OPEN else ""
+        lines.append(_line(task, board.claim_on(db, task.id), holders, before, change, left))
         if show is Show.STUCK:
             newest = board.notes(db, task.id)[:1]
             lines += [f"    {note.session}: > {note.text.splitlines()[0]}" for note in newest]
     lines += [] if shown else [none]
     lines += [f"… {len(shown) - limit} more"] if len(shown) > limit else []
-    return "\n".join(lines[:LINES])
+    held = [f"{one.task} {board.seat_of(one.session)} ({', '.join(one.touches[:FOLDERS])})" for one in board.claims(db)]
+    held = [one.removesuffix(" ()") for one in held]
+    last = [f"held: {', '.join(held[:HELD])}{' …' * (len(held) > HELD)}"] if held and show is Show.READY else []
+    return "\n".join([*lines[: LINES - len(last)], *last])
+
+
+def _left(db: sqlite3.Connection, task: Task, change: str, card: Scorecard | None) -> str:
+    """What a landed change left of its task."""
+    known = card.verdicts.keys() if card else ()
+    named = set(chain.from_iterable(board.meant(case, known) for case in task.cases))
+    failing, every = named - (card.passed() if card else set()), named | set(rows.get(db, Change, change).fixes)
+    return f"landed {change}" + (f", {len(failing)} of {len(every)} cases still fail" if failing and card else "")
 
 
 def _asked(
@@ -134,10 +157,11 @@ def _stuck(task: Task, held: Claim | None, now: datetime) -> bool:
     return task.state in board.OPEN and (tried or (held is not None and now - held.since > STUCK_FOR))
 
 
-def _line(task: Task, held: Claim | None, holders: list[str], before: list[str], change: str) -> str:
+def _line(task: Task, held: Claim | None, holders: list[str], before: list[str], change: str, left: str) -> str:
     parts = [f'{task.id} "{task.title.replace(chr(34), chr(39))}"']
     if task.cases:
         parts.append(f"{len(task.cases)} case{'s' * (len(task.cases) > 1)}, first {task.cases[0]}")
+    parts += [left] if left else []
     if task.touches:
         parts.append("in " + ", ".join(task.touches[:FOLDERS]) + " …" * (len(task.touches) > FOLDERS))
     if tried := [one for one in holders if held is None or one != held.session]:

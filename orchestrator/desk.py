@@ -105,5 +105,5 @@ class Desk:
         main, card = await self.repository.main(), await self.gate.judge_main()
         counts = card.counts(await self.store.read(flaky))
         suites = " · ".join(f"{name} {passed}/{total}" for name, (passed, total) in counts.items())
-        look = partial(render_tasks, show=show, now=self.store.utc_now(), session=session, limit=limit)
+        look = partial(render_tasks, show=show, now=self.store.utc_now(), session=session, limit=limit, card=card)
         return f"main {main[:7]}, {suites}\n{await self.store.read(look)}"

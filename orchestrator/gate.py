@@ -154,10 +154,18 @@ class Gate:
             ]
             self._bounce(tx, change, conflict.reason, "\n".join([*who, conflict.hunks]), files=conflict.files)
 
+        await self._keep(change, conflict.reason)
         await self._write(work)
 
     async def bounced(self, change: Change, reason: str, detail: str = "", lost: Collection[str] = ()) -> None:
+        await self._keep(change, reason)
         await self._write(lambda tx: self._bounce(tx, change, reason, detail, sorted(lost)))
+
+    async def _keep(self, change: Change, reason: str) -> None:
+        """The bounce may give its task to another seat. What the session does from here on is kept in its place."""
+        if change.session:
+            why = f"{change.id} bounced: {reason}"
+            await self.repository.keep(change.task, change.commit, change.session, why, self.store.utc_now())
 
     def _bounce(
         self, tx: Tx, change: Change, reason: str, detail: str, lost: Sequence[str] = (), files: Sequence[str] = ()
@@ -214,12 +222,15 @@ class Gate:
 
     async def _finish(self) -> None:
         """Brings an intended landing to its end, from wherever it stands."""
-        sql = "SELECT change, old, new FROM landing WHERE NOT done ORDER BY number"
+        sql = "SELECT change, task, old, new FROM landing JOIN change ON change.id = change "
+        sql += "WHERE NOT done ORDER BY landing.number"
         landing = await self.store.read(lambda db: db.execute(sql).fetchall())
         if not landing:
             return
         old, new = landing[0]["old"], landing[-1]["new"]
         await self.repository.land(old, new)
+        for row in landing:
+            await self.repository.forget(row["task"])
 
         def mark(tx: Tx) -> None:
             card, before = changes.scorecard_of(tx.db, new), changes.scorecard_of(tx.db, old)

@@ -67,7 +67,7 @@ async def _take(stream: bytes, limits: Stream, public: Git, folder: Path) -> tup
     if await git.text("cat-file", "-t", commit) != "commit":
         raise Refused(f"{commit} is not a commit")
     await _count(GitTree(git, commit), limits)
-    return git, commit, await _connect(git, commit, await public.text("rev-parse", "refs/heads/main"), limits)
+    return git, commit, await connect(git, commit, await public.text("rev-parse", "refs/heads/main"), limits)
 
 
 async def _count(tree: GitTree, limits: Stream) -> None:
@@ -86,7 +86,7 @@ async def _count(tree: GitTree, limits: Stream) -> None:
                 raise Refused(f"{_shown(entry.path)} is an empty folder, which git cannot check out")
 
 
-async def _connect(git: Git, commit: str, main: str, limits: Stream) -> str:
+async def connect(git: Git, commit: str, main: str, limits: Stream) -> str:
     """The newest commit of main that `commit` stands on, once everything between the two is known to be here."""
     _, listed = await git.run("rev-list", "--objects", "--no-object-names", commit, f"^{main}")
     checked = await git.text("cat-file", "--batch-check=%(objectsize) %(objecttype)", stdin=listed)

@@ -1,6 +1,6 @@
 """The run's repositories, and every way a tree gets into, between and out of them.
 
-    repo.git     main, refs/changes/*, refs/drafts/*, refs/checkpoints/*: the run's own, mounted nowhere
+    repo.git     main, refs/changes/*, refs/drafts/*, refs/checkpoints/*, refs/kept/*: the run's own, mounted nowhere
     public.git   main and nothing else: what every seat reads
     quarantine/  one folder for each stream that is being received; empty otherwise
 
@@ -22,8 +22,9 @@ import anyio
 import psutil
 
 from orchestrator.git import CONFINED, EPOCH, Git, GitTree, create_bare
-from orchestrator.quarantine import Refused, check_policy, quarantined
+from orchestrator.quarantine import Refused, check_policy, connect, quarantined
 from orchestrator.queue import Conflict
+from orchestrator.quoting import one_line
 from orchestrator.workspace import CHECKPOINT, MAIL_DOMAIN, SUBMISSION, Stream
 
 MAIN: Final = "refs/heads/main"
@@ -36,7 +37,7 @@ _VALUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@:+-]{0,119}")
 # What git, or a person with grep, could take for a trailer, a divider before a patch, a comment or a scissors line.
 _TRAILER_LIKE: Final = re.compile(r"[A-Za-z0-9_-]+[ \t]*[:=]|\(cherry picked from|---|#|diff |Index:")
 _OWN: Final = re.compile(r"(run|seat|session|task|change)[ \t]*[:=]", re.IGNORECASE)
-_KEPT: Final = re.compile(r"refs/(changes|drafts|checkpoints)(/[A-Za-z0-9][A-Za-z0-9_-]*)+")
+_KEPT: Final = re.compile(r"refs/(changes|drafts|checkpoints|kept)(/[A-Za-z0-9][A-Za-z0-9_-]*)+")
 
 
 class ForeignMain(Exception):
@@ -67,6 +68,7 @@ class Repository:
         self.public = Git(folder / "public.git", durable=durable)
         self._confined = replace(self.git, bounds=CONFINED)
         self._quarantine = folder / "quarantine"
+        self._kept: dict[str, str] | None = None
         self._main = ""  # as this process, which alone moves it, last saw it
 
     @classmethod
@@ -155,6 +157,50 @@ class Repository:
     def checkpoint_pack(self, commit: str) -> AsyncGenerator[bytes, None]:
         """A checkpoint for `workspace.lay`: a thin pack over main."""
         return _packed(self.git, commit, MAIN, "--thin", "--delta-base-offset")
+
+    # From one owner of a task to the next
+
+    async def keep(self, task: str, found: str, session: str, why: str, at: datetime) -> str:
+        """Keeps a session's tree, of a checkpoint's or a change's commit, at `refs/kept/<task>` in the place of what
+        was kept there, as one commit on the main that it stands on; returns what came of it. Where nothing differs from
+        main, or a submission of it would not be taken, what was kept before stays."""
+        main = await self.main()
+        base = await self.git.text("merge-base", found, main)
+        trees = await self.git.text("rev-parse", f"{found}^{{tree}}", f"{main}^{{tree}}")
+        tree, now = trees.split()
+        entries, files, added, removed = await self._confined.difference(base, found)
+        if not files or tree == now:
+            return "no work to keep"
+        counts = f"{len(files)} file{'s' * (len(files) > 1)}, +{added} -{removed}"
+        told = f"kept/{task}: {counts} on main {base[:7]}, by {session}, {at:%d %b %H:%M} UTC: > {one_line(why)}"
+        commit = await _commit(self.git, tree, base, f"{told}\n", int(at.timestamp()), session.partition("/")[0])
+        try:
+            await connect(self._confined, commit, main, SUBMISSION)
+            await check_policy(self._confined, entries)
+        except Refused as refusal:
+            return f"work not kept: {refusal}"
+        kept = dict(await self.kept())
+        await self.git.run("update-ref", _checked(f"refs/kept/{task}"), commit)
+        self._kept = {**kept, task: told}
+        return f"work kept: {counts}"
+
+    async def kept(self) -> Mapping[str, str]:
+        """What is kept, by task, each in a line that may quote an agent."""
+        if self._kept is None:
+            listed = await self.git.text("for-each-ref", "--format=%(refname:lstrip=2) %(subject)", "refs/kept")
+            self._kept = {task: told for task, _, told in (line.partition(" ") for line in listed.splitlines())}
+        return self._kept
+
+    async def kept_pack(self, task: str, known: str) -> tuple[str, AsyncGenerator[bytes, None]]:
+        """A task's kept commit, and a thin pack of it for a room that has the commit `known` of main."""
+        commit = await self.git.text("rev-parse", "--verify", _checked(f"refs/kept/{task}"))
+        return commit, _packed(self.git, commit, known, "--thin", "--delta-base-offset")
+
+    async def forget(self, task: str) -> None:
+        """A change for the task landed: what was kept before is older than main."""
+        if task in (kept := await self.kept()):
+            await self.git.run("update-ref", "-d", _checked(f"refs/kept/{task}"))
+            self._kept = {name: told for name, told in kept.items() if name != task}
 
     async def _keep(self, source: Git, commit: str, base: str, ref: str) -> None:
         await _copy(source, self.git, commit, base)

@@ -24,6 +24,7 @@ from orchestrator.desk import Desk
 from orchestrator.excused import flaky, waive
 from orchestrator.freezing import SECRET, load_frozen, replayed, thawed
 from orchestrator.gate import Gate
+from orchestrator.keeping import room_name
 from orchestrator.ledger import Ledger
 from orchestrator.open_seats import OpenSeats
 from orchestrator.prices import prices_of
@@ -33,7 +34,7 @@ from orchestrator.recording import JUDGED
 from orchestrator.records import RunState, TaskSource
 from orchestrator.replay import Replay
 from orchestrator.repository import Repository
-from orchestrator.seat import again, room_name, work
+from orchestrator.seat import again, work
 from orchestrator.settings import set_budget, settings_of
 from orchestrator.store import Store, Tx, changes, sessions
 from orchestrator.store.store import utc_now

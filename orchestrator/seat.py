@@ -24,9 +24,9 @@ from orchestrator import board, ramp, workspace
 from orchestrator.briefing import opening
 from orchestrator.desk import Desk, Seat
 from orchestrator.excused import flaky
+from orchestrator.keeping import checkpoint, keep_work, put_kept, room_name, words
 from orchestrator.ledger import SPENT, Ruler, SessionMeter
 from orchestrator.prices import unmetered
-from orchestrator.quarantine import Refused
 from orchestrator.records import Session, SessionState
 from orchestrator.repository import ForeignMain
 from orchestrator.store import StoreError, Tx, changes, rows, sessions
@@ -176,7 +176,7 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
     """
     await sweep(seat, desk)
     main = await desk.repository.main()
-    card, passing = await desk.gate.judge_main(), await desk.begun()
+    card, passing, kept = await desk.gate.judge_main(), await desk.begun(), await desk.repository.kept()
     schemas = json.dumps([vars(spec) for spec in tools.specs(seat.role)], sort_keys=True, default=dict)
     budget = desk.settings.session_budget
     left = "not limited" if budget is None or unmetered(seat.model) else f"{budget / 1e6:.2f} USD"
@@ -206,7 +206,8 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
             token=open_token,
         )
         told = opening(tx, session, task, counts=card.counts(flaky(tx.db)), others=desk.settings.agents - 1, left=left)
-        session = replace(session, opening=tx.keep(told))
+        earlier = words(task.id, kept.get(task.id, "")) if task else ""
+        session = replace(session, opening=tx.keep(f"{told}\n{earlier}".strip()))
         sessions.start(tx, session)
         if task:
             board.claim(tx, task.id, session.id)
@@ -216,7 +217,9 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
 
 
 async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
-    """Ends a session: its claim, its room's workspace, and word to the board."""
+    """Ends a session: its claim, its room's workspace, and word to the board. What it has not landed is kept."""
+    if outcome.end is not End.LANDED:
+        await keep_work(desk, session, f"{outcome.end}: {outcome.reason}")
 
     def close(tx: Tx) -> None:
         if board.claim_of(tx.db, session.id):
@@ -243,7 +246,11 @@ async def live(seat: Seat, desk: Desk, session: Session, drive: Drive) -> Outcom
         try:
             async with room_of(seat, desk, session) as room:
                 log = await StoredLog.load(desk.store, session, partial(look, desk, session, room))
-                return await drive(log, Hands(room, desk.frozen.project.limits.command), Verbs(desk, session, room))
+                hands = Hands(room, desk.frozen.project.limits.command)
+                outcome = await drive(log, hands, Verbs(desk, session, room))
+                if desk.replay and outcome.end not in (*RESTS, End.LANDED, End.RELEASED):
+                    await checkpoint(desk, session, room)  # of others the newest is made as the room closes
+                return outcome
         except RoomDied as death:
             await desk.journal("room-lost", seat.name, session=session.id, reason=str(death)[:300])
             outcome = Outcome(End.CRASHED, f"its room died {lives} times: {death}")
@@ -318,11 +325,15 @@ async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[Roo
 
     try:
         await lay_workspace(desk, session, room)
+        if held := await desk.store.read(partial(board.claim_of, session=session.id)):
+            await put_kept(desk, session, room, held.task, anew=False)
         async with anyio.create_task_group() as beside:
-            beside.start_soon(keep_saving)
+            if not desk.replay:  # what a recorded session had is had by running its calls again
+                beside.start_soon(keep_saving)
             yield room
             beside.cancel_scope.cancel()
-        await checkpoint(desk, session, room)
+        if not desk.replay:
+            await checkpoint(desk, session, room)
     except BaseExceptionGroup as group:  # of the one exception in it callers can name what they catch
         if len(group.exceptions) == 1:
             raise group.exceptions[0] from None
@@ -338,7 +349,7 @@ async def lay_workspace(desk: Desk, session: Session, room: Room) -> None:
     if (await room.run(workspace.is_there())).ok:
         return
     origin = workspace.ORIGIN if desk.root else str(main_of(desk, session))  # `local` mounts nothing
-    saved = await desk.repository.checkpoint(room_name(session))
+    saved = "" if desk.replay else await desk.repository.checkpoint(room_name(session))
     pack = desk.repository.checkpoint_pack(saved) if saved else b""
     made = await room.run(workspace.lay(session.seat, origin, saved, pack))
     if not made.ok:
@@ -361,29 +372,11 @@ def main_of(desk: Desk, session: Session) -> Path:
     return desk.replay.view(session.id) if desk.replay else desk.folder / "public.git"
 
 
-async def checkpoint(desk: Desk, session: Session, room: Room) -> None:
-    """Saves the workspace at refs/checkpoints; what cannot be packed is told in the journal and tried again later. What
-    a recorded session had is had by running its calls again."""
-    if desk.replay:
-        return
-    try:
-        stream = await workspace.packed(room.run, workspace.CHECKPOINT)
-        await desk.repository.receive_checkpoint(stream, room_name(session))
-    except (workspace.Unpacked, Refused) as refusal:
-        failure = {"session": session.id, "turn": 0, "failure": f"checkpoint: {refusal}", "wait_s": 0}
-        await desk.journal("attempt-failed", session.seat, **failure)
-
-
 async def look(desk: Desk, session: Session, room: Room, answer: Answer) -> workspace.Sight:
     """What a call has left in the workspace. Where nobody could do it again, its files are kept for a recording."""
     try:
-        if answer.how in CUT_SHORT:
+        if answer.how in CUT_SHORT and not desk.replay:
             await checkpoint(desk, session, room)
         return await workspace.seen(room.run)
     except RoomError:  # the next call finds out; what this one answered stands
         return workspace.Sight()
-
-
-def room_name(session: Session) -> str:
-    """Also of its checkpoints."""
-    return session.id.replace("/", "-")

@@ -12,6 +12,7 @@ from orchestrator import board, clusters, quarantine, ramp, workspace
 from orchestrator.board import Refused
 from orchestrator.briefing import Show, describe
 from orchestrator.desk import Desk
+from orchestrator.keeping import checkpoint, keep_work, put_kept
 from orchestrator.queue import Conflict, error_line
 from orchestrator.records import Change, ChangeState, Session, SessionState, Task, TaskSource
 from orchestrator.repository import Received
@@ -61,7 +62,18 @@ class Verbs:
     # -- the board
 
     async def _release(self, call_id: str, reason: str, note: str) -> Answer:
-        return await self._store(call_id, lambda tx: board.release(tx, self._session.id, reason, note), End.RELEASED)
+        """What the workspace holds is kept before anybody else may take the task."""
+        desk, session = self._desk, self._session
+        kept = "no work kept"
+        if await desk.store.read(self._held):
+            stale = await checkpoint(desk, session, self._room)
+            kept = await keep_work(desk, session, reason) + (f", as of some minutes ago: {stale}" if stale else "")
+
+        def work(tx: Tx) -> str:
+            waits = desk.replay is None and board.wait_for(tx, session.id, reason)
+            return board.release(tx, session.id, reason, note, gave_up=not waits, kept=kept)
+
+        return await self._store(call_id, work, End.RELEASED)
 
     async def _note(self, call_id: str, topic: str, text: str) -> Answer:
         return await self._store(call_id, lambda tx: board.leave_note(tx, self._session.id, topic, text))
@@ -73,16 +85,27 @@ class Verbs:
         return Answer(await desk.board(Show(show), session=me, limit=limit))
 
     async def _claim(self, call_id: str, task: str, title: str, touches: Sequence[str], plan: str) -> Answer:
-        begun, me = self._desk.replay is not None or await self._desk.begun(), self._session.id
+        self._as_recorded(call_id)
+        new_rules, me = self._desk.replay is None, self._session.id
+        begun = not new_rules or await self._desk.begun()
+        kept = task and await put_kept(self._desk, self._session, self._room, task)
 
         def work(tx: Tx) -> str:
             if not begun:
                 self._refuse_company(tx)
+            if title and new_rules:
+                board.refuse_twin(tx.db, title, touches, me)
             own = title and board.add_task(tx, title, TaskSource.SEAT, by=me, touches=touches).id
             taken = board.claim(tx, own or task, me, plan, touches)
-            return describe(tx.db, board.get(tx.db, taken.task), me)
+            return f"{describe(tx.db, board.get(tx.db, taken.task), me)}\n{kept}".strip()
 
         return await self._store(call_id, work)
+
+    def _as_recorded(self, call_id: str) -> None:
+        """What was refused in a recording is, whatever the rules were then."""
+        replay = self._desk.replay
+        if replay and (step := replay.calls.get(call_id)) and step.kind == "refused":
+            raise Refused("refused, as in the recording")
 
     def _refuse_company(self, tx: Tx) -> None:
         """Until a case passes on main, one seat works: sixteen seats on an empty tree write sixteen products."""
@@ -95,6 +118,7 @@ class Verbs:
 
     async def _plan(self, call_id: str, **arguments: Any) -> Answer:
         """A planner's change of the board; says which lines changed."""
+        self._as_recorded(call_id)
         asked, by = Plan(**arguments), self._session.id
         words: board.Words = {"why": asked.why, "cases": asked.done_when, "known": self._desk.shown_cases}
         words |= {"touches": asked.touches, "after": asked.after}

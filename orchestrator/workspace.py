@@ -16,8 +16,9 @@ ORIGIN: Final = "/team/main.git"
 SEEN_S: Final = 30.0  # a workspace that takes longer to look at is not looked at
 _SIGHT: Final = re.compile(rb"([0-9a-f]{40})? ([0-9a-f]{40}) ([0-9a-f]*)\n")
 MAIL_DOMAIN: Final = "orchestrator.invalid"
-_LAY, _PACK, _SEE, _RESTORE = (
-    (Path(__file__).parent / f"scripts/{name}_workspace.sh").read_text() for name in ("lay", "pack", "see", "restore")
+_LAY, _PACK, _SEE, _RESTORE, _KEEP = (
+    (Path(__file__).parent / f"scripts/{name}_workspace.sh").read_text()
+    for name in ("lay", "pack", "see", "restore", "keep")
 )
 
 _ENV: Final = {
@@ -97,6 +98,11 @@ async def packed(run: Callable[[Command], Awaitable[Result]], stream: Stream, ti
 def patched(main: str, patch: bytes) -> Command:
     """Makes the files of the workspace what a patch makes of a commit of main."""
     return _command(_RESTORE, main, time_s=60.0, stdin=patch)
+
+
+def kept(task: str, commit: str, pack: AsyncIterable[bytes], *, anew: bool = True) -> Command:
+    """Makes a commit the ref `kept/<task>`, `anew` also where there is one; `pack` is `Repository.kept_pack`'s."""
+    return _command(_KEEP, task, commit, "anew" * anew, time_s=120.0, stdin=pack)
 
 
 async def seen(run: Callable[[Command], Awaitable[Result]]) -> Sight:

@@ -429,3 +429,83 @@ def test_the_list_begins_with_totals_and_says_who_tried_holds_and_waits(tx: Tx) 
         planned(tx, f"more {n}")
     lines = render_tasks(tx.db, Show.ALL, NOW, limit=1000).splitlines()
     assert len(lines) == LINES
+
+
+def test_a_task_for_which_a_change_landed_comes_after_those_without_and_says_what_is_left(tx: Tx) -> None:
+    done, fresh = planned(tx, "most", "torture/[a-d]"), planned(tx, "one", "unit/one")
+    assert ids(tx) == [done, fresh]
+    landed = rows.get(tx.db, Change, queued(tx, done, "torture/a", "torture/b", "torture/e"))
+    changes.finish(tx, landed, ChangeState.LANDED, landed_as="m")
+    assert ids(tx) == [fresh, done]
+    main = card(fail("c", "d"), "torture/a", "torture/b", "torture/e")
+    first, second = render_tasks(tx.db, Show.READY, NOW, card=main).splitlines()[1:3]
+    assert "landed" not in first
+    assert f"landed {landed.id}, 2 of 5 cases still fail" in second
+    board.order(tx, [done], "agent-01/1")  # the planner's word goes before
+    assert ids(tx) == [done, fresh]
+
+
+def test_a_task_of_ones_own_is_refused_where_others_work_or_under_the_words_of_another(tx: Tx) -> None:
+    a, b = session(tx, "agent-01/1"), session(tx, "agent-02/1")
+    parse, emit = planned(tx, "Parse the casts", touches=("src/parse",)), planned(tx, "emit", touches=("src/emit",))
+    board.refuse_twin(tx.db, "new", ["src/parse"], b)  # nobody works there
+    with pytest.raises(Refused, match="T1 'Parse the casts' has the same words: claim T1"):
+        board.refuse_twin(tx.db, "the casts: PARSE", [], b)
+    board.claim(tx, parse, a)
+    change = queued(tx, emit)
+    with pytest.raises(Refused, match="T1 'Parse the casts' has the same words, held by agent-01/1"):
+        board.refuse_twin(tx.db, "the casts: PARSE", [], b)
+    with pytest.raises(Refused, match="agent-01/1 works on T1 'Parse the casts' in src/parse"):
+        board.refuse_twin(tx.db, "new", ["src/parse/cast.rs"], b)
+    with pytest.raises(Refused, match=f"{change} of agent-09/1 works on T2 'emit' in src/emit"):
+        board.refuse_twin(tx.db, "new", ["src"], a)
+    board.refuse_twin(tx.db, "new", ["src/lex", "docs"], b)
+    assert render_tasks(tx.db, Show.READY, NOW).splitlines()[-1] == "held: T1 agent-01 (src/parse)"
+    board.claim(tx, emit if emit in ids(tx) else planned(tx, "third"), b)
+    assert render_tasks(tx.db, Show.READY, NOW).splitlines()[-1] == "held: T1 agent-01 (src/parse), T3 agent-02"
+    for number in range(50):
+        planned(tx, f"more {number}")
+    lines = render_tasks(tx.db, Show.READY, NOW, limit=100).splitlines()
+    assert len(lines) == LINES and lines[-1].startswith("held: ")
+    assert "held: " not in render_tasks(tx.db, Show.STUCK, NOW)
+
+
+def test_a_release_that_waits_for_a_task_comes_after_it_and_is_nobodys_failure(tx: Tx) -> None:
+    a = session(tx, "agent-01/1")
+    first = planned(tx, "first")
+    second = planned(tx, "second", after=(first,))
+    third = planned(tx, "third")
+    assert not board.wait_for(tx, a, f"waits for {second}")  # it holds nothing
+    board.claim(tx, first, a)
+    for said in (
+        f"waits for {second}",
+        f"waits for {first}",
+        "waits for T99",
+        f"{third} is in my way",
+        "waits for T3x",
+    ):
+        assert not board.wait_for(tx, a, said)  # no circle, and no guess
+    assert board.wait_for(tx, a, f"waits for {third}: its types")
+    board.release(tx, a, "waits", gave_up=False)
+    assert (get(tx, first).after, ids(tx)) == ((third,), [third])
+
+
+def test_a_planner_changes_why_and_after_of_a_held_task_and_the_holder_hears_of_it(tx: Tx) -> None:
+    a = session(tx, "agent-02/1")
+    first, second = planned(tx, "first", "torture/a", touches=("src",)), planned(tx, "second")
+    board.claim(tx, first, a)
+    board.rewrite(tx, first, "", by="agent-01/1", why="the layout\n\x1b[31mmoved", after=[second])
+    task = get(tx, first)
+    assert (task.state, task.after, task.cases, task.by) == (TaskState.CLAIMED, (second,), ("torture/a",), "agent-01/1")
+    (told,) = tx.db.execute("SELECT session, text FROM message").fetchall()
+    words = f"[run] agent-01 changed {first}, which you hold: it comes after {second}; why: > the layout [31mmoved"
+    assert tuple(told) == (a, words)
+    board.order(tx, [first], "agent-01/1")
+    board.rewrite(tx, first, "", by="agent-01/1")  # nothing is said of nothing
+    with pytest.raises(Refused, match=f"{a} works on {first}"):
+        board.rewrite(tx, first, "", by="agent-01/1", cases=["torture/b"])
+    with pytest.raises(Refused, match=f"{a} works on {first}"):
+        board.rewrite(tx, first, "", by="agent-01/1", touches=[])
+    with pytest.raises(Refused, match=f"{a} works on {first}"):
+        board.rewrite(tx, first, "other", by="agent-01/1")
+    assert len(tx.db.execute("SELECT 1 FROM message").fetchall()) == 1
