@@ -190,6 +190,7 @@ class OpenSeats:
         if chair.over and chair.asked:  # a submit that waits; or put aside, or its room died, before it was done
             rests = chair.over.end is End.WAITING
             text = await self._why_over(chair) if rests else chair.over.reason
+            text = "not run: " * (chair.over.end is End.ASIDE) + text
             return {"text": text, "failed": not rests, "messages": [], **over}
         for turn in chair.log.transcript.turns[-1:] if chair.log else ():
             done = turn.results[-1]
@@ -319,8 +320,7 @@ class OpenSeats:
             if chair.asked is None:
                 return Outcome(End.LEFT, "nothing was heard of it for its whole lease")
             if put_aside(self._desk, chair.session):
-                aside = await self._aside(chair.session)
-                return replace(aside, reason=f"not run: {aside.reason}")
+                return await self._aside(chair.session)
             call = replace(chair.asked, id=f"open-{log.turn + 1}")
             await log.store_reply(Reply((call,), Stop.TOOLS, Usage(), OPEN))
 
