@@ -16,8 +16,9 @@ import anyio.to_thread
 from agents.tools import FOREGROUND_S, Answer, Edit, InRoom, Shell, View, Wait
 from sandbox.room import MIB, Command, Ended, Result, Room, RoomFileError
 
-SHOWN_LINES, HEAD_LINES = 36, 14  # with the lines around them at most 40
+SHOWN_LINES, HEAD_SHARE = 36, 0.4  # unless asked for otherwise; with the lines around them at most 40
 SHOWN_CHARS: Final = 8_000  # about 2,500 tokens, read again at each later turn
+CHARS_A_LINE: Final = 100  # where more lines are asked for
 LINE_CHARS: Final = 600
 VIEW_LINES: Final = 200
 EDIT_LIMIT: Final = 4 * MIB
@@ -27,7 +28,11 @@ OUTPUTS: Final = "/tmp/output"
 RUN: Final = 'exec 2>&1; exec "$(command -v bash || command -v sh)" -c "$1"'
 LOOK: Final = """
 if [ -d "$1" ]; then cd -- "$1"; echo "$1: a folder, $(ls -1A | wc -l) entries"; ls -1Ap | head -n 200
-elif [ -f "$1" ]; then echo "$1: $(grep -c "" <"$1") lines"; cat -n <"$1" | tail -n "+$2" | head -n "$3" | cut -b 1-600
+elif [ -f "$1" ]; then
+    all=$(grep -c "" <"$1") last=$(($2 + $3 - 1))
+    if [ "$all" -gt "$last" ]; then echo "$1: lines $2-$last of $all; view $1 $((last + 1))-$((last + 200)) goes on"
+    else echo "$1: $all lines"; fi
+    cat -n <"$1" | tail -n "+$2" | head -n "$3" | cut -b 1-600
 else echo "$1: no such file or folder"; false; fi
 """
 FILLED: Final = 'test -s "$1" || test -d "$1"'
@@ -71,7 +76,7 @@ class Hands:
         if shell.background:
             await self.room.start(str(number), command)
             return Answer(f"job {number} started; wait(job={number}) for its result")
-        return await self._ended(await self.room.run(command), number)
+        return await self._ended(await self.room.run(command), number, shell.lines)
 
     async def _wait(self, wait: Wait, number: int) -> Answer:
         try:
@@ -79,18 +84,18 @@ class Hands:
         except KeyError:
             return Answer(f"there is no job {wait.job} in this sandbox", refused=True)
         if status.result is not None:
-            return await self._ended(status.result, number, f"job {wait.job}: ")
+            return await self._ended(status.result, number, wait.lines, f"job {wait.job}: ")
         last = _short(_decoded(status.tail).rstrip("\n").rpartition("\n")[2]) or "(nothing yet)"
         return Answer(f"job {wait.job} is running for {status.seconds:.0f} s; last line: {last}")
 
-    async def _ended(self, result: Result, number: int, prefix: str = "") -> Answer:
+    async def _ended(self, result: Result, number: int, most: int | None, prefix: str = "") -> Answer:
         text, path = _decoded(result.stdout + result.stderr), f"{OUTPUTS}/{number}.txt"
-        shown = clipped(text, path)
+        shown = clipped(text, f"view {path}", most or SHOWN_LINES)
         if shown != text:
             try:
                 await self.room.write(path, text.encode())
             except RoomFileError as error:
-                shown = clipped(text, f"not kept ({error})")
+                shown = clipped(text, f"not kept ({error})", most or SHOWN_LINES)
         how = HOW[result.ended].format(code=result.exit_code, seconds=result.seconds)
         exited = f"exit {result.exit_code}" if result.exit_code else ""
         kind = exited if result.ended is Ended.EXITED else result.ended.value
@@ -126,17 +131,21 @@ class Hands:
         return Answer(f"not done: `old` is not in {edit.path} as given. {near}", refused=True)
 
 
-def clipped(text: str, path: str) -> str:
-    """The first and last lines of an output, each cut where it is too long. `path` is where all of it is."""
+def clipped(text: str, path: str, most: int = SHOWN_LINES) -> str:
+    """The first and last lines of an output, `most` together, each cut where it is too long. `path` says where
+    all of it is."""
+    chars, first = max(SHOWN_CHARS, most * CHARS_A_LINE), int(most * HEAD_SHARE)
     lines = text.removesuffix("\n").split("\n")
     short = [_short(line) for line in lines]
-    if short == lines and len(lines) <= SHOWN_LINES and len(text) <= SHOWN_CHARS:
+    if short == lines and len(lines) <= most and len(text) <= chars:
         return text
-    head, tail = short[:HEAD_LINES], short[HEAD_LINES:][HEAD_LINES - SHOWN_LINES :]
-    while len("\n".join(head + tail)) > SHOWN_CHARS:
+    head, tail = short[:first], short[first:][first - most :]
+    while len("\n".join(head + tail)) > chars:
         (head if len(head) > len(tail) else tail).pop(-1 if len(head) > len(tail) else 0)
     left_out = len(lines) - len(head) - len(tail)
-    what = f"{left_out} of {len(lines)} lines left out" if left_out else "long lines are cut"
+    what = (
+        f"lines {len(head) + 1}-{len(head) + left_out} of {len(lines)} left out" if left_out else "long lines are cut"
+    )
     return "\n".join([*head, f"… {what}; all of it: {path} …", *tail])
 
 

@@ -15,6 +15,9 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_v
 from agents.models.base import ToolSpec
 
 COMMAND: Final = 32_000  # characters: the kernel takes 128 KiB for one argument
+SHORTER: Final = (
+    "; write the text to a file with `edit` (from a shell: `seat RUN edit -`, JSON on stdin), then run that"
+)
 FOREGROUND_S: Final = 120  # what runs longer belongs in the background, where no restart of ours can end it
 
 
@@ -26,6 +29,7 @@ def _as_list(value: object) -> object:
 Word = Annotated[str, Field(min_length=1)]
 Path = Annotated[str, Field(min_length=1, max_length=4000)]
 Names = Annotated[list[str], BeforeValidator(_as_list)]
+SHOWN: Final = Field(None, ge=1, le=400, description="of its output that you see; 36 unless given")
 
 
 class Arguments(BaseModel, extra="forbid"):
@@ -42,12 +46,13 @@ class Arguments(BaseModel, extra="forbid"):
 class Shell(Arguments):
     """Run a command in your sandbox, in /workspace, without network. Over 120 s: use background and `wait`.
 
-    Of more than 36 lines you see the first and the last, and where all of them are kept.
+    Of more than 36 lines (`lines`, up to 400) you see the first and the last, and where all of them are kept.
     """
 
     command: str = Field(min_length=1, max_length=COMMAND)
     timeout_s: float | None = Field(None, gt=0, description="seconds; 120 unless in the background")
     background: bool = False
+    lines: int | None = SHOWN
 
     @model_validator(mode="after")
     def _short_in_front(self) -> "Shell":
@@ -61,6 +66,7 @@ class Wait(Arguments):
 
     job: int = Field(ge=0, lt=1_000_000, description="the number that shell gave")
     timeout_s: float = Field(600, ge=0, le=3600)
+    lines: int | None = SHOWN
 
 
 class View(Arguments):
@@ -104,7 +110,9 @@ class Verify(Arguments):
     """Judge your workspace as the merge queue would, on newest main plus your change. `fast` is a fixed sample of your
     own."""
 
-    what: Word = Field("fast", description="fast, task, touched, or case ids separated by spaces")
+    what: Word = Field(
+        "fast", description="fast, task, touched, or case ids separated by spaces; task is fast where it names no cases"
+    )
 
 
 class Submit(Arguments):
@@ -178,8 +186,11 @@ def check(role: str, name: str, arguments: Mapping[str, Any]) -> Arguments:
         return ARGUMENTS[name].model_validate(dict(arguments))
     except ValidationError as error:
         found = [(".".join(map(str, wrong["loc"])), wrong["msg"]) for wrong in error.errors()[:3]]
+        long = name == "shell" and any(wrong["type"] == "string_too_long" for wrong in error.errors())
         wrong = "; ".join(f"{where}: {what}" if where else what.removeprefix("Value error, ") for where, what in found)
-        raise BadArguments(f"{name} was not run: {wrong}. It takes {', '.join(ARGUMENTS[name].model_fields)}") from None
+        raise BadArguments(
+            f"{name} was not run: {wrong}. It takes {', '.join(ARGUMENTS[name].model_fields)}{SHORTER * long}"
+        ) from None
 
 
 def _schema(arguments: type[Arguments]) -> dict[str, Any]:

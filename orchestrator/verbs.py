@@ -17,10 +17,12 @@ from orchestrator.queue import Conflict, error_line
 from orchestrator.records import Change, ChangeState, Session, SessionState, Task, TaskSource
 from orchestrator.repository import Received
 from orchestrator.store import Tx, changes, rows, sessions
+from orchestrator.verdict import standing
 from sandbox.room import Room
 from verifiers.scorecard import Scorecard, Selection, Tier, Verdict
 
 ERRORS_SHOWN, GAINS_SHOWN = 10, 40
+UNFINISHED: Final = "unfinished"  # how a submit ends that a replay refuses again
 NO_CLAIM: Final = "you hold no task: call tasks, then claim one"
 
 
@@ -37,6 +39,8 @@ class Verbs:
         try:
             answer: Answer = await getattr(self, f"_{verb}")(call_id, **arguments)
             return answer
+        except workspace.Unfinished as refusal:
+            return Answer(f"not taken: {refusal}", refused=True, how=UNFINISHED)
         except quarantine.Refused as refusal:
             return Answer(f"not taken: {refusal}", refused=True)
         except (Refused, workspace.Unpacked) as refusal:
@@ -79,10 +83,7 @@ class Verbs:
         return await self._store(call_id, lambda tx: board.leave_note(tx, self._session.id, topic, text))
 
     async def _tasks(self, call_id: str, show: str, limit: int) -> Answer:
-        desk, me = self._desk, self._session.id
-        if show.startswith("T"):
-            return Answer(await desk.store.read(lambda db: describe(db, board.get(db, show), me, shown=board.NAMED)))
-        return Answer(await desk.board(Show(show), session=me, limit=limit))
+        return Answer(await tasks(self._desk, self._session.id, show, limit))
 
     async def _claim(self, call_id: str, task: str, title: str, touches: Sequence[str], plan: str) -> Answer:
         self._as_recorded(call_id)
@@ -148,13 +149,19 @@ class Verbs:
 
     # -- the judge and the queue
 
-    async def _received(self, ref: str) -> Received:
-        """The workspace, out of the room and through the quarantine. Raises `Unpacked` and `quarantine.Refused`."""
-        return await self._desk.repository.receive(await workspace.packed(self._room.run, workspace.SUBMISSION), ref)
+    async def _received(self, ref: str, *, finished: bool = False) -> Received:
+        """The workspace, out of the room and through the quarantine. Raises `Unpacked` and `quarantine.Refused`; where
+        it is to be `finished`, `Unfinished`."""
+        pack = await workspace.packed(self._room.run, workspace.SUBMISSION, finished=finished)
+        return await self._desk.repository.receive(pack, ref)
+
+    def _recorded(self, call_id: str) -> str:
+        """What a replayed call came to in its recording, which may be older than a rule; else ""."""
+        return self._desk.replay.calls[call_id].kind if self._desk.replay else ""
 
     async def _verify(self, call_id: str, what: str) -> Answer:
         desk, session = self._desk, self._session
-        wanted = self._selections(what, await desk.store.read(self._held))
+        wanted = self._selections(what, await desk.store.read(self._held), self._recorded(call_id))
         received = await self._received(f"refs/drafts/{session.seat}")
         merged = await desk.repository.merge(await desk.repository.main(), received.commit)
         if isinstance(merged, Conflict):
@@ -181,12 +188,14 @@ class Verbs:
             lines[ERRORS_SHOWN:] = ["(all of it in /tmp/verify.log)"]
         return Answer("\n".join([" · ".join([*said, f"{seconds:.0f} s"]), *([news] if new else []), *lines]))
 
-    def _selections(self, what: str, task: Task | None) -> dict[str, Selection]:
+    def _selections(self, what: str, task: Task | None, recorded: str) -> dict[str, Selection]:
         fast = {"fast": Selection(Tier.FAST, seed=board.seat_of(self._session.id))}
         own = {"task": Selection(Tier.CASES, frozenset(task.cases))} if task and task.cases else {}
         if what in ("fast", "touched"):
             return fast if what == "fast" else own | fast
         if what == "task":
+            if task and not own and recorded in ("", "ok"):
+                return {f"{task.id} names no cases, so this is the fast sample: fast": fast["fast"]}
             if not own:
                 raise Refused(f"{task.id} names no cases: use verify fast, or case ids" if task else NO_CLAIM)
             return own
@@ -216,7 +225,7 @@ class Verbs:
         if change.state.terminal:
             desk.gate.returned.pop(seat, None)
             return Answer(f"{change.id} {change.state}")  # the gate has stored what the session reads
-        raise Later(f"{change.id} is {change.state}")
+        raise Later(await desk.store.read(lambda db: standing(db, change)))
 
     def _rest(self, tx: Tx) -> None:
         rows.update(tx, "session", self._session.id, state=SessionState.WAITING)
@@ -240,7 +249,8 @@ class Verbs:
             raise Refused(f"fixes names no known case: {', '.join(unknown[:3])}; give case ids as `tasks` prints them")
         async with desk.submitting:
             number = await desk.store.write(lambda tx: rows.next_number(tx, "change"))
-            received = await self._received(f"refs/changes/{number}")
+            finished = self._recorded(call_id) in ("", UNFINISHED)
+            received = await self._received(f"refs/changes/{number}", finished=finished)
 
             def work(tx: Tx) -> Change:
                 change = Change(
@@ -262,6 +272,17 @@ class Verbs:
             change = await desk.store.write(work)
         desk.changed.ring()
         return change
+
+
+async def tasks(desk: Desk, session: str, show: str = "ready", limit: int = 10) -> str:
+    """The board as the tool `tasks` shows it to a session, which may wait; above it how its seat's changes stand."""
+    if show.startswith("T"):
+        return await desk.store.read(lambda db: describe(db, board.get(db, show), session, shown=board.NAMED))
+
+    def own(db: sqlite3.Connection) -> list[str]:
+        return [standing(db, one) for one in changes.live(db) if one.seat == board.seat_of(session)]
+
+    return "\n".join([*await desk.store.read(own), await desk.board(Show(show), session=session, limit=limit)])
 
 
 def error_lines(card: Scorecard, floor: Set[str]) -> list[str]:

@@ -4,14 +4,33 @@ The session rests meanwhile. A bounce gives it back to its seat, with everything
 """
 
 from datetime import datetime
+from sqlite3 import Connection
 from typing import Final
 
 from agents.tools import Answer, End
 from orchestrator import board
 from orchestrator.records import Change, ChangeState, SessionState, TaskState
-from orchestrator.store import Tx, sessions
+from orchestrator.store import Tx, changes, sessions
+from orchestrator.watch.render import some
 
 ADVICE: Final = "`git pull --rebase` brings main under your work; repair, verify, submit again."
+LIVE: Final = {
+    ChangeState.QUEUED: "is queued: it waits to be merged and tried by the fast tier",
+    ChangeState.STAGED: "is staged: merged onto what is queued, waits for the gate",
+    ChangeState.PARKED: "is parked: conflicts with {}, not landed yet; it is tried again when that has its end",
+    ChangeState.JUDGING: "is being judged by the gate; it lands if nothing is lost",
+}
+
+
+def standing(db: Connection, change: Change) -> str:
+    """How a change stands, in one line for whoever waits for it."""
+    if not change.state.terminal:
+        stack = [one for one in changes.staged(db) if one.state is not ChangeState.PARKED]
+        met = [one.id for one in stack if {*one.files} & {*change.files}]
+        return f"{change.id} {LIVE[change.state].format(some(met) or 'what is staged')}"
+    if change.state is ChangeState.LANDED:
+        return f"{change.id} landed as {change.landed_as[:7]}"
+    return f"{change.id} {change.state}: {change.reason.partition(chr(10))[0]}"
 
 
 def tell(tx: Tx, change: Change) -> None:

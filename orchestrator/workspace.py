@@ -13,6 +13,7 @@ from typing import Any, Final
 from sandbox.room import KIB, MIB, Command, Ended, Result
 
 ORIGIN: Final = "/team/main.git"
+UNFINISHED: Final = 3  # the exit code of the packing script
 SEEN_S: Final = 30.0  # a workspace that takes longer to look at is not looked at
 _SIGHT: Final = re.compile(rb"([0-9a-f]{40})? ([0-9a-f]{40}) ([0-9a-f]*)\n")
 MAIL_DOMAIN: Final = "orchestrator.invalid"
@@ -64,6 +65,10 @@ class Unpacked(Exception):
     """The room could not pack its workspace; the message says why, in words for the agent."""
 
 
+class Unfinished(Unpacked):
+    """The workspace is in the middle of a rebase or merge."""
+
+
 def is_there() -> Command:
     """Succeeds when the folder is a whole workspace, as `lay` made it."""
     return _command("git rev-parse -q --verify HEAD", time_s=60.0)
@@ -78,19 +83,23 @@ def lay(seat: str, origin: str = ORIGIN, checkpoint: str = "", pack: bytes | Asy
     return _command(_LAY, seat, MAIL_DOMAIN, origin, checkpoint, time_s=300.0, stdin=pack)
 
 
-async def packed(run: Callable[[Command], Awaitable[Result]], stream: Stream, time_s: float = 120.0) -> bytes:
+async def packed(
+    run: Callable[[Command], Awaitable[Result]], stream: Stream, time_s: float = 120.0, *, finished: bool = False
+) -> bytes:
     """A header line (`<kind> <commit>`), then a thin pack of the workspace's state and its commits, over main. `run` is
-    the room's. Raises `Unpacked`.
+    the room's. Raises `Unpacked`; with `finished`, `Unfinished`.
 
     The room caps its bytes. Everything that is not ignored is in it, committed or not. A checkpoint keeps
     the index as well (the commit's second parent); an unfinished merge or rebase is kept as files only.
     """
     bounds = {"time_s": time_s, "output_limit": stream.packed + 2 * KIB}
-    result = await run(_command(_PACK, stream.kind, str(stream.packed + KIB), **bounds))
+    result = await run(_command(_PACK, stream.kind, str(stream.packed + KIB), "finished" * finished, **bounds))
     if result.ended is Ended.TIMEOUT:
         raise Unpacked("git did not finish packing your workspace in time; is something in .git not an ordinary file?")
     if not result.ok:
         said = result.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {result.exit_code}"]
+        if finished and result.exit_code == UNFINISHED:
+            raise Unfinished(said[0][:300])
         raise Unpacked(f"git could not pack your workspace: {said[0][:300]}")
     return result.stdout
 

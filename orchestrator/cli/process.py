@@ -29,7 +29,7 @@ from orchestrator.watch.render import Answer, clock
 
 STATE: Final = "state.db"
 POLL_S: Final = 0.2
-NEWS_S: Final = 20.0  # how often somebody who waits hears something
+NEWS_S: Final = 60.0  # how often somebody who waits hears something: seldom, as it may stand between answers
 Query = Callable[[Connection, Answer], Answer]
 """What answers a question about a run, from its state and the answer's beginning: run, state, as of when."""
 

@@ -19,9 +19,10 @@ TOKEN: Final = "ORCHESTRATOR_SEAT"
 BOARD_WAIT_S: Final = 540.0  # `wait` without a job: until the board changes, but within usual limits of a shell tool
 HOW: Final[dict[str, dict[str, Any]]] = {
     "bool": {"action": "store_true", "default": None},
-    "list": {"nargs": "+"},
+    "list": {"nargs": "*"},
 }
 """How an option takes its value, by what stands in its field's type."""
+NONE: Final[tuple[list[str], ...]] = ([], [""], ["[]"], ["none"])  # an empty list, as it may be typed
 OVER: Final = {
     "waiting": "This session waits for the merge queue; if its change bounces, your seat goes on with it.",
     "put-aside": "This session is put aside and goes on later.",
@@ -52,7 +53,8 @@ def seat(arguments: Sequence[str]) -> int:
       python -m orchestrator seat RUN submit --summary "Parse declarators" --fixes torture/a torture/b
 
     If your own shell cuts a long command off, it goes on: `last` waits for its answer and shows it.
-    `wait` without a job waits until the board changes. When a session is over, `take` with your token begins the next.
+    `wait` without a job waits for the verdict on your change, a landing, a bounce or a task that gets ready.
+    When a session is over, `take` with your token begins the next. `--after ""` gives an empty list.
     The exit code is 0 when it was done, 1 when the answer is a refusal or a failure.
     """
     asked = _parser().parse_args(arguments)
@@ -78,6 +80,7 @@ def _arguments(asked: argparse.Namespace) -> dict[str, Any]:
     """What was given, and nothing else: the tool's own checks say what is missing or of the wrong type."""
     fields, first = ARGUMENTS[asked.verb].model_fields, _first(asked.verb)
     given = {name: getattr(asked, name) for name in fields if getattr(asked, name) is not None}
+    given |= {name: [] for name, value in given.items() if value in NONE}
     if asked.rest == ["-"]:
         try:
             return {**given, **json.loads(sys.stdin.read() if sys.stdin else "")}

@@ -1,8 +1,20 @@
 # Prints `$1 <commit>`, then a thin pack over main, $2 bytes at most, of the state of the work tree as a commit on HEAD.
 # It is made over a private index: neither HEAD nor the agent's index change. A checkpoint keeps the index as well.
+# Where $3 is given, a workspace in the middle of a rebase or merge is not packed, and the exit code is 3.
 set -eu
 umask 077
 cd "$(git rev-parse --show-toplevel)"
+unfinished() {
+    echo "$1 unfinished: \`git status\` says what is missing; finish it or \`$2\`, then submit again" >&2
+    exit 3
+}
+in_git() { [ -e "$(git rev-parse --git-path "$1")" ]; }
+if [ -n "${3-}" ]; then
+    if in_git rebase-merge || in_git rebase-apply; then unfinished 'a rebase is' 'git rebase --abort'; fi
+    if in_git MERGE_HEAD; then unfinished 'a merge is' 'git merge --abort'; fi
+    if [ -n "$(git ls-files --unmerged)" ]; then unfinished 'conflicts are' 'git add FILE'; fi
+fi
+set -- "$1" "$2"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 # Fixed, so that an unchanged workspace gives the same commit, and a checkpoint of it adds nothing.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.hands import SHOWN_CHARS, Hands, clipped
+from agents.hands import CHARS_A_LINE, SHOWN_CHARS, Hands, clipped
 from agents.tools import Answer, BadArguments, InRoom, check, names, specs
 from orchestrator.quoting import visible
 from tests.agents.stage import FolderRoom
@@ -48,6 +48,11 @@ def test_each_role_sees_its_tools_and_only_planners_plan() -> None:
                 "description": "seconds; 120 unless in the background",
             },
             "background": {"default": False, "type": "boolean"},
+            "lines": {
+                "anyOf": [{"maximum": 400, "minimum": 1, "type": "integer"}, {"type": "null"}],
+                "default": None,
+                "description": "of its output that you see; 36 unless given",
+            },
         },
         "required": ["command"],
         "additionalProperties": False,
@@ -67,7 +72,12 @@ def test_each_role_sees_its_tools_and_only_planners_plan() -> None:
         ("view", {"path": "a\0b"}, "path: Value error, a NUL character"),
         ("view", {"path": "a" * 200_000}, "path: String should have at most 4000 characters"),
         ("shell", {"command": "echo \0"}, "command: Value error, a NUL character"),
-        ("shell", {"command": "#" * 200_000}, "command: String should have at most 32000 characters"),
+        (
+            "shell",
+            {"command": "#" * 200_000},
+            "command: String should have at most 32000 characters.*`edit`.*JSON on stdin",
+        ),
+        ("shell", {"command": "make", "lines": 401}, "lines: Input should be less than or equal to 400"),
         ("shell", {"command": "echo \ud800"}, "command:"),
         ("wait", {"job": -1}, "job:"),
         ("wait", {"job": 10**400}, "job:"),
@@ -104,8 +114,17 @@ async def test_long_output_is_clipped_in_the_middle_and_kept_whole_in_the_room(d
     answer = await desk("shell", command="seq 1 5000")
     lines = answer.text.splitlines()
     assert len(lines) <= 40 and lines[1] == "1" and lines[-1] == "5000"
-    assert "of 5000 lines left out; all of it: /tmp/output/1.txt" in answer.text
+    assert "lines 15-4978 of 5000 left out; all of it: view /tmp/output/1.txt" in answer.text
     assert (await desk("view", path="/tmp/output/1.txt", lines="2500")).text.endswith("2500\t2500")
+
+
+async def test_more_lines_are_shown_where_they_are_asked_for(desk: Desk) -> None:
+    assert (await desk("shell", command="seq 1 400", lines=400)).text.splitlines()[1:] == [*map(str, range(1, 401))]
+    await desk("shell", command="seq 1 500", background=True)
+    job = (await desk("wait", job=2, lines=120)).text.splitlines()
+    assert len(job) == 122 and job[49] == "… lines 49-428 of 500 left out; all of it: view /tmp/output/3.txt …"
+    wide = (await desk("shell", command="yes $(seq 1 200 | tr -d '\\n') | head -400", lines=400)).text
+    assert SHOWN_CHARS < len(wide) < 400 * CHARS_A_LINE + 200
 
 
 @pytest.mark.parametrize("text", ["x" * 1_000_000, "y\n" * 100_000, ("z" * 5_000 + "\n") * 30, "é" * 100_000])
@@ -132,8 +151,11 @@ async def test_view_shows_numbered_lines_and_folders(desk: Desk) -> None:
     (desk.workspace / "src/a.rs").write_text("".join(f"line {n}\n" for n in range(1, 501)))
     (desk.workspace / "end").write_text("no newline")
     answer = await desk("view", path="src/a.rs", lines="10-12")
-    assert answer.text == "src/a.rs: 500 lines\n    10\tline 10\n    11\tline 11\n    12\tline 12"
+    first, *shown = answer.text.splitlines()
+    assert first == "src/a.rs: lines 10-12 of 500; view src/a.rs 13-212 goes on"
+    assert shown == ["    10\tline 10", "    11\tline 11", "    12\tline 12"]
     assert len((await desk("view", path="src/a.rs", lines="1-500")).text.splitlines()) == 201
+    assert (await desk("view", path="src/a.rs", lines="401-600")).text.startswith("src/a.rs: 500 lines\n   401")
     assert (await desk("view", path=".")).text == ".: a folder, 2 entries\nend\nsrc/"
     assert (await desk("view", path="end")).text == "end: 1 lines\n     1\tno newline"
     missing = await desk("view", path="b.rs")

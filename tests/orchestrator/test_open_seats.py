@@ -50,12 +50,21 @@ def test_a_change_lands_from_a_shell_through_a_killed_process_and_the_next_sessi
         assert "passes, and not on main (1): parts/a-red" in judged
         handed = seat(run, token, "submit", "--summary", "Red", "--fixes", "parts/a-red")
         assert handed["session_over"] == "waiting", handed
-        assert seat(run, token, "last")["text"] == handed["text"]
-        run.until("SELECT 1 FROM change WHERE state = 'landed'")
-        seat(run, token, "shell", "true", code=1)
+        assert seat(run, token, "last")["text"].startswith("C1 ")
+        assert seat(run, token, "tasks")["session"] == "agent-01/1"
+        news = seat(run, token, "wait", "--timeout-s", "60")
+        assert news["text"].startswith("C1 landed as ") and news["session"] == "agent-01/1", news
+        over = seat(run, token, "shell", "true", code=1)["error"]["message"]
+        assert over.startswith("not run: C1 landed as ") and over.endswith("begins your next session (agent-01/1)")
         again = seat(run, token, "take")
         assert (again["session"], again["token"]) == ("agent-01/2", token)
-        assert seat(run, token, "leave")["left"] == "agent-01"
+        assert seat(run, token, "wait", "--timeout-s", "0")["text"].startswith("nothing changed\n1 of 1 seats")
+        seat(run, token, "claim", "--title", "Look around", "--touches", "")
+        seat(run, token, "shell", "echo seen >seen")
+        judged = seat(run, token, "verify", "task")["text"]
+        assert "names no cases, so this is the fast sample: fast 2/3 (main 2)" in judged
+        left = seat(run, token, "leave")
+        assert (left["left"], left["session"]) == ("agent-01", "agent-01/2")
         seat(run, token, "shell", "true", code=4)
         assert place.say("stop", run.name).returncode == 0
         assert run.wait() == "stopped"
@@ -78,7 +87,8 @@ def test_a_seat_goes_on_while_its_change_is_judged_and_first_repairs_what_comes_
 
         def submit(command: str) -> None:
             seat(run, token, "shell", command)
-            assert seat(run, token, "submit", "--summary", "A part")["session_over"] == "waiting"
+            handed = seat(run, token, "submit", "--summary", "A part")
+            assert handed["session_over"] == "waiting"
 
         claim("red")
         submit("echo red >parts/red")
@@ -90,14 +100,27 @@ def test_a_seat_goes_on_while_its_change_is_judged_and_first_repairs_what_comes_
             submit("true")
             seat(run, token, "take")
         run.until("SELECT 1 FROM change WHERE state = 'bounced'")
+        bounced = "loses parts/a-red; `take` with your token goes on with"
+        told = seat(run, token, "wait", "--timeout-s", "60")["text"]  # of C2, or on a very slow machine C3
+        assert told[2:].startswith(f" bounced: {bounced} it\n"), told
         aside = seat(run, token, "claim", "T3", code=1)
-        assert (aside["session_over"], "agent-01/2" in aside["text"]) == ("put-aside", True), aside
+        assert aside["session_over"] == "put-aside"
+        assert aside["text"] == f"not run: {told[:2]} of agent-01/2 bounced: {bounced} that, and later with agent-01/3"
+        still = seat(run, token, "claim", "T3", code=1)["error"]["message"]
+        assert still == f"{aside['text']} (agent-01/3)"
+        assert "ready" in seat(run, token, "tasks")["text"]
         run.kill()
         run.resume()
         back = seat(run, token, "take")
         assert back["session"] == "agent-01/2"
         assert "bounced: loses parts/a-red" in back["opening"] and "You hold T" in back["opening"]
+        assert "ERROR parts/a-red: " in back["opening"] and "Main: " not in back["opening"]
         assert "green" in seat(run, token, "shell", "cat parts/green")["text"]
+        submit("true")
+        assert seat(run, token, "take")["session"] == "agent-01/3"
+        again = f"C{int(told[1]) + 1}"
+        run.until("SELECT 1 FROM change WHERE id = ? AND state = 'bounced'", again)
+        assert seat(run, token, "take")["session"] == "agent-01/2"
         submit("echo red >parts/red")
         assert seat(run, token, "take")["session"] == "agent-01/3"
         claim("blue")

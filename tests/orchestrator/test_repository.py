@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from orchestrator.git import Bounds, Git, GitError, GitTree, create_bare
 from orchestrator.repository import ForeignMain, Repository, message
-from orchestrator.workspace import CHECKPOINT, is_there, lay
+from orchestrator.workspace import CHECKPOINT, SUBMISSION, Unfinished, is_there, lay, packed
 from tests.orchestrator.workshop import NOON, TRAILERS, Workspace, conflict, git, land, make_repository, object_id
 
 pytestmark = pytest.mark.anyio
@@ -172,6 +172,26 @@ async def test_a_submission_without_a_difference_is_refused_in_words(repository:
     room = await Workspace.make(tmp_path / "ws", repository)
     with pytest.raises(Exception, match="nothing to submit"):
         await room.submit()
+
+
+@both
+async def test_a_workspace_in_the_middle_of_a_rebase_or_merge_is_not_handed_in(
+    repository: Repository, tmp_path: Path
+) -> None:
+    room = await Workspace.make(tmp_path / "ws", repository)
+    begin = "git checkout -q main; echo ours >f; git add f; git commit -qm ours; git checkout -qb other HEAD~1; "
+    await room.sh(begin + "echo theirs >f; git add f; git commit -qm theirs")
+    for what, ends in (
+        ("rebase main", "a rebase is unfinished: .*`git rebase --abort`"),
+        ("merge main", "a merge is unfinished: .*`git merge --abort`"),
+        ("cherry-pick main", "conflicts are unfinished: .*`git add FILE`"),
+    ):
+        await room.sh(f"git {what} >/dev/null 2>&1 && exit 1 || true")
+        with pytest.raises(Unfinished, match=ends):
+            await packed(room.run, SUBMISSION, finished=True)
+        assert await room.packed(), "it is verified all the same"
+        await room.sh(f"git {what.split()[0]} --abort")
+        assert await packed(room.run, SUBMISSION, finished=True) == await room.packed()
 
 
 @both
