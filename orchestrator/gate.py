@@ -258,7 +258,14 @@ class Gate:
 
 
 def _judged(tx: Tx, stack: Sequence[Staged], card: Scorecard, gained: int, lost: Sequence[str], seconds: float) -> None:
-    facts = {"tier": card.tier, "lost": list(lost), "gained": gained, "built": card.build.ok, **_totals(card)}
+    facts = {
+        "tier": card.tier,
+        "lost": list(lost),
+        "gained": gained,
+        "built": card.build.ok,
+        "build_s": round(card.build.seconds, 1),
+    }
+    facts |= _totals(card)
     tx.journal("judged", changes=_ids(stack), tree=card.tree, seconds=round(seconds, 1), **facts)
 
 

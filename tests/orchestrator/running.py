@@ -211,9 +211,10 @@ class Run:
 
     # What is done to it
 
-    def serve(self, dying: str = "") -> None:
-        """Starts its process, one that dies at a named point if `dying` names one (`dying.py`)."""
-        module = ["tests.orchestrator.dying", dying] if dying else ["orchestrator", "_serve", "--json"]
+    def serve(self, dying: str = "", by: Sequence[str] = ("orchestrator", "_serve", "--json")) -> None:
+        """Starts its process, one that dies at a named point if `dying` names one (`dying.py`); `by` is the module and
+        its arguments, to which the run's folder is added."""
+        module = ["tests.orchestrator.dying", dying] if dying else by
         with (self.folder / "orchestrator.jsonl").open("ab") as log:
             command = [sys.executable, "-m", *module, str(self.folder)]
             self.child = subprocess.Popen(
