@@ -225,18 +225,19 @@ class RoomJudge:
 
     async def _verdicts(self, case: LockedCase, built: Built, tests: Collection[str] = ()) -> list[Verdict]:
         """What one case or whole-suite command says of one build, on a core of its own. Repeated once when the machine
-        or the judge failed; then it is an error, never a failure."""
-        for _ in range(2):
+        or the judge failed; then it is an error, never a failure. But a runner that says twice that it broke has failed
+        its case: the candidate's program runs beside it, may write into its memory, and would void what it likes."""
+        for believed in (True, False):
             try:
                 async with self._cores:
-                    verdicts = await self._trial(case, built, tests)
+                    verdicts = await self._trial(case, built, tests, believed)
             except (RoomError, SuiteError) as error:  # a plug-in may fail for this run's draw alone
                 verdicts = [Verdict(case.id, Outcome.ERROR, reason=one_line(f"judge: {error}"))]
             if not _broken(verdicts):
                 break
         return verdicts
 
-    async def _trial(self, case: LockedCase, built: Built, tests: Collection[str]) -> list[Verdict]:
+    async def _trial(self, case: LockedCase, built: Built, tests: Collection[str], believed: bool) -> list[Verdict]:
         """The suite's steps, each in a room of its own. The candidate's product gets a room with nothing beside it."""
         suite, seconds = self._suites[case.suite], 0.0
         limits = replace(self.plan.limits, disk=min(self.plan.limits.disk, OUT_DISK))
@@ -264,7 +265,8 @@ class RoomJudge:
                 )
                 seconds += result.seconds
                 last = bool(suite.steps) and number == len(steps) - 1
-                verdict = compared(case.id, result, answer) if last else reported(case.id, result, alone=not in_tree)
+                alone = believed and not in_tree
+                verdict = compared(case.id, result, answer) if last else reported(case.id, result, alone=alone)
                 if verdict.outcome is not Outcome.PASS:
                     break
         verdict = replace(verdict, seconds=seconds)

@@ -178,6 +178,17 @@ async def test_a_room_that_fails_once_is_tried_again_and_one_that_fails_twice_vo
     assert card.void and {verdict.outcome for verdict in card.verdicts.values()} == {Outcome.ERROR}
 
 
+async def test_a_runner_that_says_twice_that_it_broke_fails_its_case_and_voids_nothing(
+    engine: Engine, plan: JudgePlan
+) -> None:
+    """The candidate's program runs beside it, and may make it say so."""
+    [script] = [suite.steps[0].split()[0] for suite in plan.suites if suite.name == "end"]
+    (plan.folder / script).write_text("#!/bin/sh\nexit 99\n")
+    one = sorted(end_cases(plan))[0]
+    card = await judge_of(engine, plan).judge(candidate(), Selection(Tier.CASES, frozenset({one})))
+    assert not card.void and card.verdicts[one].outcome is Outcome.FAIL
+
+
 async def test_held_out_cases_are_never_in_fast_full_or_asked_for_by_name(engine: Engine, plan: JudgePlan) -> None:
     judge, hidden = judge_of(engine, plan), end_cases(plan, heldout=True)
     assert hidden
