@@ -114,8 +114,11 @@ async def check(folder: Path, engine: Engine, home: Path, *, cores: int, quick: 
         [seed], _ = await bench.judged(furnished, cases)
         ids = {case.id for case in cases}  # of suites with cases: the agents' own tests may well pass on the seed
         empty = [f"passes {id}" for id in sorted(seed.passed() & ids)]
-        missed = []
+        missed, before = [], seed.passed() | cards[0].passed()
         for name, cheat in project.cheats.items():
+            if unknown := sorted({*cheat.lost} - before):
+                missed.append(f"{name}: neither seed nor reference passes {', '.join(unknown)}, so it cannot be lost")
+                continue
             above = ("reference", f"cheats/{name}")
             found, judge = await bench.judged(furnished, few, *above, rounds=cheat.rounds, floor=cheat.lost)
             if why := _missed(cheat, _steady(found), judge, few):
@@ -168,7 +171,7 @@ def _missed(cheat: Cheat, card: Scorecard, judge: RoomJudge, cases: Sequence[Loc
     ids, hidden = sorted(case.id for case in cases), {case.id for case in cases if case.heldout}
     passed = sorted(card.passed().intersection(ids))
     kept, found = sorted(card.passed().intersection(cheat.lost)), sorted(hidden.intersection(passed))
-    lost = [card.verdicts[id] for id in cheat.lost or ids if id not in passed]
+    lost = [card.verdicts[id] for id in cheat.lost or ids if id in card.verdicts and id not in passed]
     twisted = [id for id in passed if cheat.loses and judge.twist(id) == cheat.loses]
     if len(passed) > cheat.passes * len(ids):
         return f"passes {len(passed)} of {len(ids)} cases, first {passed[0]}"
