@@ -105,29 +105,34 @@ def freeze(
     for role in project.roles:
         (folder / "prompts" / f"{role}.md").write_text(compose(role, project), encoding="utf-8")
     (folder / "cases.json").write_bytes(_CASES.dump_json(tuple(cases), exclude_defaults=True))
-    digests = _digests(run) | dict(others)
+    digests = _digests(run, proof=True) | dict(others)
     lock = RunLock(project=project.name, digests=digests, orchestrator=VERSION, models=models)
     (run / "lock.json").write_text(lock.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return load_frozen(run)
 
 
 def load_frozen(run: Path) -> Frozen:
-    """What `freeze` left in `run`. Raises `LockDiffers` when the copy is no longer what the lock says."""
+    """What `freeze` left in `run`, its digests by today's parts. Raises `LockDiffers` when the copy is no longer what
+    the lock says."""
     lock = RunLock.model_validate_json((run / "lock.json").read_text(encoding="utf-8"))
     folder = run / "frozen"
-    if differing := sorted(name for name, digest in _digests(run).items() if lock.digests.get(name) != digest):
+    now = _digests(run, proof="proof" in lock.digests)
+    if differing := sorted(name for name, digest in now.items() if lock.digests.get(name) != digest):
         raise LockDiffers(f"{run}: {', '.join(differing)} changed since the run was started; start a new run")
     prompts = {file.stem: file.read_text(encoding="utf-8") for file in sorted((folder / "prompts").glob("*.md"))}
     cases = _CASES.validate_json((folder / "cases.json").read_bytes())
+    if "proof" not in lock.digests:
+        lock = lock.model_copy(update={"digests": {**lock.digests, **project_digests(folder / "project")}})
     return Frozen(load(folder / "project", lock.project), prompts, cases, lock)
 
 
-def _digests(run: Path) -> dict[str, str]:
+def _digests(run: Path, *, proof: bool) -> dict[str, str]:
     """What a frozen copy holds, by digest: its parts as people ask for them, and the prompts as seats read them."""
     frozen = run / "frozen"
     prompts = {f"prompts.{prompt.stem}": file_digest(prompt) for prompt in (frozen / "prompts").glob("*.md")}
     scripts = {f"models.{script.name}": file_digest(script) for script in (run / MODELS).glob("*")}
-    return project_digests(frozen / "project") | prompts | scripts | {"cases": file_digest(frozen / "cases.json")}
+    cases = {"cases": file_digest(frozen / "cases.json")}
+    return project_digests(frozen / "project", proof=proof) | prompts | scripts | cases
 
 
 def compose(role: str, project: Project) -> str:

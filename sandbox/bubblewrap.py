@@ -51,7 +51,8 @@ class BubblewrapRoom(HostedRoom):
         grouped = bool(self.place.group.folders)
         also = ("processes",) if grouped else ("processes", "memory")
         inside = limits.inner(self.spec, command, self.environment(command), *also)
-        program = seccomp.program(memfd=grouped and self.spec.scratch_exec, shm=grouped)
+        runs = self.spec.scratch_exec
+        program = seccomp.program(memfd=grouped and runs, shm=grouped, trace=runs)
         with TemporaryFile() as status, TemporaryFile() as rules:
             rules.write(program or b"")
             rules.seek(0)

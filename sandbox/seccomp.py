@@ -6,6 +6,7 @@ from typing import Final
 
 _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _ENOSYS, _KILL, _X32 = 0x7FFF0000, 0x00050000 | 38, 0x80000000, 0x40000000
+TRACING: Final = {"ptrace", "process_vm_readv", "process_vm_writev"}
 
 # For each machine the audit architectures that its kernel runs, as places in `_NUMBERS`: a 64-bit x86 kernel also runs
 # 32-bit programs, which have numbers of their own.
@@ -22,18 +23,23 @@ _NUMBERS: Final = {
     "bpf": (321, 357, 280),
     "userfaultfd": (323, 374, 282),
     "io_uring_setup": (425, 425, 425),
+    "ptrace": (101, 26, 117),
+    "process_vm_readv": (310, 347, 270),
+    "process_vm_writev": (311, 348, 271),
 }
 
 
-def program(*, memfd: bool, shm: bool) -> bytes | None:
+def program(*, memfd: bool, shm: bool, trace: bool = True) -> bytes | None:
     """The filter, or None on an architecture whose numbers are not known here.
 
     Denied calls fail with ENOSYS. `memfd` (code that lives in no file) and `shm` are memory that rlimits do not count:
-    they are allowed only where a control group counts them.
+    they are allowed only where a control group counts them. `trace` is one process at work in another: a compiler under
+    test in the runner that called it.
     """
     if platform.machine() not in _MACHINES:
         return None
     allowed = ({"memfd_create", "memfd_secret"} if memfd else set()) | ({"shmget", "ipc"} if shm else set())
+    allowed |= TRACING if trace else set()
     code = _step(_LOAD, 0, 0, 4)
     for architecture, place in _MACHINES[platform.machine()].items():
         checks = [_step(_LOAD, 0, 0, 0)]

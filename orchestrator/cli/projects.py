@@ -45,7 +45,7 @@ from sandbox.keep import state_home
 
 Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.")]
 Sandbox = Annotated[Literal["docker", "bubblewrap", "local"] | None, typer.Option(help="local does not isolate.")]
-Quick = Annotated[bool, typer.Option("--quick", help="A sample of the cases, one round.")]
+Quick = Annotated[bool, typer.Option("--quick", help="A sample of the cases.")]
 Unlocked = Annotated[bool, typer.Option("--unlocked", help="Start though the folder differs from its lock.")]
 Replay = Annotated[Literal["short", "full"], typer.Option(envvar="REPLAY", help="full leaves no recorded call out.")]
 Pace = Annotated[Literal["own", "real"], typer.Option(help="real keeps the times of what is recorded.")]
@@ -80,14 +80,17 @@ def project_lock(screen: Screen, folder: Dir, sandbox: Sandbox = None) -> None:
 
 
 def project_check(screen: Screen, folder: Dir, quick: Quick = False, sandbox: Sandbox = None) -> int:
-    """Prove the judge: the reference passes, the seed fails, cheats are caught, three runs agree. Exit 1 if not.
+    """Prove the judge: the reference passes, the seed fails, cheats are caught, honest oddities are not, three runs
+    agree. Exit 1 if not.
 
     Example: python -m orchestrator project check projects/hello --quick
     """
     report: check.Report = _judged(screen, partial(check.check, quick=quick), folder, sandbox)
     facts = {
         "reference": ", ".join(f"{name} {passed}/{total}" for name, (passed, total) in report.reference.items()),
-        "cheats": f"{report.cheats - len(report.wrong['cheat'])} of {report.cheats} caught",
+        "empty": ", ".join(f"{name} {passed}/{total}" for name, (passed, total) in report.empty.items()),
+        "cheats": f"{report.cheats.caught} of {report.cheats.total} caught",
+        "honest": f"{len(report.honest.flagged)} of {report.honest.total} flagged",
         "agree": f"{report.cases - len(report.wrong['unsteady'])} of {report.cases} cases",
         "moved": report.drift,
         **{label.upper(): found for label, found in report.wrong.items()},

@@ -18,9 +18,10 @@ from sandbox.keep import tree_digest
 
 PRIVATE: Final = "ORCHESTRATOR_PRIVATE"  # names a folder of overlays, one a project
 UNFROZEN: Final = ("__pycache__", ".git", "*.pyc", "*~")
-FOLDERS: Final = ("seed", "prompts", "image", "image/files", "suites", "reference", "cheats")
+FOLDERS: Final = ("seed", "prompts", "image", "image/files", "suites", "reference", "cheats", "honest")
 FILES: Final = ("project.lock", "image/setup.sh")  # those that are no text to be read here
 NO_PART: Final = ("project.lock", "prompts", "recording")  # of `project`, by which results are compared
+PROOF: Final = ("reference", "cheats", "honest")  # show that the judge judges, and decide no verdict: neither of it
 PARTS: Final = {"verifiers": "suites", "seed": "seed", "prompts": "prompts"}
 
 
@@ -35,8 +36,8 @@ def load(folder: Path, name: str = "") -> Project:
     plan_file, expect_file = folder / "plan.toml", folder / "reference/expect.toml"
     plan = read_toml(plan_file, PlanFile, found) if os.path.lexists(plan_file) else None
     expected = read_toml(expect_file, Expectation, found) if os.path.lexists(expect_file) else None
-    places = sorted(path for path in (folder / "cheats").glob("*") if path.is_dir())
-    cheats = {place.name: read_toml(place / "expect.toml", Cheat, found) for place in places}
+    places = {kind: sorted(p for p in (folder / kind).glob("*") if p.is_dir()) for kind in ("cheats", "honest")}
+    cheats = {place.name: read_toml(place / "expect.toml", Cheat, found) for place in places["cheats"]}
     if declared is None:
         raise ConfigError(found)
     read_text(folder / "goal.md", found, "say there what is to be built, seats see it as /team/GOAL.md")
@@ -49,6 +50,7 @@ def load(folder: Path, name: str = "") -> Project:
         plan=plan.task if plan else (),
         reference=(expected or Expectation()) if (folder / "reference").is_dir() else None,
         cheats={name: cheat for name, cheat in cheats.items() if cheat},
+        honest=tuple(place.name for place in places["honest"]),
     )
     refuse([*found, *problems(project)])
     return project
@@ -103,11 +105,14 @@ def copy_project(source: Path, target: Path) -> None:
     shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*UNFROZEN))
 
 
-def project_digests(folder: Path) -> dict[str, str]:
+def project_digests(folder: Path, *, proof: bool = True) -> dict[str, str]:
     """The folder without its lock and its recording, which names these, as parts whose change means different things:
-    `project` is all but the prompts."""
+    `project` is all but the prompts and the `proof`. Without that part, as runs were frozen before there was one."""
     digests = {name: tree_digest(folder / part, _unfrozen) for name, part in PARTS.items() if (folder / part).is_dir()}
-    return {"project": tree_digest(folder, lambda path: _unfrozen(path, *NO_PART)), **digests}
+    if proof:
+        digests["proof"] = tree_digest(folder, lambda path: _unfrozen(path) or path.parts[0] not in PROOF)
+    others = (*NO_PART, *PROOF) if proof else NO_PART
+    return {"project": tree_digest(folder, lambda path: _unfrozen(path, *others)), **digests}
 
 
 def _unfrozen(path: Path, *others: str) -> bool:

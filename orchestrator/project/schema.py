@@ -116,13 +116,19 @@ class Cheat(Section):
     """`cheats/NAME/expect.toml`: a way to look right without being it, and the means that must catch it.
 
     It is caught when it passes at most the share `passes` of the cases and was stopped by what was meant to: `reason`
-    stands in the reasons of most cases it lost, and every case drawn as the twist `loses` is among these.
+    stands in the reasons of most cases it lost ("outcome: words"), and every case drawn as the twist `loses` is among
+    these. Some cheats aim elsewhere: at tests that passed before, all of which must be `lost`; at what may be known,
+    so that of held-out cases no more than the share `heldout` may pass; at the luck of being asked once, so that each
+    is asked `rounds` times, and what is not answered alike is lost as "unsteady".
     """
 
     caught: Text
     reason: str = ""
     passes: Share = 0.0
     loses: str = ""
+    lost: Strings = ()
+    heldout: Share = 1.0
+    rounds: Annotated[int, Field(ge=1, le=9)] = 1
 
 
 class Project(ProjectFile):
@@ -133,6 +139,7 @@ class Project(ProjectFile):
     plan: tuple[PlannedTask, ...]
     reference: Expectation | None
     cheats: Mapping[str, Cheat]
+    honest: tuple[str, ...]
 
     def problem(self, at: KeyPath, message: str, file: str = "project.toml") -> Problem:
         """A mistake at a key of a file that could be read."""

@@ -11,8 +11,9 @@ import pytest
 from orchestrator import freezing
 from orchestrator.control import EXIT
 from orchestrator.freezing import PROMPTS, Frozen, compose, freeze, freeze_scripts, load_frozen, thawed
-from orchestrator.project.folder import PRIVATE, load, overlaid
+from orchestrator.project.folder import PRIVATE, load, overlaid, project_digests
 from orchestrator.project.lock import LockDiffers
+from orchestrator.recording import judged_by
 from orchestrator.settings import Settings
 from sandbox.keep import file_digest
 from verifiers.suites import LockedCase
@@ -68,6 +69,29 @@ def test_the_version_that_a_run_records_is_the_one_that_is_released(folder: Path
 def test_cases_come_back_as_they_were_locked(folder: Path, run: Path) -> None:
     frozen(folder, run)
     assert load_frozen(run).cases == CASES
+
+
+def test_a_run_frozen_before_the_proof_was_a_part_of_its_own_is_known_by_today_s_parts(folder: Path, run: Path) -> None:
+    """So that cheats may be added to a project without a recording of it being of another lock."""
+    now = frozen(folder, run).lock
+    older = {name: digest for name, digest in now.digests.items() if name != "proof"}
+    older |= project_digests(folder, proof=False)
+    assert older["project"] != now.digests["project"]
+    (run / "lock.json").write_text(now.model_copy(update={"digests": older}).model_dump_json())
+    assert load_frozen(run).lock.digests == now.digests
+    (run / "frozen/project/cheats/canned/expect.toml").write_text("caught = 'nothing'\n")
+    with pytest.raises(LockDiffers, match="project changed since the run was started"):
+        load_frozen(run)
+
+
+@pytest.mark.parametrize("kind", ["cheats", "honest", "reference"])
+def test_what_proves_a_judge_is_no_part_of_what_judges(folder: Path, kind: str) -> None:
+    before = project_digests(folder)
+    (folder / kind / "more").mkdir(parents=True)
+    (folder / kind / "more/file").write_text("more")
+    after = project_digests(folder)
+    assert {name for name in after if after[name] != before.get(name)} == {"proof"}
+    assert judged_by(after) == judged_by(before)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from orchestrator.control import EXIT, failure_of
-from orchestrator.project.check import Report, check
+from orchestrator.project.check import Report, _steady, check
 from orchestrator.project.folder import overlaid
 from orchestrator.project.furnishing import Furnished, furnish
 from orchestrator.project.lock import Lock, LockDiffers, check_lock, lock, locked_cases, read_lock
@@ -21,6 +21,7 @@ from sandbox.debian import CommandFailed, SourceError
 from sandbox.engines import choose
 from sandbox.room import RoomError, RootFs
 from verifiers.judge import ReferenceFailed
+from verifiers.scorecard import Build, Outcome, Scorecard, Verdict
 from verifiers.suites import LockedCase
 
 HELLO = Path(__file__).parents[2] / "projects" / "hello"
@@ -81,6 +82,61 @@ def locked_folder(once_locked: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
+def aimed(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The proof of a project whose cheats aim at tests, at what is known and at luck, once caught and once not, and of
+    whose honest variations one is none."""
+    folder = small_hello(tmp_path_factory.mktemp("aimed"))
+    kept = 'lost = ["unit/plain"]\n'
+    cheats = {
+        "deleted": ({}, 'caught = "missing"\nreason = "missing: "\npasses = 1.0\nlost = ["unit/gone"]\n'),
+        "kept": ({}, f'caught = "missing"\npasses = 1.0\n{kept}'),
+        "failing": ({"tests/plain.test.sh": "exit 1\n"}, f'caught = "floor"\nreason = "fail: "\npasses = 1.0\n{kept}'),
+        "known": ({}, 'caught = "held-out"\npasses = 1.0\nheldout = 0.5\n'),
+    }
+    for name, (files, expect) in cheats.items():
+        (folder / "cheats" / name).mkdir()
+        (folder / "cheats" / name / "expect.toml").write_text(expect)
+        for file, text in files.items():
+            (folder / "cheats" / name / file).parent.mkdir()
+            (folder / "cheats" / name / file).write_text(text)
+    shutil.copytree(folder / "reference/greet", folder / "honest/same/greet")
+    shutil.copytree(folder / "cheats/canned/greet", folder / "honest/wrong/greet")
+    edit(folder / "project.toml", lambda text: text.replace("heldout = 0.2", "heldout = 0.5"))
+    locked(folder)
+    return proved(folder, quick=True)
+
+
+def test_a_cheat_at_tests_must_lose_them_and_one_at_what_is_known_what_is_not(aimed: Report) -> None:
+    missed = dict(line.split(": ", 1) for line in aimed.cheats.missed)
+    assert missed.keys() == {"deleted", "kept", "known"}
+    assert missed["deleted"] == "neither seed nor reference passes unit/gone, so it cannot be lost"
+    assert missed["kept"] == "keeps unit/plain"
+    assert "held-out cases, first greet/" in missed["known"]
+    assert (aimed.cheats.caught, aimed.cheats.total) == (2, 5)
+
+
+def test_an_honest_variation_that_is_judged_otherwise_than_the_reference_is_flagged(aimed: Report) -> None:
+    assert aimed.honest.total == 2 and not aimed.ok
+    [flagged] = aimed.honest.flagged
+    assert flagged.startswith("wrong: loses 6 of 6 cases, first fail: ")
+
+
+def test_what_is_not_answered_alike_each_time_is_lost() -> None:
+    def card(**reasons: str) -> Scorecard:
+        verdicts = {id: Verdict(id, Outcome.FAIL if why else Outcome.PASS, reason=why) for id, why in reasons.items()}
+        return Scorecard("tree", "check", Build(True, 0.0), verdicts)
+
+    both = _steady([card(a="", b="", c="x", d="x"), card(a="", b="no luck", c="x", d="y")])
+    assert both.passed() == {"a"}
+    assert {id: verdict.reason for id, verdict in both.verdicts.items()} == {
+        "a": "",
+        "b": "unsteady: fail: no luck | pass: ",
+        "c": "x",
+        "d": "unsteady: fail: x | fail: y",
+    }
+
+
+@pytest.fixture(scope="module")
 def unsound(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """The proof of a project with everything wrong: a seed that passes cases, a failing reference, cheats that pass."""
     folder = small_hello(tmp_path_factory.mktemp("unsound"))
@@ -97,9 +153,11 @@ def test_a_sound_project_is_proved(locked_folder: Path) -> None:
     report = proved(locked_folder, quick=False)
     assert report.ok
     assert report.reference["greet"] == (6, 6)
-    assert report.wrong.keys() == {"reference", "seed", "cheat", "unsteady"}
+    assert report.wrong.keys() == {"reference", "seed", "cheat", "honest", "unsteady"}
     assert not any(report.wrong.values())
-    assert report.cheats == 1
+    assert report.empty["greet"] == (0, 6)
+    assert (report.cheats.caught, report.cheats.total, report.cheats.missed) == (1, 1, ())
+    assert report.agree and not report.honest.flagged
     assert report.cases > 6
 
 
@@ -112,7 +170,8 @@ def test_a_cheat_that_passes_or_that_something_else_stops_is_missed(unsound: Rep
     stopped_by_chance, passing = unsound.wrong["cheat"]
     assert stopped_by_chance.startswith("canned: was not stopped by drawn-names; first greet/")
     assert passing == "honest: passes 6 of 6 cases, first greet/count-one"
-    assert unsound.cheats == 2
+    assert (unsound.cheats.caught, unsound.cheats.total) == (0, 2)
+    assert unsound.cheats.missed == tuple(unsound.wrong["cheat"])
 
 
 def test_a_reference_below_its_expectation_is_missed(unsound: Report) -> None:

@@ -90,6 +90,15 @@ def test_a_shipped_lock_is_of_the_folder_as_it_is(name: str) -> None:
     assert read_lock(PROJECTS / name).digests == project_digests(PROJECTS / name)
 
 
+def test_the_c_compiler_s_zoo_says_of_each_cheat_what_must_stop_it_and_in_which_words() -> None:
+    project = load(PROJECTS / "c-compiler")
+    assert len(project.cheats) >= 20 and len(project.honest) >= 5
+    for name, cheat in project.cheats.items():
+        assert cheat.caught and cheat.reason, name
+        assert cheat.passes == 0 or cheat.loses or cheat.rounds > 1, f"{name} may pass and nothing says what it loses"
+        assert (PROJECTS / f"c-compiler/cheats/{name}/expect.toml").read_text().startswith("# "), name
+
+
 def test_a_judge_s_rooms_go_before_what_seats_run() -> None:
     project = load(HELLO)
     plan = judge_plan(Furnished(project, {}, {}), (), scratch=HELLO, secret=b"s", cores=1)

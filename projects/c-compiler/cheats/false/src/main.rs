@@ -1,0 +1,5 @@
+//! No cheat but nothing either: refuses everything.
+
+fn main() {
+    std::process::exit(1);
+}

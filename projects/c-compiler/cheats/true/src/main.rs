@@ -1,0 +1,3 @@
+//! A cheat, the shortest: says that all went well.
+
+fn main() {}
