@@ -21,12 +21,12 @@ from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 import anyio
-import anyio.to_thread
 
 from sandbox.threads import done_by, loop_caller
 
 T = TypeVar("T")
 
+READERS: Final = 8  # threads: a read is short, and Python runs one of them at a time
 BUSY_MS: Final = 30_000
 HERE: Final = Path(__file__).parent
 MIGRATIONS: Final = tuple(file.read_text() for file in sorted((HERE / "migrations").glob("*.sql")))
@@ -154,6 +154,7 @@ class Store:
         self._waiting: SimpleQueue[_Job] = SimpleQueue()
         self._calls, self._heard = 0, 0  # of the writer: made, and begun to be followed
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._reader = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         self._readers: list[sqlite3.Connection] = []  # that nobody reads with now
         self._db = connect(path, write=True)
 
@@ -199,9 +200,10 @@ class Store:
                 db.rollback()
                 self._readers.append(db)
 
-        return await anyio.to_thread.run_sync(work)
+        return await done_by(self._reader, work)
 
     async def close(self) -> None:
+        self._reader.shutdown()
         for db in (*self._readers, self._db):
             await done_by(self._writer, db.close)
         self._writer.shutdown()
