@@ -113,8 +113,9 @@ def same_failure(transcript: Transcript) -> Outcome | None:
     """The end by the same failure three times in a row: one call with one result, but for its times and numbers."""
     backwards = (pair for turn in reversed(transcript.turns) for pair in reversed(_answered(turn)))
     newest = list(islice(backwards, SAME_FAILURES))[::-1]
-    kinds = {(call.name, repr(call.arguments), re.sub(r"\d+", "#", result.text)) for call, result in newest}
-    if len(newest) < SAME_FAILURES or len(kinds) > 1 or not all(result.failed for _, result in newest):
+    if len(newest) < SAME_FAILURES or not all(result.failed for _, result in newest):
+        return None
+    if len({(call.name, repr(call.arguments), re.sub(r"\d+", "#", result.text)) for call, result in newest}) > 1:
         return None
     call, result = newest[-1]
     first_line = result.text.partition("\n")[0]

@@ -222,12 +222,14 @@ class End(StrEnum):
 @dataclass(frozen=True)
 class Answer:
     """A verb's result as the model reads it: plain text, totals first. `end` ends the session once it is stored. `how`
-    says in a word how a command ended, where `refused` does not say it."""
+    says in a word how a command ended, where `refused` does not say it. `stored`: it is on disk under its call's id,
+    with the verb's effect."""
 
     text: str
     refused: bool = False
     end: End | None = None
     how: str = ""
+    stored: bool = False
 
     @property
     def kind(self) -> str:

@@ -158,9 +158,10 @@ class Ledger:
     def _end(self, tx: Tx, attempt: int, state: AttemptState, **facts: object) -> None:
         """Ends a reserved attempt, once: a second end raises `KeyError`. Journals `spent` once for each budget, when it
         is used up to `WARN`."""
-        if tx.run("UPDATE attempt SET state = ? WHERE id = ? AND state = 'reserved'", state, attempt) != 1:
+        fields = " = ?, ".join({"state": state, **facts})
+        sql = f"UPDATE attempt SET {fields} = ? WHERE id = ? AND state = 'reserved'"
+        if tx.run(sql, state, *facts.values(), attempt) != 1:
             raise KeyError(f"attempt {attempt} has already ended")
-        rows.update(tx, "attempt", attempt, **facts)
         if self.budget and (used := spent(tx.db)) >= WARN * self.budget:
             told = "SELECT 1 FROM journal WHERE kind = 'spent' AND json_extract(data, '$.micro') >= ?"
             if tx.one(told, WARN * self.budget) is None:

@@ -1,5 +1,6 @@
 """The run itself: open, recover, go, drain, stop. One process owns it, in an epoch of its own."""
 
+import gc
 import hashlib
 import os
 import sqlite3
@@ -50,6 +51,7 @@ from verifiers.scorecard import Tier
 log = structlog.get_logger()
 
 TICK_S: Final = 0.5
+GARBAGE: Final = (20_000, 20, 50)  # transcripts are many objects that live long: by default each is looked at often
 LOCKS_EVERY_S: Final = 0.5  # how far the lock files may lag behind: writing them is work for each claim there is
 JUDGE_USER, HELDOUT_USER, VERIFY_USER, MAIN_USER = 1, 2, 3, 4
 HELDOUT_WAIT_S: Final = 900.0  # how long the end of a run waits for what is judged after landing
@@ -191,6 +193,7 @@ class Run:
     async def go(self) -> None:
         """Works until the run has ended or is stopped; then everything is written down and the process may end."""
         desk = self.desk
+        gc.set_threshold(*GARBAGE)
         scribe = Scribe(desk.folder)
         async with anyio.create_task_group() as tasks_of_run:
             self.open_seats = OpenSeats(desk, tasks_of_run)

@@ -50,9 +50,8 @@ class Verbs:
         """One transaction: the verb's effect, and its answer under the call's id."""
 
         def both(tx: Tx) -> Answer:
-            answer = Answer(work(tx), end=end)
-            sessions.finish_call(tx, call_id, answer)
-            return answer
+            sessions.begin_call(tx, call_id)
+            return replace(sessions.finish_call(tx, call_id, Answer(work(tx), end=end)), stored=True)
 
         answer = await self._desk.store.write(both)
         self._desk.changed.ring()

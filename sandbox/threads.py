@@ -13,10 +13,16 @@ from anyio.lowlevel import current_token
 T = TypeVar("T")
 
 
+def loop_caller() -> Callable[..., Any]:
+    """What hands a call with its arguments to this event loop from another thread."""
+    loop = current_token().native_token
+    soon: Callable[..., Any] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # type: ignore[attr-defined]
+    return soon
+
+
 async def done_by(thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     """What `work` returns or raises in that thread. Not cancelled once it is handed over."""
-    done, loop = anyio.Event(), current_token().native_token
-    soon: Callable[[Callable[[], Any]], Any] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # type: ignore[attr-defined]
+    done, soon = anyio.Event(), loop_caller()
     answer = thread.submit(work)
     answer.add_done_callback(lambda _: soon(done.set))
     with anyio.CancelScope(shield=True):

@@ -21,6 +21,7 @@ from orchestrator.store.store import Store, Tx, read_payload
 from orchestrator.workspace import Sight
 
 BRIEF: Final = 100  # characters of a call that the journal quotes
+AT_ONCE: Final = ("claim", "release", "note", "plan")  # verbs that begin in the transaction of their effect and answer
 MOVES: Final = ("shell", "wait", "edit")  # calls after which the workspace may be another
 UNSEEN: Final = Sight()
 RESTED: Final = "Your sandbox was closed meanwhile: /workspace is as you left it; jobs and files elsewhere are gone."
@@ -92,10 +93,11 @@ def laid(tx: Tx, session: str, head: str) -> int:
 
 
 def begin_call(tx: Tx, call: str) -> None:
-    """A call that is begun again after a crash keeps its place."""
+    """A call that is begun again after a crash keeps its place; one that is done stays so."""
     place = "main = ifnull(main, (SELECT count(*) FROM landing WHERE done)), began = ifnull(began, ?)"
     now = tx.one("SELECT max(seq) FROM journal")
-    tx.run(f"UPDATE call SET state = ?, started = ?, {place} WHERE id = ?", CallState.RUNNING, tx.now, *now or (), call)
+    sql = f"UPDATE call SET state = ?, started = ?, {place} WHERE id = ? AND state <> 'done'"
+    tx.run(sql, CallState.RUNNING, tx.now, *now or (), call)
 
 
 def finish_call(tx: Tx, call: str, answer: Answer, seconds: float = 0.0, sight: Sight = UNSEEN) -> Answer:
@@ -106,15 +108,15 @@ def finish_call(tx: Tx, call: str, answer: Answer, seconds: float = 0.0, sight: 
     )
     if found["state"] == CallState.DONE:
         return _answer(tx.db, found)
-    kept = {"result": tx.keep(answer.text), "failed": answer.refused, "end": answer.end or ""}
-    rows.update(tx, "call", call, state=CallState.DONE, seconds=seconds, **kept)
     given = [str(value).strip().partition("\n")[0][:BRIEF] for value in json.loads(found["arguments"]).values()]
     facts = {"brief": given[0] if given else "", "seconds": round(seconds, 2), "failed": answer.refused}
     asked = {"session": found["session"], "turn": found["turn"], "name": found["name"]}
     tx.journal("call", found["seat"], **asked, **facts)
     fetched = "max(main, ifnull((SELECT number FROM landing WHERE new = ?), 0))"
-    sql = f"UPDATE call SET kind = ?, tree = ?, stamp = ?, main = {fetched}, ended = (SELECT max(seq) FROM journal)"
-    tx.run(f"{sql} WHERE id = ?", answer.kind, sight.tree, sight.stamp, sight.fetched, call)
+    kept = {"result": tx.keep(answer.text), "failed": answer.refused, "end": answer.end or "", "kind": answer.kind}
+    kept |= {"state": CallState.DONE, "seconds": seconds, "tree": sight.tree, "stamp": sight.stamp}
+    sql = f"UPDATE call SET {' = ?, '.join(kept)} = ?, main = {fetched}, ended = (SELECT max(seq) FROM journal)"
+    tx.run(f"{sql} WHERE id = ?", *kept.values(), sight.fetched, call)
     return answer
 
 
@@ -208,6 +210,8 @@ class StoredLog:
 
     async def begin(self, pending: Pending) -> None:
         self._began[pending.key] = anyio.current_time()
+        if pending.call.name in AT_ONCE:
+            return
         await self._store.write(lambda tx: begin_call(tx, pending.key))
         self.pending = [replace(one, running=one.running or one.key == pending.key) for one in self.pending]
 
@@ -215,11 +219,17 @@ class StoredLog:
         begun, now = pending.running or pending.key in self._began, anyio.current_time()
         seconds = now - self._began.pop(pending.key, now)
         sight = await self._look(answer) if begun and pending.call.name in MOVES else UNSEEN
-        answer = await self._store.write(lambda tx: finish_call(tx, pending.key, answer, seconds, sight))
+
+        def work(tx: Tx) -> Answer:
+            if begun and pending.call.name in AT_ONCE:
+                begin_call(tx, pending.key)
+            return finish_call(tx, pending.key, answer, seconds, sight)
+
+        kept = answer if answer.stored else await self._store.write(work)
         self.pending = [one for one in self.pending if one.key != pending.key]
         last = self.transcript.turns[-1]
-        results = (*last.results, ToolResult(pending.call.id, answer.text, answer.refused))
-        self._change_last(results=results, end=last.end or answer.end)
+        results = (*last.results, ToolResult(pending.call.id, kept.text, kept.refused))
+        self._change_last(results=results, end=last.end or kept.end)
 
     async def hear(self) -> None:
         """Pins what waits to be read behind the turn after which it is read; 0 is before the first reply."""

@@ -10,21 +10,23 @@ import json
 import sqlite3
 import tomllib
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
-import anyio.to_thread
+import anyio
 
-from sandbox.threads import done_by
+from sandbox.threads import done_by, loop_caller
 
 T = TypeVar("T")
-_Job = tuple[Callable[["Tx"], Any], Future[Any]]  # work that waits to be written, and what comes of it
 
+READERS: Final = 8  # threads: a read is short, and Python runs one of them at a time
 BUSY_MS: Final = 30_000
 HERE: Final = Path(__file__).parent
 MIGRATIONS: Final = tuple(file.read_text() for file in sorted((HERE / "migrations").glob("*.sql")))
@@ -91,6 +93,22 @@ class Tx:
         return self.db.execute(sql, parameters).rowcount
 
 
+@dataclass(eq=False, slots=True)
+class _Job:
+    """Work that waits to be written; once `done` is set, by the event loop that `soon` calls, what came of it."""
+
+    work: Callable[[Tx], Any]
+    done: anyio.Event
+    soon: Callable[..., Any]
+    result: Any = None
+    error: Exception | None = None
+
+
+def _wake(jobs: list[_Job]) -> None:
+    for job in jobs:
+        job.done.set()
+
+
 def read_payload(db: sqlite3.Connection, digest: str) -> bytes:
     row = db.execute("SELECT body FROM payload WHERE hash = ?", (digest,)).fetchone()
     if row is None:
@@ -134,7 +152,9 @@ class Store:
         self.told: set[str] = set()
         """Sessions that may have messages to hear."""
         self._waiting: SimpleQueue[_Job] = SimpleQueue()
+        self._calls, self._heard = 0, 0  # of the writer: made, and begun to be followed
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._reader = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         self._readers: list[sqlite3.Connection] = []  # that nobody reads with now
         self._db = connect(path, write=True)
 
@@ -180,37 +200,43 @@ class Store:
                 db.rollback()
                 self._readers.append(db)
 
-        return await anyio.to_thread.run_sync(work)
+        return await done_by(self._reader, work)
 
     async def close(self) -> None:
+        self._reader.shutdown()
         for db in (*self._readers, self._db):
             await done_by(self._writer, db.close)
         self._writer.shutdown()
 
     async def _submit(self, work: Callable[[Tx], T]) -> T:
-        """The writer commits for all who wait when it begins; those then find themselves done when their turn comes."""
-        answer: Future[T] = Future()
-        self._waiting.put((work, answer))
-        await done_by(self._writer, self._commit)
-        return answer.result()
+        """The writer, called by the first who waits, commits for all who wait when it begins."""
+        job = _Job(work, anyio.Event(), loop_caller())
+        self._waiting.put(job)
+        if self._calls == self._heard:
+            self._writer.submit(self._commit)
+            self._calls += 1
+        with anyio.CancelScope(shield=True):
+            await job.done.wait()
+        if job.error:
+            raise job.error
+        result: T = job.result
+        return result
 
     def _commit(self) -> None:
         """One commit for all who wait; nobody hears of a result before it is durable."""
+        self._heard += 1  # before the look: who comes after it calls again
         batch = [self._waiting.get() for _ in range(self._waiting.qsize())]
-        if not batch:
-            return
-        outcomes: list[tuple[Callable[[Future[Any], Any], None], Any]] = []
         told = set[str]()
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            for work, _ in batch:
+            for job in batch:
                 self._db.execute("SAVEPOINT job")
                 tx = Tx(self._db, self.epoch, self.utc_now())
                 try:
-                    outcomes.append((Future.set_result, work(tx)))
+                    job.result = job.work(tx)
                 except Exception as raised:  # noqa: BLE001 - handed to the caller of write(), who raises it
                     self._db.execute("ROLLBACK TO job")
-                    outcomes.append((Future.set_exception, raised))
+                    job.error = raised
                 self._db.execute("RELEASE job")
                 told |= tx.told
             self._db.execute("COMMIT")
@@ -220,9 +246,13 @@ class Store:
                 self._db.execute("ROLLBACK")
             error = StoreError(f"the state could not be written: {failure}")
             error.__cause__ = failure
-            outcomes = [(Future.set_exception, error)] * len(batch)
-        for (_, answer), (settle, outcome) in zip(batch, outcomes, strict=True):
-            settle(answer, outcome)
+            for job in batch:
+                job.error = error
+        waking = defaultdict[Callable[..., Any], list[_Job]](list)
+        for job in batch:
+            waking[job.soon].append(job)
+        for soon, jobs in waking.items():  # one event loop, so one call of it for all
+            soon(_wake, jobs)
 
 
 @contextmanager
