@@ -25,7 +25,8 @@ from typing import Final
 import trio
 from trio.testing import MockClock
 
-from benchmarks.integration import MINUTE, World, repeatable, simulated
+from benchmarks.integration import repeatable, simulated
+from benchmarks.integration_world import MINUTE, World
 from tests.orchestrator.running import Run, faults, shell, small_project, yard
 from tests.orchestrator.running import _toml as toml
 

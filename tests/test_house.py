@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("orchestrator", "agents", "sandbox", "verifiers")
-CODE_LIMIT = 11_000
+CODE_LIMIT = 12_000
 ADDRESSES = re.compile(r"pypi\.org|pythonhosted\.org|deb\.debian\.org|registry\.npmjs|docker\.io/|ghcr\.io|quay\.io")
 
 
