@@ -63,7 +63,7 @@ TRIES: Final = 10  # programs drawn for each one that is wanted, at most
 CASE_S: Final = 10.0  # CPU seconds of the compiler, and of what it made: the contract's
 REFERENCE_S: Final = 120.0
 VAST: Final = Limits(memory=1 << 47)  # sanitizers reserve terabytes of addresses; only our own tools run there
-OUT_OF_TIME: Final = f"exit status {128 + signal.SIGXCPU} "  # as the project's runner says it
+OUT_OF_TIME: Final = "CPU time limit exceeded"  # as the runner's shell says it
 CRASHES: Final = {
     128 + number: number.name
     for number in (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGTRAP)
@@ -259,7 +259,7 @@ class Candidate:
 
     async def _run(self, path: str, **room: object) -> Result:
         command = Command((path,), time_s=CASE_S * WALL_FACTOR, cpu_s=CASE_S)
-        return await self.shop.run(command, root=self.root, brief=True, **room)
+        return await self.shop.run(command, None, root=self.root, brief=True, **room)
 
     def _lay(self, program: Program, folder: Path) -> None:
         files = {f"files/{name}": data for name, data in program.beside.items()}

@@ -101,7 +101,7 @@ async def test_what_a_compiler_makes_of_a_program_is_told_apart(
         "for (volatile int i = 0; ; i++) ;": (Outcome.TIMEOUT, "running takes more than 1 s"),
         "refused": (Outcome.COMPILE, "case.c:1: error: refused"),
         "forgotten": (Outcome.COMPILE, "exit status 0 but no program written"),
-        "broken": (Outcome.COMPILE, "exit status 139 and no message"),
+        "broken": (Outcome.COMPILE, "Segmentation fault"),
         "endless": (Outcome.TIMEOUT, "compiling takes more than 1 s"),
     }
     async with shop_of(rich) as shop:
