@@ -119,10 +119,10 @@ async def test_a_program_counts_only_where_compilers_agree_and_sanitizers_are_si
         reference = Reference(shop, await image.build(outside.REFERENCE, state_home(), progress=print))
         good = b'#include <stdio.h>\nint main(void) { printf("no end of line"); return 5; }\n'
         assert await reference.agreed(good) == Ending(5, b"no end of line")
-        overflow = b"int main(int argc, char **argv) { return argc + 0x7fffffff < argc; }\n"
+        overflow = b"int main(void) { volatile int big = 0x7fffffff; big++; return 5; }\n"
         apart = b"int main(void) {\n#ifdef __clang__\nreturn 1;\n#endif\nreturn 2; }\n"
         endless = b"int main(void) { for (volatile int i = 0; ; i++) ; }\n"
-        for text, why in ((overflow, "signed integer overflow|something else"), (apart, "clang -O0 does something"),
+        for text, why in ((overflow, "signed integer overflow"), (apart, "clang -O0 does something"),
                           (endless, "not within 2 s"), (b"int main", "gcc -O0 does not compile it")):  # fmt: skip
             with pytest.raises(NotComparable, match=why):
                 await reference.agreed(text)
