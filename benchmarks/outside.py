@@ -208,7 +208,7 @@ async def mistaken(reference: Reference, programs: Sequence[Program], cores: int
     return sorted(found)
 
 
-async def draw(reference: Reference, wanted: int, seed: int, cores: int) -> tuple[list[Program], Counter[str]]:
+async def draw(reference: Reference, wanted: int, seed: int, cores: int) -> tuple[list[Program], dict[str, int]]:
     """So many programs of csmith's, always the same ones for a seed, and why others were left out."""
     chance = random.Random(seed)
     tried: dict[int, Program | str] = {}
@@ -229,7 +229,7 @@ async def draw(reference: Reference, wanted: int, seed: int, cores: int) -> tupl
                 left_out[outcome] += 1
             else:
                 found.append(outcome)
-    return found, left_out
+    return found, dict(left_out)
 
 
 # The candidate

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import anyio
+import git
 import pytest
 
 from benchmarks import outside
-from benchmarks.outside import Candidate, Ending, NotComparable, Outcome, Program, Reference
+from benchmarks.outside import Candidate, Ending, Judged, NotComparable, Outcome, Program, Reference, Report
 from orchestrator.project.folder import load
 from orchestrator.project.furnishing import Furnished, Layers, furnish
 from sandbox import image
@@ -130,6 +134,36 @@ async def test_a_program_counts_only_where_compilers_agree_and_sanitizers_are_si
         assert first.expected.output.startswith(b"checksum = ") and "csmith.h" in first.beside
         (again,), _ = await outside.draw(reference, 1, 7, 1)
         assert again == first
+
+
+def test_a_run_s_compiler_is_judged_by_the_run_s_own_project_and_told_as_one_object_or_a_table(
+    rich: Furnished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert rich.images  # the seed of a compiler is enough: it compiles nothing
+    run = tmp_path / "cc-1"
+    shutil.copytree(FOLDER, run / "frozen/project")
+    (run / "state.db").touch()
+    public = git.Repo.init(run / "public.git", bare=True, initial_branch="main")
+    seed = ["git", f"--work-tree={FOLDER / 'seed'}", "-c", "user.name=a", "-c", "user.email=a@b"]
+    public.git.execute([*seed, "add", "--all"])
+    public.git.execute([*seed, "commit", "--quiet", "-m", "Seed"])
+    some = outside.own()[:2]
+    monkeypatch.setattr(outside, "own", lambda: some)
+    words = ["outside", "cc-1", "--logs", str(tmp_path), "--csmith", "1", "--seed", "7"]
+    monkeypatch.setattr(sys, "argv", [*words, "--json"])
+    assert outside.main() == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["run"], told["commit"], told["seed"]) == ("cc-1", public.head.commit.hexsha, 7)
+    assert [(one["family"], one["outcome"]) for one in told["programs"]] == [
+        *[("own", "fails to compile")] * 2,
+        ("csmith", "fails to compile"),
+    ]
+    judged = tuple(Judged(**(one | {"outcome": Outcome(one["outcome"])})) for one in told["programs"])
+    shown = outside.table(Report("cc-1", told["commit"], 7, {"why": 2}, judged)).splitlines()
+    assert [line.split()[:3] for line in shown[2:4]] == [["own", "0/2", "2"], ["csmith", "0/1", "1"]]
+    assert shown[4].startswith(f"own/{some[0].name} ") and shown[-1] == "csmith, left out 2 times: why"
+    monkeypatch.setattr(sys, "argv", [*words, "--commit", "nowhere"])
+    assert outside.main() == 1 and "nowhere" in capsys.readouterr().err
 
 
 def test_a_program_that_states_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
