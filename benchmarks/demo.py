@@ -159,7 +159,8 @@ def main() -> int:
     given = parser.parse_args()
     if given.serve:
         with patch.object(Replay, "batch", one_by_one):
-            return serve(given.serve)
+            serve(given.serve)
+            return 0
     recording, rows = Recording.read(PROJECT / FILE), []
     for serial in (False, True)[: 1 + given.serial]:
         with yard(given.sandbox) as place:
