@@ -106,11 +106,13 @@ class Order(Protocol):
         """Returns when it is time for it to be staged, or to bounce if it was not; and which of the two."""
 
     async def batch(self) -> Sequence[str]:
-        """Returns when it is time to judge, with what is judged together, from main on; with nothing when the order
-        says nothing more."""
+        """Returns when it is time to judge, with what is judged together, from main on."""
 
-    async def before_end(self, changes: Sequence[str]) -> Collection[str]:
-        """Returns when it is time for the first of these to land or to bounce, with those that do so then."""
+    async def before_bounce(self, changes: Sequence[str]) -> Collection[str]:
+        """Returns when it is time for the first of these to bounce, with those that do so then."""
+
+    async def before_landing(self, stack: Sequence[Staged]) -> None:
+        """Returns when it is time for these to land, if it is they."""
 
 
 @dataclass
@@ -197,7 +199,7 @@ class Queue:
             if not lost:
                 card = await self._gained(batch[-1].tree, card)
                 if self.order:
-                    await self.order.before_end([one.change.id for one in batch])
+                    await self.order.before_landing(batch)
                 return await self._land(size, card, began)
             await self.book.judged(batch, card, lost - BROKEN, anyio.current_time() - began)
             size = await self._drop(size, await self._culprits(size, lost, unsteady, card))
@@ -230,7 +232,7 @@ class Queue:
         alone = await self.trees.put(change, self.main) if self.stack else placed
         if isinstance(alone, Conflict):
             if self.order:
-                await self.order.before_end([change.id])
+                await self.order.before_bounce([change.id])
             await self.book.clashed(change, alone)
         else:
             await self.book.parked(change, placed)
@@ -240,7 +242,7 @@ class Queue:
         """Bounces the culprits, by their place on the stack, with reason, detail and cases; stacks what stood above
         the lowest anew, then tries those that were parked. Returns how many of the batch are left, at the bottom."""
         if self.order:
-            ends = await self.order.before_end([self.stack[place].change.id for place in culprits])
+            ends = await self.order.before_bounce([self.stack[place].change.id for place in culprits])
             culprits = {place: loss for place, loss in culprits.items() if self.stack[place].change.id in ends}
         async with self._stacking:
             for place, (reason, detail, lost) in sorted(culprits.items()):

@@ -20,6 +20,7 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
+from orchestrator.queue import Staged
 from orchestrator.recording import Quotes, Recording, Step
 from orchestrator.signals import Bell
 from orchestrator.store import Store, Tx
@@ -105,6 +106,7 @@ class Replay:
         steps = [
             step.model_copy(update={"arguments": quotes.unfolded(step.arguments)}) for step in self.recording.steps
         ]
+        self._steps = steps
         self._places: dict[tuple[str, str], int] = {(step.do, step.id): place for place, step in enumerate(steps)}
         self._order = [(place, step) for place, step in enumerate(steps) if not step.in_room]
         self._judged = list[tuple[Step, set[str]]]()  # judgements, each with what came to its end by it
@@ -179,7 +181,8 @@ class Replay:
         return f"landed as {self.recording.head.main[step.main]}" if step.kind == "landed" else step.kind
 
     async def diverged(self, step: Step, now: str, *, over: bool = False) -> None:
-        """Writes down that a step came out otherwise. Another end of a change is another main: the replay is over."""
+        """Writes down that a step came out otherwise. Another end of a change is another main: the replay is over, and
+        nothing else lands."""
         was = self._recorded(step)
         if over or step.do == "change":
             self.broken = self.broken or f"{DIVERGED}{step.id} {now}, recorded: {was}"
@@ -211,7 +214,7 @@ class Replay:
         """Returns when main has come to where a session's workspace was made, which may be later than its start."""
         self.busy -= 1
         try:
-            await self._until(len(self._places), start.id, start.main)
+            await self._until(NEVER, start.id, start.main)
         finally:
             self.busy += 1
 
@@ -219,8 +222,8 @@ class Replay:
         turn = bisect_left(self._order, place, key=lambda pair: pair[0]) + (place == NEVER)
 
         def free() -> bool:
-            there = main is not None and len(self.mains) > main
-            return there or self._head >= turn or bool(self.broken) or self.stopping()
+            there = self._head >= turn if main is None else len(self.mains) > main
+            return there or bool(self.broken) or self.stopping()
 
         self._held.add(who)
         try:
@@ -228,32 +231,39 @@ class Replay:
         finally:
             self._held.remove(who)
 
-    # `queue.Order`. Once main is another, what was handed in comes to its end in any order; but once everything has
-    # happened, what is left undone stays so, and the callers are cancelled.
+    # `queue.Order`. What the recording does not hold never comes: its callers wait until they are cancelled.
 
     async def admit(self, change: str) -> bool:
         await self._in_order([("stage", change), ("change", change)], change)
-        return ("stage", change) in self._places and not self.broken
-
-    async def before_end(self, changes: Sequence[str]) -> Collection[str]:
-        await self._in_order([("change", change) for change in changes], GATE)
-        ended = await self._ended()
-        judgements = () if self.broken else self._judged
-        return next((now for _, ends in judgements if (now := {*changes} & ends - ended)), changes)
-
-    async def _in_order(self, keys: Sequence[tuple[str, str]], who: str) -> None:
-        await self._until(min((self._places[key] for key in keys if key in self._places), default=NEVER), who)
-        if self.stopping() and not self.broken:
-            await anyio.sleep_forever()
+        return ("stage", change) in self._places
 
     async def batch(self) -> Sequence[str]:
         ended = await self._ended()
         for step, ends in self._judged:
             if ends - ended:  # a kill may have come between two of them
                 await self._in_order([("judge", step.id)], GATE)
-                return [] if self.broken else [id for id in step.id.split() if id not in ended]
+                return [id for id in step.id.split() if id not in ended]
         await self._in_order([], GATE)
         return []
+
+    async def before_bounce(self, changes: Sequence[str]) -> Collection[str]:
+        await self._in_order([("change", change) for change in changes], GATE)
+        ended = await self._ended()
+        return next((now for _, ends in self._judged if (now := {*changes} & ends - ended)), changes)
+
+    async def before_landing(self, stack: Sequence[Staged]) -> None:
+        keys = [("change", one.change.id) for one in stack]
+        await self._in_order(keys, GATE)
+        for key, one in zip(keys, stack, strict=True):
+            step = self._steps[self._places[key]] if key in self._places else None
+            if step and self._recorded(step) != f"landed as {one.commit}":
+                await self.diverged(step, f"would land as {one.commit}")
+                await anyio.sleep_forever()
+
+    async def _in_order(self, keys: Sequence[tuple[str, str]], who: str) -> None:
+        await self._until(min((self._places[key] for key in keys if key in self._places), default=NEVER), who)
+        if self.stopping() or self.broken:
+            await anyio.sleep_forever()
 
     async def _ended(self) -> set[str]:
         return await self.store.read(lambda db: {row[0] for row in db.execute(ENDED)})

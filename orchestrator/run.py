@@ -300,9 +300,7 @@ class Run:
 
         def over(db: sqlite3.Connection) -> bool:
             """What a recording left undone stays so."""
-            as_recorded = desk.replay is not None and not desk.replay.broken
-            left = bool(changes.live(db)) or (desk.replay is None and waiting(db))
-            return self.after.done(db) and (as_recorded or not left)
+            return self.after.done(db) and (desk.replay is not None or not (changes.live(db) or waiting(db)))
 
         with anyio.move_on_after(HELDOUT_WAIT_S):
             while not (desk.stopping and self._end[0] is RunState.STOPPED):
