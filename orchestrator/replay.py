@@ -27,7 +27,7 @@ from orchestrator.store import Store, Tx
 from orchestrator.watch.queries import DIVERGED
 from orchestrator.watch.render import plural
 
-QUIET: Final = 10  # looks of the run in a row at a replay in which nothing moves
+QUIET: Final = 20  # looks of the run in a row at a replay in which nothing moves: more than a crashed seat waits first
 GATE: Final = "gate"
 NEVER: Final = 1 << 62  # the place of what is not in the recording
 TERMINAL: Final = "('landed', 'bounced', 'withdrawn')"
@@ -43,6 +43,7 @@ HAPPENED: Final = {
     "stage": "SELECT 1 FROM change WHERE id = ? AND state <> 'queued'",
     "judge": "SELECT 1 FROM journal WHERE kind = 'judging' AND data ->> 'changes' = json(?1) "
     f"UNION SELECT 1 FROM change WHERE state IN {TERMINAL} AND id IN (SELECT value FROM json_each(?1))",
+    "revert": "SELECT 1 FROM change WHERE call = 'revert of ' || ?",
     "change": f"SELECT 1 FROM change WHERE id = ? AND state IN {TERMINAL}",
     "end": "SELECT 1 FROM session WHERE id = ? AND state = 'ended'",
 }
@@ -267,6 +268,18 @@ class Replay:
 
     async def _ended(self) -> set[str]:
         return await self.store.read(lambda db: {row[0] for row in db.execute(ENDED)})
+
+    async def revert(self, change: str) -> datetime | None:
+        """Returns when it is time for a change to be taken back, with the date of what does so; None where none did."""
+        place = self._places.get(("revert", change))
+        if place is None:
+            return None
+        self.busy -= 1
+        try:
+            await self._in_order([("revert", change)], f"revert of {change}")
+        finally:
+            self.busy += 1
+        return self._steps[place].at
 
     def submitted(self, call: str) -> datetime | None:
         """When a change was handed in by this call, which is the date of its commit."""

@@ -133,7 +133,7 @@ class Run:
         if any(case.heldout for case in frozen.cases):
             lanes[Tier.HELDOUT] = judge("heldout", HELDOUT_USER, 1, weight=1)
         reverting = {suite.name for suite in slow if suite.revert}
-        after = After(store, repository, lanes, reverting, gate.changed, submitting)
+        after = After(store, repository, lanes, reverting, gate.changed, submitting, gate.replay)
         desk = Desk(
             folder=folder,
             frozen=frozen,

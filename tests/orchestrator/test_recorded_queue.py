@@ -6,13 +6,16 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
-from orchestrator.recording import FILE, Recording
+from orchestrator.recording import FILE, Recording, Step
 from tests.orchestrator.running import Run, Yard, faults, small_project, yard
 from tests.orchestrator.test_open_seats import asked
 from tests.orchestrator.test_recording import diverged
@@ -160,20 +163,141 @@ def test_the_recording_holds_what_the_run_was_made_for(source: Source) -> None:
     assert {"gone", "mark"} <= {*run.git("ls-tree", "--name-only", "refs/heads/main:parts").split()}
 
 
-@pytest.mark.parametrize(("agents", "replay"), [(1, "short"), (4, "full")])
-def test_it_is_replayed_to_the_same_commits_and_recorded_again(source: Source, agents: int, replay: str) -> None:
+@pytest.mark.parametrize(
+    ("agents", "replay", "deaths"), [(1, "short", 0), (4, "full", 0), (3, "short", 5), (16, "full", 6)]
+)
+def test_it_is_replayed_to_the_same_commits_and_recorded_again(
+    source: Source, agents: int, replay: str, deaths: int
+) -> None:
     place, project, run = source
     again = place.create(project, agents, name=f"again-{agents}", models={"": "recorded"}, replay=replay)
-    again.serve()
-    again.finish()
-    same(place, project, run, again)
-    assert place.leftovers() == []
+    killed(again, deaths)
+    assert again.commits() == run.commits() and again.judged() == run.judged()
+    same(place, again, (project / FILE).read_bytes())
+    assert faults(again) == [] and place.leftovers() == []
 
 
-def same(place: Yard, project: Path, run: Run, again: Run) -> None:
+def killed(run: Run, deaths: int) -> None:
+    """Serves a run to its end, through deaths at moments that are drawn anew, but the same in each test."""
+    moments, journaled = Random(deaths), 0
+    for death in range(deaths):
+        journaled += moments.randint(3, 40)
+        run.serve(f"journal {journaled}{' tree' * (death % 2)}")
+        run.died()
+        journaled = run.one("SELECT max(seq) FROM journal")
+    run.serve()
+    run.finish()
+
+
+def same(place: Yard, again: Run, recording: bytes) -> None:
     assert again.one("SELECT reason FROM run").startswith("recording finished"), again.tail()
     assert diverged(again) == [], again.tail()
-    assert again.commits() == run.commits() and again.judged() == run.judged()
     assert place.say("record", again.name, str(place.folder / again.name)).returncode == 0
-    assert (place.folder / again.name / "recording.jsonl.xz").read_bytes() == (project / FILE).read_bytes()
-    assert faults(again) == []
+    assert (place.folder / again.name / "recording.jsonl.xz").read_bytes() == recording
+
+
+@contextlib.contextmanager
+def shipped(project: Path, recording: Recording) -> Iterator[None]:
+    """The project with another recording."""
+    was = (project / FILE).read_bytes()
+    (project / FILE).write_bytes(recording.packed())
+    try:
+        yield
+    finally:
+        (project / FILE).write_bytes(was)
+
+
+def at(recording: Recording, do: str, id: str) -> int:
+    return next(place for place, step in enumerate(recording.steps) if (step.do, step.id) == (do, id))
+
+
+@pytest.mark.parametrize(
+    ("do", "id", "deaths"),
+    [
+        ("change", "C3", 0),  # that the fast tier lets bounce
+        ("change", "C2", 2),  # with which main conflicts
+        ("change", "C4", 0),  # that lands
+        ("change", "C5", 2),  # that the gate lets bounce
+        ("judge", "C6", 1),
+    ],
+)
+def test_what_a_recording_leaves_undone_stays_so(source: Source, do: str, id: str, deaths: int) -> None:
+    place, project, run = source
+    whole = Recording.read(project / FILE)
+    steps = whole.steps[: at(whole, do, id)]
+    main = whole.head.main[: steps[-1].main + 1]
+    cut = Recording(whole.head.model_copy(update={"main": main}), steps)
+    with shipped(project, cut):
+        again = place.create(project, 3, name=f"cut-{id}", models={"": "recorded"})
+    killed(again, deaths)
+    assert tuple(again.commits()) == main == tuple(run.commits()[: len(main)])
+    ended = again.rows("SELECT id, state FROM change WHERE state IN ('landed', 'bounced', 'withdrawn')")
+    assert {row["id"]: row["state"] for row in ended} == {one.id: one.kind for one in steps if one.do == "change"}
+    same(place, again, cut.packed())
+
+
+def edited(steps: list[Step]) -> None:
+    (place,) = (place for place, step in enumerate(steps) if "echo teal" in str(step.arguments))
+    steps[place] = steps[place].model_copy(update={"arguments": {"command": "echo teel >parts/teal"}})
+
+
+def removed(steps: list[Step]) -> None:
+    steps[:] = [step for step in steps if step.id != "agent-03/1.4.0"]
+
+
+def not_handed_in(steps: list[Step]) -> None:
+    steps[:] = [step for step in steps if step.id != "agent-03/1.3.0"]
+
+
+def swapped(steps: list[Step], ids: list[tuple[str, str]]) -> None:
+    one, other = (next(n for n, step in enumerate(steps) if (step.do, step.id) == id) for id in ids)
+    steps[one], steps[other] = steps[other], steps[one]
+
+
+def otherwise(steps: list[Step], change: str, kind: str) -> None:
+    place = [(step.do, step.id) for step in steps].index(("change", change))
+    steps[place] = steps[place].model_copy(update={"kind": kind})
+
+
+@pytest.mark.parametrize(
+    ("name", "tamper", "words", "landed"),
+    [
+        ("edited", edited, "C4 would land as", 1),
+        ("removed", removed, "agent-03/1.5.0 agent-03/1.4.0 is not in the recording", 1),
+        ("lacking", not_handed_in, "C2", 0),
+        ("seats", partial(swapped, ids=[("call", f"agent-0{seat}/1.3.0") for seat in (1, 3)]), "C1 would land as", 0),
+        ("order", partial(swapped, ids=[("stage", "C1"), ("judge", "C1")]), "C1 judge never came", 6),
+        ("lost", partial(otherwise, change="C4", kind="bounced"), "C4 would land as", 1),
+        ("won", partial(otherwise, change="C5", kind="landed"), "C5 bounced, recorded: landed as", 2),
+    ],
+)
+def test_a_tampered_recording_ends_with_a_named_divergence_and_lands_nothing_else(
+    source: Source, name: str, tamper: Callable[[list[Step]], None], words: str, landed: int
+) -> None:
+    place, project, run = source
+    whole = Recording.read(project / FILE)
+    tamper(steps := list(whole.steps))
+    command = f"start {project} --agents 3 --model recorded --unlocked --sandbox bubblewrap --name {name}".split()
+    with shipped(project, Recording(whole.head, tuple(steps))):
+        played = place.say(*command)
+    again = place.run(name)
+    assert again.one("SELECT reason FROM run").startswith(f"recording diverged: {words}"), again.tail()
+    assert played.returncode == 1 and diverged(again), played.stdout
+    assert again.commits()[: landed + 1] == run.commits()[: landed + 1] and len(again.commits()) <= 1 + landed
+    assert not [fault for fault in faults(again) if " is still " not in fault]
+
+
+def test_at_the_recorded_pace_nobody_who_waits_for_its_time_is_given_up(source: Source) -> None:
+    place, project, run = source
+    whole = Recording.read(project / FILE)
+    began = whole.steps[-1].at
+    late, teal = began + timedelta(seconds=12), at(whole, "call", "agent-01/2.2.0")
+    paced = [  # a change's date is its commit's
+        step if step.tool == "submit" else step.model_copy(update={"at": late if place >= teal else began})
+        for place, step in enumerate(whole.steps)
+    ]
+    with shipped(project, Recording(whole.head, tuple(paced))):
+        again = place.create(project, 3, name="paced", models={"": "recorded"}, pace="real")
+    killed(again, 0)
+    assert again.commits() == run.commits()
+    same(place, again, Recording(whole.head, tuple(paced)).packed())
