@@ -52,12 +52,6 @@ class _Playing:
             self.room_for, self.rested = step.id, True
         return rests
 
-    def lacks(self, turn: int) -> str:
-        """The first call that a turn of the recording does not have, or ""."""
-        found = [step.id for step in self.played.turns[turn - 1]]
-        asked = [f"{self.session.id}.{turn}.{number}" for number in range(len(found))]
-        return next((id for id in asked if id not in found), "")
-
     def redo(self, *, full: bool = False) -> _Redo:
         self.fresh, self.again, self.full = True, 0, self.full or full
         self.room_for, self.rested, self.redone = "", False, self.redone + 1
@@ -168,8 +162,9 @@ class RecordedSeats:
                     log = await self._answered(playing, log, hands.room)
             elif len(turns) < len(played.turns):
                 steps = played.turns[len(turns)]
-                if lacking := playing.lacks(len(turns) + 1):
-                    await replay.diverged(steps[-1], f"{lacking} is not in the recording", over=True)
+                turn = {f"{playing.session.id}.{len(turns) + 1}.{number}" for number in range(len(steps))}
+                if lacking := turn - {step.id for step in steps}:
+                    await replay.diverged(steps[-1], f"{min(lacking)} is not in the recording", over=True)
                     break
                 calls = tuple(ToolCall("", step.tool, step.arguments) for step in steps)
                 await log.store_reply(Reply(calls, Stop.TOOLS, Usage(), RECORDED))
@@ -265,9 +260,10 @@ class RecordedSeats:
             return False
         sight, last = await workspace.seen(room.run), await self._desk.store.read(log.last_seen)
         if last is None:
-            return True  # none of them has moved it
-        step = self._replay.calls[last["id"]]
-        return (last["stamp"], last["kind"], last["tree"]) == (sight.stamp, step.kind, step.tree or last["tree"])
+            return True  # none of them has run
+        id, kind, tree, stamp = last
+        step = self._replay.calls[id]
+        return (stamp, kind, tree) == (sight.stamp, step.kind, step.tree or tree)
 
     async def _run_again(self, playing: _Playing, step: Step, hands: Hands, number: int) -> str:
         """What kind of result it has."""

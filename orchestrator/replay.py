@@ -10,7 +10,8 @@ import json
 import re
 import sqlite3
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -201,11 +202,8 @@ class Replay:
     async def hold(self, step: Step) -> None:
         """Returns when it is the step's turn: a call's in a room when main has come to where it was, all others' when
         everything before them has happened."""
-        self.busy -= 1
-        try:
+        with self._idle():
             await self._until(self._places[step.do, step.id], step.id, step.main if step.in_room else None)
-        finally:
-            self.busy += 1
         if self.real_pace and not self.stopping():
             now = anyio.current_time()
             began, first = self._began = self._began or (now, step.at)
@@ -213,9 +211,14 @@ class Replay:
 
     async def reach(self, start: Step) -> None:
         """Returns when main has come to where a session's workspace was made, which may be later than its start."""
+        with self._idle():
+            await self._until(NEVER, start.id, start.main)
+
+    @contextmanager
+    def _idle(self) -> Iterator[None]:
         self.busy -= 1
         try:
-            await self._until(NEVER, start.id, start.main)
+            yield
         finally:
             self.busy += 1
 
@@ -274,11 +277,8 @@ class Replay:
         place = self._places.get(("revert", change))
         if place is None:
             return None
-        self.busy -= 1
-        try:
+        with self._idle():
             await self._in_order([("revert", change)], f"revert of {change}")
-        finally:
-            self.busy += 1
         return self._steps[place].at
 
     def submitted(self, call: str) -> datetime | None:

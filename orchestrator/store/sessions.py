@@ -188,10 +188,9 @@ class StoredLog:
         return len(self.transcript.turns)
 
     def last_seen(self, db: sqlite3.Connection) -> sqlite3.Row | None:
-        """The newest call after which the workspace was looked at."""
-        sql = "SELECT * FROM call WHERE session = ? AND stamp <> '' ORDER BY turn DESC, number DESC LIMIT 1"
-        row: sqlite3.Row | None = db.execute(sql, (self._session.id,)).fetchone()
-        return row
+        """Id, kind, tree and stamp of the newest call after which the workspace was looked at."""
+        sql = "SELECT id, kind, tree, stamp FROM call WHERE session = ? AND stamp <> '' ORDER BY turn DESC, number DESC"
+        return next(db.execute(sql, (self._session.id,)), None)
 
     def paid(self, tx: Tx, reply: Reply) -> None:
         """Stores a reply with what it cost. `store_reply` of it then only has to be called."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ import pytest
 from orchestrator.recording import FILE, Recording, Step
 from tests.orchestrator.running import Run, Yard, faults, small_project, yard
 from tests.orchestrator.test_open_seats import asked
-from tests.orchestrator.test_recording import diverged
+from tests.orchestrator.test_recording import diverged, killed
 
 PARTS = ("blue", "gold", "green", "red", "teal", "white")
 SLOW = """#!/bin/sh
@@ -202,18 +201,6 @@ def test_it_is_replayed_to_the_same_commits_and_recorded_again(
     assert again.commits() == run.commits() and again.judged() == run.judged()
     same(place, again, (project / FILE).read_bytes())
     assert faults(again) == [] and place.leftovers() == []
-
-
-def killed(run: Run, deaths: int) -> None:
-    """Serves a run to its end, through deaths at moments that are drawn anew, but the same in each test."""
-    moments, journaled = Random(deaths), 0
-    for death in range(deaths):
-        journaled += moments.randint(3, 40)
-        run.serve(f"journal {journaled}{' tree' * (death % 2)}")
-        run.died()
-        journaled = run.one("SELECT max(seq) FROM journal")
-    run.serve()
-    run.finish()
 
 
 def same(place: Yard, again: Run, recording: bytes) -> None:
