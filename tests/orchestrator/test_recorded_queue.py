@@ -113,7 +113,7 @@ def recorded(place: Yard) -> tuple[Path, Run]:
         '[[suite]]\nname = "late"\ncases = "suites/late/*.txt"\nrun = "suites/slow.sh"\ntime = "300s"\nwhen = "gate"\n'
     )
     file.write_text(file.read_text().replace("[roles]", f"{suite}[roles]"))
-    run = place.create(project, 3, name="first", models={"": "open"}, lease_s=60.0)
+    run = place.create(project, 3, name="first", models={"": "open"}, lease_s=600.0)
     run.serve()
     run.until("SELECT 1 FROM scorecard")
     team = Team(run)
@@ -155,7 +155,7 @@ def recorded(place: Yard) -> tuple[Path, Run]:
         run.until("SELECT 1 FROM session WHERE id = 'agent-01/3' AND state = 'waiting'")
     run.until("SELECT 1 FROM change WHERE id = 'C4' AND state = 'landed'")
     with held(place):
-        run.until(judging, '["C5", "C6"%')
+        run.until(judging, '["C5","C6"%')
         run.until("SELECT 1 FROM change WHERE id = 'C7' AND state = 'staged'")
         run.kill(tree=True)
     run.serve()
