@@ -17,7 +17,7 @@ import pytest
 from orchestrator.recording import FILE, Recording, Step
 from tests.orchestrator.running import Run, Yard, faults, small_project, yard
 from tests.orchestrator.test_open_seats import asked
-from tests.orchestrator.test_recording import diverged, killed
+from tests.orchestrator.test_recording import broken, diverged, killed
 
 PARTS = ("blue", "gold", "green", "red", "teal", "white")
 SLOW = """#!/bin/sh
@@ -298,7 +298,7 @@ def test_a_tampered_recording_ends_with_a_named_divergence_and_lands_nothing_els
     assert again.one("SELECT reason FROM run").startswith(f"recording diverged: {words}"), again.tail()
     assert played.returncode == 1 and diverged(again), played.stdout
     assert again.commits()[: landed + 1] == run.commits()[: landed + 1] and len(again.commits()) <= 1 + landed
-    assert not [fault for fault in faults(again) if " is still " not in fault]
+    assert broken(again) == []
 
 
 def test_at_the_recorded_pace_nobody_who_waits_for_its_time_is_given_up(source: Source) -> None:

@@ -196,7 +196,12 @@ def test_a_tampered_recording_ends_with_a_named_divergence_and_lands_nothing_tha
     assert again.one("SELECT reason FROM run").startswith("recording diverged: C"), again.tail()
     first = json.loads(diverged(again)[0])
     assert first["what"] == f"{call} shell" and "its tree is" in first["now"]
-    assert faults(again) == []
+    assert broken(again) == []
+
+
+def broken(run: Run) -> list[str]:
+    """Its faults, but for changes without an end: a replay that has diverged takes none of them further."""
+    return [fault for fault in faults(run) if " is still " not in fault]
 
 
 def test_what_a_kill_cut_short_is_in_the_recording_as_what_it_had_done(place: Yard) -> None:
