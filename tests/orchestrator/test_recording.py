@@ -164,11 +164,12 @@ def test_a_replay_killed_at_random_moments_ends_with_the_same_commits(place: Yar
 
 
 def killed(run: Run, deaths: int) -> None:
-    """Serves a run to its end, through deaths at moments that are drawn anew, but the same in each test."""
+    """Serves a run to its end, through deaths after so many journaled events: drawn, but the same in each test."""
     moments, journaled = Random(deaths), 0
     for death in range(deaths):
-        journaled += moments.randint(3, 40)
-        run.serve(f"journal {journaled}{' tree' * (death % 2)}")
+        run.serve(f"journal {journaled + moments.randint(3, 30)}{' tree' * (death % 2)}")
+        if run.wait() == "ended":
+            return
         run.died()
         journaled = run.one("SELECT max(seq) FROM journal")
     run.serve()
