@@ -19,6 +19,7 @@ from orchestrator import board, clusters
 from orchestrator.queue import Conflict, error_line
 from orchestrator.quoting import few_lines, one_line
 from orchestrator.records import Change, ChangeState, Regression, TaskSource, TaskState
+from orchestrator.replay import Replay
 from orchestrator.repository import ITSELF, Repository
 from orchestrator.search import Cases, first_failing
 from orchestrator.signals import Bell
@@ -48,6 +49,7 @@ class After:
     reverting: Collection[str]
     changed: Bell
     submitting: anyio.Lock
+    replay: Replay | None = None
 
     async def keep(self) -> None:
         """Judges main's commits until cancelled."""
@@ -58,10 +60,16 @@ class After:
     async def _lane(self, tier: Tier) -> None:
         async for _ in self.changed.rings():
             while step := await self.store.read(partial(self._next, tier=tier)):
+                replay = self.replay if tier is Tier.MAIN else None  # which awaits what is taken back
+                if replay:
+                    replay.busy += 1
                 try:
                     await step()
                 except Void as void:
                     await self._wait("held-out cases cannot be judged" if tier is Tier.HELDOUT else str(void))
+                finally:
+                    if replay:
+                        replay.busy -= 1
 
     async def _wait(self, why: str) -> None:
         told = {"who": "after landing", "why": one_line(why), "until": VOID_WAIT_S}
@@ -200,6 +208,7 @@ class After:
         whose = "WHERE id = (SELECT change FROM landing WHERE number = ?)"
         change = await self.store.read(lambda db: rows.first(db, Change, whose, culprit))
         assert change is not None
+        at = await self.replay.revert(change.id) if self.replay else None
         async with self.submitting:
             number = await self.store.write(lambda tx: rows.next_number(tx, "change"))
             received = await self.repository.take_back(change.landed_as, f"refs/changes/{number}")
@@ -212,6 +221,8 @@ class After:
                 refused = f"that {merged.reason}"
             elif merged.id == (await self.repository.tree(main)).id:
                 refused = "main holds nothing of it any more"
+            elif self.replay and at is None:
+                refused = "nothing did so in the recording"
 
             def write(tx: Tx) -> None:
                 why, call = refused, f"revert of {change.id}"
@@ -227,7 +238,7 @@ class After:
                 cases = tuple(one.case for one in lost)
                 summary = f"Take {change.id} back: it lost {', '.join(cases[:LINES_SHOWN])}"
                 mine = {"id": id, "session": "", "seat": ITSELF, "task": task, "state": ChangeState.QUEUED}
-                said = {"submitted": tx.now, "call": call, "summary": summary, "fixes": cases}
+                said = {"submitted": at or tx.now, "call": call, "summary": summary, "fixes": cases}
                 changes.add(tx, Change(**(vars(received) | mine | said)))
 
             await self.store.write(write)

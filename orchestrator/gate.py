@@ -43,6 +43,7 @@ class Gate:
     """By seat: the session whose change came back, until the seat goes on with it."""
     _queue: Queue | None = None
     _newest: dict[str, Scorecard] = field(default_factory=dict)  # main's, by commit: asked for more than it moves
+    _left: list[Change] = field(default_factory=list)  # by an earlier process, and not on the stack yet
     _submitting: set[str] = field(default_factory=set)
 
     async def recover(self) -> None:
@@ -75,9 +76,14 @@ class Gate:
         if self._queue is None:
             card, main = await self.judge_main(), await self.repository.main()
             self._queue = Queue(self, self.judge, self.fast, self, main, card.passed(), order=self.replay)
-            for change in await self.store.read(changes.staged):
-                await self._queue.stage(change)
+            self._left = await self.store.read(changes.staged)
+            if self.replay is None:  # where it may have to wait for others
+                await self._restack(self._queue)
         return self._queue
+
+    async def _restack(self, queue: Queue) -> None:
+        while self._left:
+            await queue.stage(self._left.pop(0))
 
     async def submit(self, change: Change) -> None:
         """Merges a queued change onto the staging tip and tries it there: it is staged, parked or bounced on return.
@@ -98,8 +104,13 @@ class Gate:
         """Judges and lands until cancelled. Every change it takes comes to an end, or the gate says why it waits."""
         queue = await self.open()
         left = {change.id for change in await self.store.read(changes.live)}  # by a process that died
+
+        async def judge_and_land() -> None:
+            await self._restack(queue)
+            await queue.keep()
+
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(queue.keep)
+            tasks.start_soon(judge_and_land)
             async for _ in self.changed.rings():
                 for change in await self.store.read(changes.live):
                     nobodys = change.id in left or not change.session  # no seat of ours brings it

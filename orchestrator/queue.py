@@ -102,14 +102,17 @@ class Book(Protocol):
 class Order(Protocol):
     """An order that was recorded, in which a queue stages, judges and lands again."""
 
-    async def admit(self, change: str) -> None:
-        """Returns when it is time for it to be staged, or to bounce if it was not."""
+    async def admit(self, change: str) -> bool:
+        """Returns when it is time for it to be staged, or to bounce if it was not; and which of the two."""
 
-    async def batch(self, stack: Sequence[Staged]) -> int:
-        """Returns when it is time to judge, with how many of what is staged by then are judged together."""
+    async def batch(self) -> Sequence[str]:
+        """Returns when it is time to judge, with what is judged together, from main on."""
 
-    async def before_end(self, changes: Sequence[str]) -> None:
-        """Returns when it is time for the first of these to land or to bounce."""
+    async def before_bounce(self, changes: Sequence[str]) -> Collection[str]:
+        """Returns when it is time for the first of these to bounce, with those that do so then."""
+
+    async def before_landing(self, stack: Sequence[Staged]) -> None:
+        """Returns when it is time for these to land, if it is they."""
 
 
 @dataclass
@@ -145,18 +148,14 @@ class Queue:
     async def submit(self, change: Change) -> None:
         """Stages a change; parks it while it conflicts with staged work alone; bounces it when it conflicts with main
         or loses cases of the fast tier."""
-        below = self.tip
-        placed = await self.trees.put(change, below)
-        if isinstance(placed, Staged):
-            self.excused = await self.book.excused()
-            try:
-                lost, card = await self._fast(placed, below)
-            except Void:  # then the gate alone says what it loses
-                lost = frozenset()
+        loss = await self._tried(change)
         if self.order:
-            await self.order.admit(change.id)
-        if isinstance(placed, Staged) and lost:
-            return await self.book.bounced(change, *_loss(lost, card))
+            if await self.order.admit(change.id):
+                loss = None
+            elif loss is None:  # what is below it may be another by now
+                loss = await self._tried(change)
+        if loss:
+            return await self.book.bounced(change, *loss)
         await self.stage(change)
 
     async def stage(self, change: Change) -> None:
@@ -175,8 +174,6 @@ class Queue:
         self.excused = await self.book.excused()
         alone = self._voids >= VOIDS
         size = 1 if alone else min(len(self.stack), CAP)
-        if self.order:
-            size = await self.order.batch(self.stack)
         try:
             await self._rounds(size)
         except Void as void:
@@ -193,18 +190,32 @@ class Queue:
     async def _rounds(self, size: int) -> None:
         for failed in range(ROUNDS + 1):
             size = size if failed < ROUNDS else 1
+            size = await self._in_order(self.order) if self.order else size
+            if not size:
+                return
             batch, began = self.stack[:size], anyio.current_time()
             await self.book.judging(batch)
             lost, card, unsteady = await self._full(batch[-1].tree)
             if not lost:
                 card = await self._gained(batch[-1].tree, card)
                 if self.order:
-                    await self.order.before_end([one.change.id for one in batch])
+                    await self.order.before_landing(batch)
                 return await self._land(size, card, began)
             await self.book.judged(batch, card, lost - BROKEN, anyio.current_time() - began)
             size = await self._drop(size, await self._culprits(size, lost, unsteady, card))
             if not size:
                 return
+
+    async def _in_order(self, order: Order) -> int:
+        """Stacks what the order judges next at the bottom, where an earlier process may have left it otherwise; returns
+        how many that are."""
+        together = list(await order.batch())
+        if together != [one.change.id for one in self.stack[: len(together)]]:
+            async with self._stacking:
+                changes, self.stack, self.parked = [*(one.change for one in self.stack), *self.parked], [], []
+                places = {id: place for place, id in enumerate(together)}
+                await self._restage(sorted(changes, key=lambda change: places.get(change.id, len(places))))
+        return len(list(takewhile(lambda one: one.change.id in together, self.stack))) or len(self.stack)
 
     async def _main_can_be_judged(self) -> bool:
         return not (await self.judge.judge(await self.trees.tree(self.main), Selection(cold=True))).void
@@ -220,6 +231,8 @@ class Queue:
             return
         alone = await self.trees.put(change, self.main) if self.stack else placed
         if isinstance(alone, Conflict):
+            if self.order:
+                await self.order.before_bounce([change.id])
             await self.book.clashed(change, alone)
         else:
             await self.book.parked(change, placed)
@@ -229,7 +242,8 @@ class Queue:
         """Bounces the culprits, by their place on the stack, with reason, detail and cases; stacks what stood above
         the lowest anew, then tries those that were parked. Returns how many of the batch are left, at the bottom."""
         if self.order:
-            await self.order.before_end([self.stack[place].change.id for place in culprits])
+            ends = await self.order.before_bounce([self.stack[place].change.id for place in culprits])
+            culprits = {place: loss for place, loss in culprits.items() if self.stack[place].change.id in ends}
         async with self._stacking:
             for place, (reason, detail, lost) in sorted(culprits.items()):
                 await self.book.bounced(self.stack[place].change, reason, detail, lost)
@@ -254,6 +268,20 @@ class Queue:
             await self._restage()
 
     # What it loses
+
+    async def _tried(self, change: Change) -> Loss | None:
+        """What the fast tier says against a change on the staging tip. One that does not merge, or of which the judge
+        says nothing, is not tried: the gate alone says what it loses."""
+        below = self.tip
+        placed = await self.trees.put(change, below)
+        if isinstance(placed, Conflict):
+            return None
+        self.excused = await self.book.excused()
+        try:
+            lost, card = await self._fast(placed, below)
+        except Void:
+            return None
+        return _loss(lost, card) if lost else None
 
     async def _fast(self, placed: Staged, below: str) -> tuple[Cases, Scorecard]:
         """What a change loses in the fast tier on the staging tip, twice, and what is below it does not lose."""

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
 
 from agents.hands import Hands
 from agents.models.base import Reply, Stop, ToolCall, Usage
@@ -23,7 +24,9 @@ from orchestrator.seat import end, live, look
 from orchestrator.store import Tx, changes, rows, sessions
 from orchestrator.store.sessions import StoredLog
 from orchestrator.verbs import Verbs
-from sandbox.room import Room
+from sandbox.room import Room, RoomDied
+
+REDONE: Final = 8  # times that a session is done again before its seat says that it cannot
 
 
 class _Redo(Exception):
@@ -34,9 +37,25 @@ class _Redo(Exception):
 class _Playing:
     session: Session
     played: Played
-    fresh: bool = False  # its workspace is about to be made, and all of its calls so far are to be run there
+    fresh: bool = False  # its workspace was made anew, and not all of its calls so far have been run there
+    again: int = 0  # of these, how many have
     full: bool = False  # it turned out that what was left out is needed
+    whole: bool = False  # its room has what it had in the recording outside of the workspace: a script in /tmp, a job
     room_for: str = ""  # the call for which its room was opened anew
+    rested: bool = False  # its room is opened for that now
+    redone: int = 0
+
+    def rests(self, step: Step) -> bool:
+        """Whether its room has to be opened anew before a call, as it was in the recording."""
+        rests = step.rested and self.room_for != step.id
+        if rests:
+            self.room_for, self.rested = step.id, True
+        return rests
+
+    def redo(self, *, full: bool = False) -> _Redo:
+        self.fresh, self.again, self.full = True, 0, self.full or full
+        self.room_for, self.rested, self.redone = "", False, self.redone + 1
+        return _Redo()
 
 
 class RecordedSeats:
@@ -90,6 +109,8 @@ class RecordedSeats:
                 if outcome.end is not End.ASIDE:
                     break
             except _Redo:
+                if playing.redone > REDONE:
+                    raise RoomDied(f"{session.id} could not be done again {REDONE} times") from None
                 await desk.engine.discard(desk.workspace(session))
         if outcome.end is End.DRAINED:
             return not desk.stopping
@@ -122,9 +143,10 @@ class RecordedSeats:
     async def _drive(self, playing: _Playing, log: StoredLog, hands: Hands, verbs: Verbs) -> Outcome:
         """Does one recorded call after another, from the last stored one on."""
         replay, played = self._replay, playing.played
-        if log.transcript.turns:
-            await self._restore(playing, log, hands)
-        playing.fresh = False
+        rested, playing.rested = playing.rested, False
+        playing.whole = rested or not log.transcript.turns
+        if log.transcript.turns and not await self._restored(playing, log, hands, rested):
+            return Outcome(End.ASIDE)
         while not (self._desk.stopping or replay.broken):
             turns = log.transcript.turns
             if turns and turns[-1].end is not None:
@@ -132,16 +154,19 @@ class RecordedSeats:
                     await replay.hold(played.end)
                 return Outcome(turns[-1].end, turns[-1].results[-1].text.partition("\n")[0])
             if log.pending:
-                key = log.pending[0].key
-                if replay.calls[key].rested and playing.room_for != key:
-                    playing.room_for = key
+                if playing.rests(replay.calls[log.pending[0].key]):
                     return Outcome(End.ASIDE)
                 try:
                     await self._call(playing, log.pending[0], log, hands, verbs)
                 except Later:
                     log = await self._answered(playing, log, hands.room)
             elif len(turns) < len(played.turns):
-                calls = tuple(ToolCall("", step.tool, step.arguments) for step in played.turns[len(turns)])
+                steps = played.turns[len(turns)]
+                turn = {f"{playing.session.id}.{len(turns) + 1}.{number}" for number in range(len(steps))}
+                if lacking := turn - {step.id for step in steps}:
+                    await replay.diverged(steps[-1], f"{min(lacking)} is not in the recording", over=True)
+                    break
+                calls = tuple(ToolCall("", step.tool, step.arguments) for step in steps)
                 await log.store_reply(Reply(calls, Stop.TOOLS, Usage(), RECORDED))
             elif played.end is None:
                 break  # it lived on when the recorded run was over
@@ -161,8 +186,8 @@ class RecordedSeats:
             if step.in_room:
                 await replay.show(session.id, step.main)
             if step.patch:
-                ended = await hands.room.run(workspace.patched(replay.main(step.main), base64.b64decode(step.patch)))
-                await log.finish(replace(pending, running=True), Answer(f"restored: {ended.ok}", how=step.kind))
+                restored = await self._patch(step, hands.room)
+                await log.finish(replace(pending, running=True), Answer(f"restored: {restored}", how=step.kind))
             else:
                 await act(replace(pending, running=False), log, session.role, hands, verbs)
             await self._compare(playing, step)
@@ -190,54 +215,81 @@ class RecordedSeats:
         return step.tool in ("tasks", "verify") or (step.in_room and step.id not in playing.played.needed)
 
     async def _compare(self, playing: _Playing, step: Step) -> None:
-        """Says where a call came out otherwise; if something was left out before it, not without having done that."""
+        """Says where a call came out otherwise; where its room may lack what an earlier call left in it, not without
+        having done all of them there."""
         sql = "SELECT kind, tree FROM call WHERE id = ?"
         kind, tree = await self._desk.store.read(lambda db: tuple(db.execute(sql, (step.id,)).fetchone()))
-        same_tree = tree == step.tree or not (tree and step.tree)
+        same_tree = _same(tree, step.tree)
         if kind == step.kind and same_tree:
             return
-        if step.in_room and not playing.full:
-            playing.full = playing.fresh = True
-            raise _Redo
+        if step.in_room and not (playing.full and playing.whole):
+            raise playing.redo(full=True)
         await self._replay.diverged(
             step, kind if same_tree else f"{kind}, its tree is {tree[:10]} and was {step.tree[:10]}"
         )
 
     # -- a workspace made again
 
-    async def _restore(self, playing: _Playing, log: StoredLog, hands: Hands) -> None:
-        """Makes sure that the workspace is what the finished calls left. Raises `_Redo` once, to begin from the
-        starting tree; then runs them there, where verbs keep the results that they had."""
+    async def _restored(self, playing: _Playing, log: StoredLog, hands: Hands, rested: bool) -> bool:
+        """Makes sure that the workspace is what the finished calls left. Raises `_Redo` where it is not, to begin from
+        the starting tree; then runs them there, where verbs keep the results that they had. Returns False where those
+        that are left need a room opened anew."""
+        if not playing.fresh:
+            if rested or await self._there(log, hands.room):
+                return True
+            raise playing.redo()
+        if playing.again and not rested:
+            raise playing.redo()  # its room has died on the way
         turns = zip(playing.played.turns, log.transcript.turns, strict=False)
         done = [step for calls, turn in turns for step in calls[: len(turn.results)]]
-        trees = [step.tree for step in done if step.tree]
-        if not playing.fresh:
-            cut = log.pending and log.pending[0].running and self._replay.calls[log.pending[0].key].in_room
-            if not cut and trees and (await workspace.seen(hands.room.run)).tree == trees[-1]:
-                return
-            playing.fresh = True
-            raise _Redo
-        answer = None
-        for number, step in enumerate(done):
-            if not step.in_room or self._left_out(playing, step):
-                continue
-            await self._replay.show(playing.session.id, step.main)
-            if step.patch:
-                await hands.room.run(workspace.patched(self._replay.main(step.main), base64.b64decode(step.patch)))
-                continue
-            try:
-                arguments = check(playing.session.role, step.tool, step.arguments)
-            except BadArguments:
-                continue
-            assert isinstance(arguments, InRoom)
-            answer = await hands.do(arguments, number)
-            last = step
-        if answer and last is done[-1]:
-            await self._correct(playing, done[-1], answer, hands.room)
+        ran: tuple[Step, str] | None = None
+        for number, step in enumerate(done[playing.again :], playing.again):
+            if playing.rests(step):
+                break
+            playing.again = number + 1
+            if step.in_room and not self._left_out(playing, step):
+                ran = step, await self._run_again(playing, step, hands, number)
+        playing.fresh, playing.whole = playing.rested, True
+        if ran:
+            await self._correct(playing, *ran, hands.room)
+        return not playing.fresh
 
-    async def _correct(self, playing: _Playing, step: Step, answer: Answer, room: Room) -> None:
+    async def _there(self, log: StoredLog, room: Room) -> bool:
+        """Whether the workspace is as the last call left it that has run, which came out as recorded."""
+        if log.pending and log.pending[0].running and self._replay.calls[log.pending[0].key].in_room:
+            return False
+        sight, last = await workspace.seen(room.run), await self._desk.store.read(log.last_seen)
+        if last is None:
+            return True  # none of them has run
+        id, kind, tree, stamp = last
+        step = self._replay.calls[id]
+        return (stamp, kind) == (sight.stamp, step.kind) and _same(tree, step.tree)
+
+    async def _run_again(self, playing: _Playing, step: Step, hands: Hands, number: int) -> str:
+        """What kind of result it has."""
+        await self._replay.show(playing.session.id, step.main)
+        if step.patch:
+            await self._patch(step, hands.room)
+            return step.kind
+        try:
+            arguments = check(playing.session.role, step.tool, step.arguments)
+        except BadArguments:
+            return step.kind
+        assert isinstance(arguments, InRoom)
+        return (await hands.do(arguments, number)).kind
+
+    async def _patch(self, step: Step, room: Room) -> bool:
+        patch = base64.b64decode(step.patch)
+        return (await room.run(workspace.patched(self._replay.main(step.main), patch))).ok
+
+    async def _correct(self, playing: _Playing, step: Step, kind: str, room: Room) -> None:
         """Stores what the last call came to when everything before it was there."""
         sight = await workspace.seen(room.run)
-        now = {"kind": answer.kind, "tree": sight.tree, "stamp": sight.stamp}
+        now = {"kind": kind, "tree": sight.tree, "stamp": sight.stamp}
         await self._desk.store.write(lambda tx: rows.update(tx, "call", step.id, **now))
         await self._compare(playing, step)
+
+
+def _same(tree: str, recorded: str) -> bool:
+    """Of two trees, as far as both are known."""
+    return tree == recorded or not (tree and recorded)

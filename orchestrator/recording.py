@@ -43,9 +43,10 @@ class Head(BaseModel, frozen=True, extra="forbid"):
 
 
 class Step(BaseModel, frozen=True, extra="forbid"):
-    """One thing that happened. `id` is a session's, a call's, a change's; of `judge`, the changes of one judgement."""
+    """One thing that happened. `id` is a session's, a call's, a change's; of `judge`, the changes of one judgement; of
+    `revert`, the change that is taken back."""
 
-    do: Literal["start", "call", "stage", "judge", "change", "end"]
+    do: Literal["start", "call", "stage", "judge", "change", "revert", "end"]
     id: str
     at: datetime
     main: int
@@ -153,7 +154,10 @@ def _steps(db: sqlite3.Connection, main: list[str]) -> list[Step]:
                 step = Step(do="end", id=session, kind=data["end"], **facts)
             case "submitted":
                 handed_in[change] = row["seq"]
-                continue
+                if session:
+                    continue
+                call, at = db.execute("SELECT call, submitted FROM change WHERE id = ?", (change,)).fetchone()
+                step = Step(do="revert", id=call.removeprefix("revert of "), **facts | {"at": at})
             case "staged" | "parked" if change not in staged:
                 staged.add(change)
                 step = Step(do="stage", id=change, **facts)

@@ -10,7 +10,8 @@ import json
 import re
 import sqlite3
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -23,15 +24,18 @@ import anyio.to_thread
 from orchestrator.queue import Staged
 from orchestrator.recording import Quotes, Recording, Step
 from orchestrator.signals import Bell
-from orchestrator.store import Store
+from orchestrator.store import Store, Tx
+from orchestrator.watch.queries import DIVERGED
 from orchestrator.watch.render import plural
 
-QUIET: Final = 10  # looks of the run in a row at a replay in which nothing moves
+QUIET: Final = 20  # looks of the run in a row at a replay in which nothing moves: more than a crashed seat waits first
 GATE: Final = "gate"
 NEVER: Final = 1 << 62  # the place of what is not in the recording
 TERMINAL: Final = "('landed', 'bounced', 'withdrawn')"
 ENDED: Final = f"SELECT id FROM change WHERE state IN {TERMINAL}"
-DIVERGED: Final = "SELECT count(*) FROM journal WHERE kind = 'diverged'"
+DIVERGENCES: Final = "SELECT count(*) FROM journal WHERE kind = 'diverged'"
+LACKING: Final = "SELECT data ->> 'what' FROM journal WHERE kind = 'diverged' AND data ->> 'now' = ? ORDER BY seq"
+NEVER_CAME: Final = "never came"
 WAITING: Final = "SELECT count(*) FROM session WHERE state = 'waiting'"
 AT_WORK: Final = "SELECT id, state FROM change WHERE state IN ('queued', 'staged', 'judging')"
 HAPPENED: Final = {
@@ -40,6 +44,7 @@ HAPPENED: Final = {
     "stage": "SELECT 1 FROM change WHERE id = ? AND state <> 'queued'",
     "judge": "SELECT 1 FROM journal WHERE kind = 'judging' AND data ->> 'changes' = json(?1) "
     f"UNION SELECT 1 FROM change WHERE state IN {TERMINAL} AND id IN (SELECT value FROM json_each(?1))",
+    "revert": "SELECT 1 FROM change WHERE call = 'revert of ' || ?",
     "change": f"SELECT 1 FROM change WHERE id = ? AND state IN {TERMINAL}",
     "end": "SELECT 1 FROM session WHERE id = ? AND state = 'ended'",
 }
@@ -103,8 +108,15 @@ class Replay:
         steps = [
             step.model_copy(update={"arguments": quotes.unfolded(step.arguments)}) for step in self.recording.steps
         ]
+        self._steps = steps
         self._places: dict[tuple[str, str], int] = {(step.do, step.id): place for place, step in enumerate(steps)}
         self._order = [(place, step) for place, step in enumerate(steps) if not step.in_room]
+        self._judged = list[tuple[Step, set[str]]]()  # judgements, each with what came to its end by it
+        for step in steps:
+            if step.do == "judge":
+                self._judged.append((step, set()))
+            elif step.do == "change" and self._judged and step.id in self._judged[-1][0].id.split():
+                self._judged[-1][1].add(step.id)
         self.calls = {step.id: step for step in steps if step.do == "call"}
         ends = {step.id: step for step in steps if step.do == "end"}
         turns: dict[str, list[tuple[Step, ...]]] = {}
@@ -170,36 +182,43 @@ class Replay:
     def _recorded(self, step: Step) -> str:
         return f"landed as {self.recording.head.main[step.main]}" if step.kind == "landed" else step.kind
 
-    async def diverged(self, step: Step, now: str) -> None:
-        """Writes down that a step came out otherwise. Another end of a change is another main: the replay is over."""
+    async def diverged(self, step: Step, now: str, *, over: bool = False) -> None:
+        """Writes down that a step came out otherwise. Another end of a change is another main: the replay is over, and
+        nothing else lands."""
         was = self._recorded(step)
-        if step.do == "change":
-            self.broken = self.broken or f"recording diverged: {step.id} {now}, recorded: {was}"
+        if over or step.do == "change":
+            self.broken = self.broken or f"{DIVERGED}{step.id} {now}, recorded: {was}"
         seat = step.session.rpartition("/")[0] if step.do == "call" else ""
         what = f"{step.id} {step.tool or step.do}"
-        await self.store.write(lambda tx: tx.journal("diverged", seat, what=what, recorded=was, now=now))
+
+        def tell(tx: Tx) -> None:  # once: an earlier process may have told it
+            if tx.one("SELECT 1 FROM journal WHERE kind = 'diverged' AND data ->> 'what' = ?", what) is None:
+                tx.journal("diverged", seat, what=what, recorded=was, now=now)
+
+        await self.store.write(tell)
 
     # -- what is held
 
     async def hold(self, step: Step) -> None:
-        """Returns when it is the step's turn: a call's in a room when main has come to where it was when
-        the call was over (what landed meanwhile may be what it waited for), all others' when everything before them has
-        happened."""
-        self.busy -= 1
-        try:
+        """Returns when it is the step's turn: a call's in a room when main has come to where it was when the call was
+        over (what landed meanwhile may be what it waited for), all others' when everything before them has happened."""
+        with self._idle():
             await self._until(self._places[step.do, step.id], step.id, step.main if step.in_room else None)
-            if self.real_pace and not self.stopping():
-                now = anyio.current_time()
-                began, first = self._began = self._began or (now, step.at)
-                await anyio.sleep(max(0.0, (step.at - first).total_seconds() - (now - began)))
-        finally:
-            self.busy += 1
+        if self.real_pace and not self.stopping():
+            now = anyio.current_time()
+            began, first = self._began = self._began or (now, step.at)
+            await anyio.sleep(max(0.0, (step.at - first).total_seconds() - (now - began)))
 
     async def reach(self, start: Step) -> None:
         """Returns when main has come to where a session's workspace was made, which may be later than its start."""
+        with self._idle():
+            await self._until(NEVER, start.id, start.main)
+
+    @contextmanager
+    def _idle(self) -> Iterator[None]:
         self.busy -= 1
         try:
-            await self._until(len(self._places), start.id, start.main)
+            yield
         finally:
             self.busy += 1
 
@@ -216,29 +235,51 @@ class Replay:
         finally:
             self._held.remove(who)
 
-    # `queue.Order`. Once main is another, what was handed in comes to its end in any order; but once everything has
-    # happened, what is left undone stays so, and the callers are cancelled.
+    # `queue.Order`. What the recording does not hold never comes: its callers wait until they are cancelled.
 
-    async def admit(self, change: str) -> None:
+    async def admit(self, change: str) -> bool:
         await self._in_order([("stage", change), ("change", change)], change)
+        return ("stage", change) in self._places
 
-    async def before_end(self, changes: Sequence[str]) -> None:
+    async def batch(self) -> Sequence[str]:
+        ended = await self._ended()
+        for step, ends in self._judged:
+            if ends - ended:  # a kill may have come between two of them
+                await self._in_order([("judge", step.id)], GATE)
+                return [id for id in step.id.split() if id not in ended]
+        await self._in_order([], GATE)
+        return []
+
+    async def before_bounce(self, changes: Sequence[str]) -> Collection[str]:
         await self._in_order([("change", change) for change in changes], GATE)
+        ended = await self._ended()
+        return next((now for _, ends in self._judged if (now := {*changes} & ends - ended)), changes)
+
+    async def before_landing(self, stack: Sequence[Staged]) -> None:
+        keys = [("change", one.change.id) for one in stack]
+        await self._in_order(keys if self._places.keys() >= set(keys) else [], GATE)
+        for key, one in zip(keys, stack, strict=True):
+            step = self._steps[self._places[key]]
+            if self._recorded(step) != f"landed as {one.commit}":
+                await self.diverged(step, f"would land as {one.commit}")
+                await anyio.sleep_forever()
 
     async def _in_order(self, keys: Sequence[tuple[str, str]], who: str) -> None:
         await self._until(min((self._places[key] for key in keys if key in self._places), default=NEVER), who)
-        if self.stopping() and not self.broken:
+        if self.stopping() or self.broken:
             await anyio.sleep_forever()
 
-    async def batch(self, stack: Sequence[Staged]) -> int:
-        ended = await self.store.read(lambda db: {row[0] for row in db.execute(ENDED)})
-        for _, step in self._order:
-            if step.do == "judge" and not ended.intersection(together := step.id.split()):
-                await self._in_order([("judge", step.id)], GATE)
-                there = [one.change.id for one in stack[: len(together)]] == together
-                return len(together) if there else len(stack)
-        await self._in_order([], GATE)  # the recording ends before
-        return len(stack)
+    async def _ended(self) -> set[str]:
+        return await self.store.read(lambda db: {row[0] for row in db.execute(ENDED)})
+
+    async def revert(self, change: str) -> datetime | None:
+        """Returns when it is time for a change to be taken back, with the date of what does so; None where none did."""
+        place = self._places.get(("revert", change))
+        if place is None:
+            return None
+        with self._idle():
+            await self._in_order([("revert", change)], f"revert of {change}")
+        return self._steps[place].at
 
     def submitted(self, call: str) -> datetime | None:
         """When a change was handed in by this call, which is the date of its commit."""
@@ -261,7 +302,7 @@ class Replay:
             return self.broken or await self.store.read(summary)
         if self._quiet >= QUIET and self._head < len(self._order):
             self._quiet, self._given_up = 0, self._head + 1
-            await self.diverged(self._order[self._head][1], "never came")
+            await self.diverged(self._order[self._head][1], NEVER_CAME)
             await self.look()
         return ""
 
@@ -296,8 +337,10 @@ def _show(view: Path, objects: Path, commit: str) -> None:
 
 
 def summary(db: sqlite3.Connection) -> str:
-    """`recording finished: 812 calls, 400 of them skipped, 0 divergences`."""
+    """`recording finished: 812 calls, 400 of them skipped, 0 divergences`, or what of its order never came."""
+    for (what,) in db.execute(LACKING, (NEVER_CAME,)):
+        return f"{DIVERGED}{what} {NEVER_CAME}"
     skipped = (hashlib.sha256(SKIPPED.encode()).hexdigest(),)
     calls = "SELECT count(*), count(*) FILTER (WHERE result = ?) FROM call WHERE state = 'done'"
-    (done, left), (diverged,) = db.execute(calls, skipped).fetchone(), db.execute(DIVERGED).fetchone()
+    (done, left), (diverged,) = db.execute(calls, skipped).fetchone(), db.execute(DIVERGENCES).fetchone()
     return f"recording finished: {done} calls, {left} of them skipped, {plural(diverged, 'divergence')}"

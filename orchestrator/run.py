@@ -136,7 +136,7 @@ class Run:
         if any(case.heldout for case in frozen.cases):
             lanes[Tier.HELDOUT] = judge("heldout", HELDOUT_USER, 1, weight=1)
         reverting = {suite.name for suite in slow if suite.revert}
-        after = After(store, repository, lanes, reverting, gate.changed, submitting)
+        after = After(store, repository, lanes, reverting, gate.changed, submitting, gate.replay)
         desk = Desk(
             folder=folder,
             frozen=frozen,
@@ -304,9 +304,7 @@ class Run:
 
         def over(db: sqlite3.Connection) -> bool:
             """What a recording left undone stays so."""
-            as_recorded = desk.replay is not None and not desk.replay.broken
-            left = bool(changes.live(db)) or (desk.replay is None and waiting(db))
-            return self.after.done(db) and (as_recorded or not left)
+            return self.after.done(db) and (desk.replay is not None or not (changes.live(db) or waiting(db)))
 
         with anyio.move_on_after(HELDOUT_WAIT_S):
             while not (desk.stopping and self._end[0] is RunState.STOPPED):

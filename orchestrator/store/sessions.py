@@ -189,6 +189,11 @@ class StoredLog:
     def turn(self) -> int:
         return len(self.transcript.turns)
 
+    def last_seen(self, db: sqlite3.Connection) -> sqlite3.Row | None:
+        """Id, kind, tree and stamp of the newest call after which the workspace was looked at."""
+        sql = "SELECT id, kind, tree, stamp FROM call WHERE session = ? AND stamp <> '' ORDER BY turn DESC, number DESC"
+        return next(db.execute(sql, (self._session.id,)), None)
+
     def paid(self, tx: Tx, reply: Reply) -> None:
         """Stores a reply with what it cost. `store_reply` of it then only has to be called."""
         self._paid = reply, store_reply(tx, self._session.id, self.turn + 1, reply)

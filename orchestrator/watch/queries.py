@@ -19,6 +19,7 @@ from verifiers.scorecard import Tier
 By = Literal["role", "seat", "task", "model", "day"]
 Show = Literal["open", "ready", "claimed", "all"]
 
+DIVERGED: Final = "recording diverged: "  # begins the reason for which such a replay has ended
 LIVE: Final = ("running", "paused", "draining")
 
 PRICE: Final = "CASE state WHEN 'settled' THEN coalesce(cost, reserved) WHEN 'in-doubt' THEN reserved END"
@@ -54,7 +55,7 @@ def status(db: sqlite3.Connection, begin: Answer, *, reveal: bool = False) -> An
     return {
         **run,
         **money,
-        "healthy": state != "dead" and not paused,
+        "healthy": state != "dead" and not paused and not (run["reason"] or "").startswith(DIVERGED),
         "suites": _counted(db, _by_suite(rows(db, SQL["suites"], at=at, hour=hour))),
         "heldout": _by_suite(rows(db, SQL["heldout"])) if reveal else None,
         "seats": rows(db, SQL["seats"]),

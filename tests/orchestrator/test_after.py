@@ -16,6 +16,7 @@ import pytest
 from orchestrator import board
 from orchestrator.after import After
 from orchestrator.gate import Gate
+from orchestrator.recording import FILE
 from orchestrator.records import Change, ChangeState, Regression, Session, SessionState, Task, TaskSource, TaskState
 from orchestrator.run import nothing_left
 from orchestrator.store import Store, Tx, changes, rows, sessions
@@ -689,4 +690,14 @@ def test_a_run_finds_takes_back_and_tells_what_a_slow_suite_lost_though_it_is_ki
         shown = json.loads(place.say("status", "--json").stdout)
         assert {name: one["passed"] for name, one in shown["suites"].items()} == {"parts": 4, "slow": 2}
         assert [seat["seat"] for seat in shown["seats"]] == ["agent-01"]
-        assert place.leftovers() == []
+        project = place.folder / "small"
+        assert place.say("record", "run", str(project / "recording")).returncode == 0
+        again = place.create(project, 1, name="again", models={"": "recorded"})
+        again.serve("after its culprit is named")
+        again.died()
+        again.serve()
+        again.finish()
+        assert again.commits() == run.commits(), again.tail()
+        assert place.say("record", "again", str(place.folder / "made")).returncode == 0
+        assert (place.folder / "made/recording.jsonl.xz").read_bytes() == (project / FILE).read_bytes()
+        assert faults(again) == [] and place.leftovers() == []
