@@ -290,7 +290,7 @@ def otherwise(steps: list[Step], change: str, kind: str) -> None:
     [
         ("edited", edited, "C4 would land as", 1),
         ("removed", removed, "agent-03/1.5.0 agent-03/1.4.0 is not in the recording", 1),
-        ("lacking", not_handed_in, "C1", 0),
+        ("lacking", not_handed_in, "C3 never came", 0),
         ("seats", partial(swapped, ids=[("call", f"agent-0{seat}/1.3.0") for seat in (1, 3)]), "C1 would land as", 0),
         ("order", partial(swapped, ids=[("stage", "C1"), ("judge", "C1")]), "C1 judge never came", 6),
         ("lost", partial(otherwise, change="C4", kind="bounced"), "C4 would land as", 1),
