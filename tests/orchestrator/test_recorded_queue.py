@@ -225,6 +225,20 @@ def at(recording: Recording, do: str, id: str) -> int:
     return next(place for place, step in enumerate(recording.steps) if (step.do, step.id.split()[0]) == (do, id))
 
 
+def stopped(whole: Recording, do: str, id: str) -> Recording:
+    """As `record` writes it of a run that was stopped before a step."""
+    before = whole.steps[: at(whole, do, id)]
+    ended, number, steps = {step.id for step in before if step.do == "change"}, 0, list[Step]()
+    for step in before:
+        number += step.tool == "submit"
+        if step.tool == "submit" and f"C{number}" not in ended:
+            step = step.model_copy(update={"kind": ""})
+        if step.do != "judge" or ended.intersection(step.id.split()):
+            steps.append(step)
+    main = whole.head.main[: 1 + sum(step.kind == "landed" and step.do == "change" for step in before)]
+    return Recording(whole.head.model_copy(update={"main": main}), tuple(steps))
+
+
 @pytest.mark.parametrize(
     ("do", "id", "deaths"),
     [
@@ -237,10 +251,8 @@ def at(recording: Recording, do: str, id: str) -> int:
 )
 def test_what_a_recording_leaves_undone_stays_so(source: Source, do: str, id: str, deaths: int) -> None:
     place, project, run = source
-    whole = Recording.read(project / FILE)
-    steps = whole.steps[: at(whole, do, id)]
-    main = whole.head.main[: steps[-1].main + 1]
-    cut = Recording(whole.head.model_copy(update={"main": main}), steps)
+    cut = stopped(Recording.read(project / FILE), do, id)
+    steps, main = cut.steps, cut.head.main
     with shipped(project, cut):
         again = place.create(project, 3, name=f"cut-{id}", models={"": "recorded"})
     killed(again, deaths)
@@ -260,7 +272,7 @@ def removed(steps: list[Step]) -> None:
 
 
 def not_handed_in(steps: list[Step]) -> None:
-    steps[:] = [step for step in steps if step.id != "agent-03/1.3.0"]
+    steps[:] = [step for step in steps if step.id != "agent-01/1.3.0"]  # the last of its session
 
 
 def swapped(steps: list[Step], ids: list[tuple[str, str]]) -> None:
@@ -278,7 +290,7 @@ def otherwise(steps: list[Step], change: str, kind: str) -> None:
     [
         ("edited", edited, "C4 would land as", 1),
         ("removed", removed, "agent-03/1.5.0 agent-03/1.4.0 is not in the recording", 1),
-        ("lacking", not_handed_in, "C2", 0),
+        ("lacking", not_handed_in, "C3 never came", 0),
         ("seats", partial(swapped, ids=[("call", f"agent-0{seat}/1.3.0") for seat in (1, 3)]), "C1 would land as", 0),
         ("order", partial(swapped, ids=[("stage", "C1"), ("judge", "C1")]), "C1 judge never came", 6),
         ("lost", partial(otherwise, change="C4", kind="bounced"), "C4 would land as", 1),
