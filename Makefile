@@ -1,5 +1,5 @@
 # make setup   everything this machine needs, as far as we may install it; quick the second time
-# make demo    setup, then a whole small run: three scripted seats, no key, no network
+# make demo    setup, then the recorded team of projects/c-compiler on sixteen seats: no key, no network
 # make test    setup, then every check and every test
 # make clean   what these commands left behind in this folder; a Docker engine that setup started is stopped
 
@@ -13,7 +13,7 @@ setup:
 	@PYTHON="$(PYTHON)" setup/setup.sh
 
 demo: setup
-	$(BIN)/python -m orchestrator start projects/hello --agents 3 --model scripted:projects/hello/team.toml $$(setup/engine.sh)
+	@setup/demo.sh
 
 check: setup
 	$(BIN)/ruff format --check .
