@@ -59,7 +59,7 @@ def replayed(place: Yard, recording: Recording, given: argparse.Namespace, *, se
         shutil.copytree(PROJECT, project, symlinks=True)
     name = "serial" if serial else "staged"
     replay = "full" if given.full else "short"
-    run = place.create(project, given.agents, name=name, models={"": "recorded"}, replay=replay)
+    run = place.create(project, given.agents, name=name, models={"": "recorded"}, replay=replay, unlocked=False)
     result = Replayed(name, place.sandbox or "the default", given.agents)
     luck, wanted = random.Random(given.seed), given.until or len(recording.head.main) - 1
     began, last = time.monotonic(), -1
