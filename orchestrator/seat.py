@@ -33,6 +33,7 @@ from orchestrator.store import StoreError, Tx, changes, rows, sessions
 from orchestrator.store.sessions import StoredLog
 from orchestrator.store.store import read_payload
 from orchestrator.verbs import Verbs
+from sandbox import faults
 from sandbox.room import Labels, Mount, Room, RoomDied, RoomError, RoomSpec
 
 log = structlog.get_logger()
@@ -212,7 +213,9 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
             board.claim(tx, task.id, session.id)
         return session
 
-    return await desk.store.write(start)
+    session = await desk.store.write(start)
+    faults.at("session-begun")
+    return session
 
 
 async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
@@ -224,6 +227,7 @@ async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
         sessions.end(tx, session.id, outcome.end, outcome.reason)
 
     await desk.store.write(close)
+    faults.at("session-ended")
     await desk.engine.discard(desk.workspace(session))
     desk.changed.ring()
 
@@ -310,6 +314,7 @@ async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[Roo
         user=seat.user,
     )
     room = await desk.engine.open(spec)
+    faults.at("room-opened")
 
     async def keep_saving() -> None:
         while True:
@@ -318,6 +323,7 @@ async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[Roo
 
     try:
         await lay_workspace(desk, session, room)
+        faults.at("workspace-laid")
         async with anyio.create_task_group() as beside:
             beside.start_soon(keep_saving)
             yield room
@@ -368,7 +374,9 @@ async def checkpoint(desk: Desk, session: Session, room: Room) -> None:
         return
     try:
         stream = await workspace.packed(room.run, workspace.CHECKPOINT)
+        faults.at("checkpoint-packed")
         await desk.repository.receive_checkpoint(stream, room_name(session))
+        faults.at("checkpoint-written")
     except (workspace.Unpacked, Refused) as refusal:
         failure = {"session": session.id, "turn": 0, "failure": f"checkpoint: {refusal}", "wait_s": 0}
         await desk.journal("attempt-failed", session.seat, **failure)

@@ -16,6 +16,7 @@ from orchestrator.queue import Conflict, error_line
 from orchestrator.records import Change, ChangeState, Session, SessionState, Task, TaskSource
 from orchestrator.repository import Received
 from orchestrator.store import Tx, changes, rows, sessions
+from sandbox import faults
 from sandbox.room import Room
 from verifiers.scorecard import Scorecard, Selection, Tier, Verdict
 
@@ -50,6 +51,7 @@ class Verbs:
             return answer
 
         answer = await self._desk.store.write(both)
+        faults.at("verb-stored")
         self._desk.changed.ring()
         return answer
 
@@ -236,6 +238,7 @@ class Verbs:
                 return change
 
             change = await desk.store.write(work)
+        faults.at("handed-in")
         desk.changed.ring()
         return change
 

@@ -19,6 +19,7 @@ from orchestrator.records import CallState, Session, SessionState
 from orchestrator.store import rows
 from orchestrator.store.store import Store, Tx, read_payload
 from orchestrator.workspace import Sight
+from sandbox import faults
 
 BRIEF: Final = 100  # characters of a call that the journal quotes
 MOVES: Final = ("shell", "wait", "edit")  # calls after which the workspace may be another
@@ -197,6 +198,7 @@ class StoredLog:
             kept = self._paid[1]
         else:
             kept = await self._store.write(lambda tx: store_reply(tx, id, turn, reply))
+        faults.at("reply-stored")
         self.pending = [Pending(_call_id(id, turn, n), self._calls + n, call) for n, call in enumerate(kept.calls)]
         self._calls += len(self.pending)
         self.transcript = replace(self.transcript, turns=(*self.transcript.turns, Turn(kept)))
@@ -209,6 +211,7 @@ class StoredLog:
     async def begin(self, pending: Pending) -> None:
         self._began[pending.key] = anyio.current_time()
         await self._store.write(lambda tx: begin_call(tx, pending.key))
+        faults.at("call-begun")
         self.pending = [replace(one, running=one.running or one.key == pending.key) for one in self.pending]
 
     async def finish(self, pending: Pending, answer: Answer) -> None:
@@ -216,6 +219,7 @@ class StoredLog:
         seconds = now - self._began.pop(pending.key, now)
         sight = await self._look(answer) if begun and pending.call.name in MOVES else UNSEEN
         answer = await self._store.write(lambda tx: finish_call(tx, pending.key, answer, seconds, sight))
+        faults.at("call-stored")
         self.pending = [one for one in self.pending if one.key != pending.key]
         last = self.transcript.turns[-1]
         results = (*last.results, ToolResult(pending.call.id, answer.text, answer.refused))

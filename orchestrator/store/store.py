@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 
 import anyio.to_thread
 
+from sandbox import faults
 from sandbox.threads import done_by
 
 T = TypeVar("T")
@@ -213,7 +214,9 @@ class Store:
                     outcomes.append((Future.set_exception, raised))
                 self._db.execute("RELEASE job")
                 told |= tx.told
+            faults.at("commit")
             self._db.execute("COMMIT")
+            faults.at("committed")
             self.told |= told
         except sqlite3.Error as failure:
             if self._db.in_transaction:
