@@ -26,8 +26,7 @@ import trio
 from trio.testing import MockClock
 
 from benchmarks.integration import MINUTE, World, repeatable, simulated
-from tests.orchestrator.running import Run, faults, shell, small_project, yard
-from tests.orchestrator.running import _toml as toml
+from tests.orchestrator.running import Run, faults, shell, small_project, toml, yard
 
 AGENTS, TASKS, CORES = 16, 110, 2
 RUN_S: Final = 360.0  # too short for all tasks
