@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,6 +43,16 @@ def test_the_document_has_every_point_and_no_other() -> None:
     told = {line.split("`")[1]: line for line in table.splitlines() if line.startswith("| `")}
     assert told.keys() == POINTS.keys()
     assert all(words in told[point] for point, words in POINTS.items())
+
+
+def test_every_row_of_what_happens_names_a_test_that_there_is() -> None:
+    page = (ROOT / "docs/reliability.md").read_text()
+    rows = page.partition("## What happens when")[2].partition("\n## ")[0].splitlines()
+    rows = [row for row in rows if row.startswith("|")][2:]
+    assert rows
+    for row in rows:
+        (named,) = re.findall(r"\| `(tests/\S+\.py)::(test_\w+)` \|$", row)
+        assert re.search(rf"def {named[1]}\(", (ROOT / named[0]).read_text()), row
 
 
 def test_nothing_happens_at_a_point_that_is_not_armed() -> None:

@@ -57,7 +57,8 @@ KINDS: Final = {
 """What is killed, and how often of a hundred times. `held` is the whole tree at a fault point; `host` the whole tree,
 and every mount, and half the time every workspace; `zombie` the process alone, its children stopped until it is back.
 """
-ONES: Final = {"epoch-begun", "repository-recovered", "rooms-swept", "landing-recovered", "taken-over", "listening"}
+ARMED: Final = ("point", "held")  # when the process starts
+ONCE: Final = {"epoch-begun", "repository-recovered", "rooms-swept", "landing-recovered", "taken-over", "listening"}
 HURRY: Final = 0.3  # share of kills that do not wait until all seats are back
 BACK_S, POINT_S, END_S, STILL_S = 60.0, 20.0, 900.0, 240.0
 WORK_S: Final = 2.0  # between the last seat's return and the next kill, at most
@@ -169,14 +170,11 @@ class Arena:
     def attack(self, kills: int) -> None:
         """Serves and kills until so many kills are done or the run has ended by itself."""
         while self.done < kills:
-            kind = self.luck.choices([*KINDS], [*KINDS.values()])[0]
-            point = self._point() if kind in ("point", "held") else ""
-            times = 1 if point in ONES else self.luck.randint(1, 3)
-            if not self.alive or point:
-                if self.alive:
-                    self._strike("process")
-                    continue
-                before = self._active()
+            kinds = {kind: often for kind, often in KINDS.items() if not (self.alive and kind in ARMED)}
+            kind = self.luck.choices([*kinds], [*kinds.values()])[0]
+            point = self._point() if kind in ARMED else ""
+            if not self.alive:
+                before, times = self._active(), 1 if point in ONCE else self.luck.randint(1, 3)
                 self.serve(f"{point}*{times}={'kill' if kind == 'point' else 'stop'}" if point else "")
                 if not point and self.luck.random() > HURRY:
                     self._until_back(before)
@@ -211,12 +209,12 @@ class Arena:
             return psutil.Process(self.run.child.pid).status() == psutil.STATUS_STOPPED
         return False
 
-    def _wait_for(self, true: Callable[[], bool], seconds: float) -> bool:
+    def _wait_for(self, true: Callable[[], bool], seconds: float, every: float = 0.02) -> bool:
         until = time.monotonic() + seconds
         while not true():
             if time.monotonic() > until:
                 return False
-            time.sleep(0.02)
+            time.sleep(every)
         return True
 
     def _active(self) -> list[str]:
@@ -238,7 +236,7 @@ class Arena:
             here |= {session.rpartition("/")[0] for (session,) in asked}
             return not self.alive or (now > epoch and seats <= here)
 
-        self._wait_for(back, BACK_S)
+        self._wait_for(back, BACK_S, every=0.1)
 
     # What is killed
 
@@ -322,15 +320,15 @@ class Arena:
     # How it ends
 
     def _over(self) -> bool:
-        """Whether the run goes on: a process that ended otherwise than with its run is only noted."""
+        """Whether the run goes on: that a process ended neither with its run nor by us is noted."""
         assert self.run.child is not None
         if self.rows("SELECT state FROM run")[0][0] == "ended":
             return False
-        self.note("broke", code=self.run.child.returncode)
-        self.tell(f"      the process ended with {self.run.child.returncode}")
-        return self._fails_seldom()
-
-    def _fails_seldom(self) -> bool:
+        if self.run.child.returncode == -signal.SIGKILL:
+            return True
+        last = (self.run.folder / "orchestrator.jsonl").read_bytes().splitlines()[-1].decode(errors="replace")[:300]
+        self.note("broke", code=self.run.child.returncode, said=last)
+        self.tell(f"      the process ended with {self.run.child.returncode}: {last}")
         self.killed["broke"] += 1
         return self.killed["broke"] <= 10
 
@@ -340,7 +338,7 @@ class Arena:
         newest = -1
         while time.monotonic() - began < END_S and time.monotonic() - seen < STILL_S:
             if not self.alive:
-                if self.rows("SELECT state FROM run")[0][0] == "ended" or not self._fails_seldom():
+                if not self._over():
                     break
                 self.serve()
             ((now,),) = self.rows("SELECT coalesce(max(seq), 0) FROM journal")
@@ -378,9 +376,9 @@ def one_run(
                     arena.attack(kills)
                     arena.finish()
                     found = checked(run.folder, place.home, evidence)
-                if keep and found["violations"] + found["wedged_seats"]:
-                    shutil.copytree(evidence, keep / "evidence", dirs_exist_ok=True)
-                    shutil.copytree(run.folder, keep / "run", dirs_exist_ok=True)
+                if keep:
+                    shutil.copytree(evidence, keep / "evidence")
+                    shutil.copytree(run.folder, keep / "run")
                 return found, arena.killed
         finally:
             vendor.kill()
@@ -420,7 +418,8 @@ def chaos(
     began = time.monotonic()
     while (left := kills - sum(one["kills"] for one in found)) > 0:
         parts = max(agents, min(100, 2 * left))
-        one, by_kind = one_run(left, agents, luck, parts, points, keep, tell)
+        into = keep and keep / f"{seed}-{len(found) + 1}"
+        one, by_kind = one_run(left, agents, luck, parts, points, into, tell)
         found.append(one)
         killed += by_kind
         tell(
@@ -441,7 +440,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--agents", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--keep", type=Path, help="folder for the evidence and the run where something was found")
+    parser.add_argument("--keep", type=Path, help="a new folder for each run and the evidence of it")
     parser.add_argument("--json", action="store_true", help="nothing but the last line")
     given = parser.parse_args()
 
