@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -174,10 +175,11 @@ class Arena:
             kind = self.luck.choices([*kinds], [*kinds.values()])[0]
             point = self._point() if kind in ARMED else ""
             if not self.alive:
-                before, times = self._active(), 1 if point in ONCE else self.luck.randint(1, 3)
+                before, times = self._active(), 1 if point in ONCE else self.luck.choice((1, 1, 1, 2, 3))
                 self.serve(f"{point}*{times}={'kill' if kind == 'point' else 'stop'}" if point else "")
                 if not point and self.luck.random() > HURRY:
                     self._until_back(before)
+                self._wake()
             if not self._endured(kind, point):
                 return
 
@@ -223,20 +225,28 @@ class Arena:
         return []
 
     def _until_back(self, sessions: Sequence[str]) -> None:
-        """Until each seat that worked works again."""
+        """Until each seat that worked works again, and one does at all."""
         seats = {session.rpartition("/")[0] for session in sessions}
-        epoch = self.rows("SELECT epoch FROM run")[0][0]
+        epoch, since = self.rows("SELECT epoch FROM run")[0][0], datetime.now(UTC).isoformat()
         marks = ", ".join("?" * len(SIGNS))
         sql = f"SELECT seat FROM journal WHERE epoch >= ? AND kind IN ({marks})"
 
         def back() -> bool:
             (now,) = self.rows("SELECT epoch FROM run")[0]
             here = {seat for (seat,) in self.rows(sql, epoch + 1, *SIGNS)}
-            asked = self.rows("SELECT DISTINCT session FROM attempt WHERE epoch > ?", epoch)
+            asked = self.rows("SELECT session FROM attempt WHERE epoch > ?", epoch)
+            asked += self.rows("SELECT session FROM call WHERE started > ?", since)
             here |= {session.rpartition("/")[0] for (session,) in asked}
-            return not self.alive or (now > epoch and seats <= here)
+            return not self.alive or (now > epoch and bool(here) and seats <= here)
 
         self._wait_for(back, BACK_S, every=0.1)
+
+    def _wake(self) -> None:
+        """What was stopped before its parent was killed goes on, if nobody has ended it."""
+        for zombie in self.stopped:
+            with suppress(psutil.Error):
+                zombie.resume()
+        self.stopped.clear()
 
     # What is killed
 
@@ -255,10 +265,6 @@ class Arena:
         self.killed[point or kind] += 1
         self.note("killed", kind=kind, point=point, n=self.done, active=self._active())
         self.tell(f"{self.done:4}  {kind} {point}")
-        for zombie in self.stopped:
-            with suppress(psutil.Error):
-                zombie.resume()
-        self.stopped.clear()
 
     def _kill_process(self) -> None:
         assert self.run.child is not None
@@ -313,6 +319,7 @@ class Arena:
         self._kill_room("judge-")
 
     def _kill_wire(self) -> None:
+        self.note("down", kind="wire")
         self.vendor.kill()
         time.sleep(self.luck.uniform(0, 2))
         self.vendor.start()
@@ -340,7 +347,10 @@ class Arena:
             if not self.alive:
                 if not self._over():
                     break
+                before = self._active()
                 self.serve()
+                self._until_back(before)
+                self._wake()
             ((now,),) = self.rows("SELECT coalesce(max(seq), 0) FROM journal")
             seen, newest = (time.monotonic(), now) if now != newest else (seen, newest)
             time.sleep(0.2)
@@ -449,6 +459,7 @@ def main() -> int:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which takes all of it away
     found = chaos(given.kills, given.agents, given.seed, given.keep, tell)
     sys.stdout.write(json.dumps(found) + "\n")
     return 1 if found["violations"] or found["wedged_seats"] else 0

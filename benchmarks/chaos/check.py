@@ -348,7 +348,9 @@ def _signs(found: Evidence) -> dict[str, list[float]]:
     marks = ", ".join("?" * len(SIGNS))
     for row in found.rows(f"SELECT seat, at FROM journal WHERE kind IN ({marks})", *SIGNS):
         signs[row["seat"]].append(moment(row["at"]))
-    for row in found.rows("SELECT session, at FROM attempt"):
+    for row in found.rows(
+        "SELECT session, at FROM attempt UNION ALL SELECT session, started FROM call WHERE started > ''"
+    ):
         signs[row["session"].rpartition("/")[0]].append(moment(row["at"]))
     for asked in found.wire:
         signs[asked["session"].rpartition("/")[0]].append(asked["at"])
