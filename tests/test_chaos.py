@@ -190,13 +190,17 @@ def two_in_turns(left: Left) -> None:
 def claimed_while_held(left: Left) -> None:
     for session in ("agent-01/98", "agent-02/98"):
         data = json.dumps({"task": "T9999", "session": session, "plan": ""})
-        left.sql(f"INSERT INTO journal (at, epoch, kind, data) VALUES ('', 1, 'claimed', '{data}')")
+        left.sql(
+            f"INSERT INTO journal (at, epoch, kind, data) VALUES ('2026-01-01T00:00:00+00:00', 1, 'claimed', '{data}')"
+        )
 
 
 def two_claims_of_one(left: Left) -> None:
     for task in ("T9998", "T9999"):
         data = json.dumps({"task": task, "session": "agent-01/98", "plan": ""})
-        left.sql(f"INSERT INTO journal (at, epoch, kind, data) VALUES ('', 1, 'claimed', '{data}')")
+        left.sql(
+            f"INSERT INTO journal (at, epoch, kind, data) VALUES ('2026-01-01T00:00:00+00:00', 1, 'claimed', '{data}')"
+        )
 
 
 def request_of_nobody(left: Left) -> None:

@@ -61,7 +61,7 @@ and every mount, and half the time every workspace; `zombie` the process alone, 
 ARMED: Final = ("point", "held")  # when the process starts
 ONCE: Final = {"epoch-begun", "repository-recovered", "rooms-swept", "landing-recovered", "taken-over", "listening"}
 HURRY: Final = 0.3  # share of kills that do not wait until all seats are back
-BACK_S, POINT_S, END_S, STILL_S = 60.0, 20.0, 900.0, 240.0
+BACK_S, POINT_S, ROOM_S, END_S, STILL_S = 60.0, 20.0, 10.0, 900.0, 240.0
 WORK_S: Final = 2.0  # between the last seat's return and the next kill, at most
 EVERY: Final = 8  # of so many responses one goes wrong
 MODELS: Final = {"reader": "anthropic/claude-sonnet-4-5", "writer": "openai/gpt-5"}
@@ -79,9 +79,10 @@ class Vendor:
     process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        with closing(socket.socket()) as free:
-            free.bind(("127.0.0.1", self.port))
-            self.port = free.getsockname()[1]
+        if not self.port:
+            with closing(socket.socket()) as free:
+                free.bind(("127.0.0.1", 0))
+                self.port = free.getsockname()[1]
         argv = [
             "--port",
             str(self.port),
@@ -299,21 +300,26 @@ class Arena:
         self._kill_process()
 
     def _kill_room(self, prefix: str = "agent-") -> None:
-        """What runs in one room; a seat's is dead to everybody as well, half the time."""
-        rooms = [
-            file.parent
-            for file in self.run.yard.home.glob("rooms/*/*/room.json")
-            if file.parent.name.startswith(prefix)
-        ]
-        if not rooms:
-            return
-        room = self.luck.choice(sorted(rooms))
-        if prefix == "agent-" and self.luck.random() < 0.5:
+        """What runs in one room, once there is one; a seat's is dead to everybody as well, half the time."""
+        rooms: list[Path] = []
+
+        def found() -> bool:
+            there = self.run.yard.home.glob("rooms/*/*/room.json")
+            rooms[:] = sorted(file.parent for file in there if file.parent.name.startswith(prefix))
+            return bool(rooms) or not self.alive
+
+        self._wait_for(found, ROOM_S)
+        room = self.luck.choice(rooms) if rooms else self.run.yard.home
+        dead = prefix == "agent-" and self.luck.random() < 0.5
+        if dead:
             (room / "room.json").unlink(missing_ok=True)
-        for one, words in self.run.yard.processes().items():
-            if f".{room.parent.name}.{room.name}." in words:
-                with suppress(psutil.Error):
-                    one.kill()
+        ended = [
+            one for one, words in self.run.yard.processes().items() if f".{room.parent.name}.{room.name}." in words
+        ]
+        for one in ended:
+            with suppress(psutil.Error):
+                one.kill()
+        self.note("hit", room=room.name, dead=dead, processes=len(ended))
 
     def _kill_judge(self) -> None:
         self._kill_room("judge-")
