@@ -145,6 +145,7 @@ class Arena:
     points: list[str]  # fault points that have not had their turn
     tell: Callable[[str], None]
     done: int = 0
+    pace: float = 3.0  # seconds that the newest resume took
     stopped: list[psutil.Process] = field(default_factory=list)
     killed: Counter[str] = field(default_factory=Counter)
 
@@ -178,7 +179,11 @@ class Arena:
             if not self.alive:
                 before, times = self._active(), 1 if point in ONCE else self.luck.choice((1, 1, 1, 2, 3))
                 self.serve(f"{point}*{times}={'kill' if kind == 'point' else 'stop'}" if point else "")
-                if not point and self.luck.random() > HURRY:
+                if point:
+                    pass
+                elif self.luck.random() < HURRY:
+                    time.sleep(self.luck.uniform(0, self.pace))
+                else:
                     self._until_back(before)
                 self._wake()
             if not self._endured(kind, point):
@@ -232,15 +237,22 @@ class Arena:
         marks = ", ".join("?" * len(SIGNS))
         sql = f"SELECT seat FROM journal WHERE epoch >= ? AND kind IN ({marks})"
 
+        known: set[str] = set()
+
         def back() -> bool:
             (now,) = self.rows("SELECT epoch FROM run")[0]
             here = {seat for (seat,) in self.rows(sql, epoch + 1, *SIGNS)}
             asked = self.rows("SELECT session FROM attempt WHERE epoch > ?", epoch)
             asked += self.rows("SELECT session FROM call WHERE started > ?", since)
             here |= {session.rpartition("/")[0] for (session,) in asked}
+            if here > known:  # when a call began again is not kept: the next beginning of it takes its place
+                self.note("seen", seats=sorted(here - known))
+                known.update(here)
             return not self.alive or (now > epoch and bool(here) and seats <= here)
 
-        self._wait_for(back, BACK_S, every=0.1)
+        began = time.monotonic()
+        if self._wait_for(back, BACK_S, every=0.1):
+            self.pace = time.monotonic() - began
 
     def _wake(self) -> None:
         """What was stopped before its parent was killed goes on, if nobody has ended it."""

@@ -343,7 +343,7 @@ def _left(found: Evidence) -> Iterator[str]:
 
 
 def _signs(found: Evidence) -> dict[str, list[float]]:
-    """When each seat was seen at work, by what the run wrote down, by the wire, and by the witness."""
+    """When each seat was seen at work, by what the run wrote down, the wire, the witness, and the driver."""
     signs: dict[str, list[float]] = defaultdict(list)
     marks = ", ".join("?" * len(SIGNS))
     for row in found.rows(f"SELECT seat, at FROM journal WHERE kind IN ({marks})", *SIGNS):
@@ -357,6 +357,9 @@ def _signs(found: Evidence) -> dict[str, list[float]]:
     for line in found.lines("witness.jsonl"):
         if line["said"]:
             signs[line["said"][0]].append(line["at"])
+    for seen in found.book:
+        for seat in seen.get("seats", ()):
+            signs[seat].append(seen["at"])
     return {seat: sorted(times) for seat, times in signs.items()}
 
 
@@ -376,30 +379,40 @@ def recoveries(found: Evidence) -> list[float]:
 
 
 def wedged_seats(found: Evidence) -> Iterator[str]:
-    """Seats that showed no sign of life for long while their session was to work; and every seat of a run that came to
-    no end."""
-    over = next((row for row in found.book if row["what"] == "over"), {"state": "never over", "at": time.time()})
-    signs = _signs(found)
+    """Seats that showed no sign of life for long though they did not wait for a verdict; a gate that had changes and
+    did nothing; and every seat of a run that came to no end. A kill begins the time anew."""
+    over: Json = next((row for row in found.book if row["what"] == "over"), {"state": "never over", "at": time.time()})
     sessions = found.rows("SELECT id, seat, started, ended, state FROM session")
     if over["state"] != "ended":
         live = [row["seat"] for row in sessions if row["state"] != "ended"]
         yield from (f"{seat}: the run is {over['state']}" for seat in live or ["the run"])
         return
-    waits: dict[str, list[float]] = defaultdict(list)
-    for row in found.rows(
-        "SELECT seat, at FROM journal WHERE kind IN ('submitted', 'staged', 'parked', 'landed', 'bounced')"
-    ):
-        waits[row["seat"]].append(moment(row["at"]))
+    deaths, signs = [row["at"] for row in found.book if row["what"] == "killed"], _signs(found)
+    verdicts: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for row in found.rows("SELECT seat, submitted, ended FROM change WHERE ended <> ''"):
+        verdicts[row["seat"]].append((moment(row["submitted"]), moment(row["ended"])))
     for row in sessions:
         began, ended = moment(row["started"]), moment(row["ended"]) if row["ended"] else over["at"]
-        times = [
-            began,
-            *(sign for sign in (*signs.get(row["seat"], ()), *waits[row["seat"]]) if began < sign < ended),
-            ended,
-        ]
-        longest = max(later - earlier for earlier, later in itertools.pairwise(sorted(times)))
-        if longest > WEDGED_S and row["state"] != "waiting":
+        longest = _longest(began, ended, [*signs.get(row["seat"], ()), *deaths], verdicts[row["seat"]])
+        if longest > WEDGED_S:
             yield f"{row['id']} showed no sign of life for {longest:.0f} s"
+    kinds = ("staged", "parked", "judging", "judged", "voided", "landed", "bounced", "submitted", "heldout-judged")
+    marks = ", ".join("?" * len(kinds))
+    done = [moment(row["at"]) for row in found.rows(f"SELECT at FROM journal WHERE kind IN ({marks})", *kinds)]
+    for began, ended in itertools.chain(*verdicts.values()):
+        longest = _longest(began, ended, [*done, *deaths])
+        if longest > WEDGED_S:
+            yield f"the gate did nothing for {longest:.0f} s while a change waited"
+
+
+def _longest(began: float, ended: float, times: Sequence[float], waits: Sequence[tuple[float, float]] = ()) -> float:
+    """The longest time between two of these, and the ends, in which nothing was waited for."""
+    marks = sorted({began, ended, *(at for at in times if began < at < ended)})
+    gaps = itertools.pairwise(sorted({*marks, *(at for wait in waits for at in wait if began < at < ended)}))
+    return max(
+        (later - earlier for earlier, later in gaps if not any(a <= earlier and later <= b for a, b in waits)),
+        default=0.0,
+    )
 
 
 def checked(found: Evidence) -> Json:
