@@ -136,13 +136,14 @@ def lost_changes(found: Evidence) -> Iterator[str]:
             continue
         if row["state"] != "landed":
             continue
-        if at.get(row["id"]) != row["landed_as"]:
+        if (commit := at.get(row["id"])) != row["landed_as"] or commit is None:
             yield f"{row['id']} landed, but main has no commit of it"
-        elif (
-            missing := found.changed(row["base"], row["commit_id"]).items()
-            - found.changed(parent[row["landed_as"]], row["landed_as"]).items()
-        ):
-            yield f"{row['id']} landed without {sorted(path for path, _ in missing)}"
+            continue
+        # What main had already, word for word, is no difference of the landed commit's.
+        has, new = found.files(commit), found.changed(parent[commit], commit)
+        wanted = found.changed(row["base"], row["commit_id"])
+        if missing := sorted(path for path, blob in wanted.items() if path not in new and has.get(path) != blob):
+            yield f"{row['id']} landed without {missing}"
     landed = {row["session"] for row in found.rows("SELECT session FROM change WHERE state = 'landed'")}
     for row in found.rows("SELECT id FROM session WHERE end = 'landed'"):
         if row["id"] not in landed:
