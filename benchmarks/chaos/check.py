@@ -140,9 +140,10 @@ def lost_changes(found: Evidence) -> Iterator[str]:
             yield f"{row['id']} landed, but main has no commit of it"
             continue
         # What main had already, word for word, is no difference of the landed commit's.
-        has, new = found.files(commit), found.changed(parent[commit], commit)
-        wanted = found.changed(row["base"], row["commit_id"])
-        if missing := sorted(path for path, blob in wanted.items() if path not in new and has.get(path) != blob):
+        has, new, base = found.files(commit), found.changed(parent[commit], commit), found.files(row["base"])
+        wanted = found.changed(row["base"], row["commit_id"]).items()
+        other = [path for path, blob in wanted if has.get(path, "0" * 40) != blob]
+        if missing := sorted(path for path in other if path not in new or path not in base):  # else it was merged
             yield f"{row['id']} landed without {missing}"
     landed = {row["session"] for row in found.rows("SELECT session FROM change WHERE state = 'landed'")}
     for row in found.rows("SELECT id FROM session WHERE end = 'landed'"):
