@@ -9,6 +9,7 @@ import anyio
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
 from agents.models.base import Fault, Model, ModelFailure, Reply, Request
+from sandbox import faults
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 600.0
 
@@ -85,6 +86,7 @@ async def ask(
                 with anyio.CancelScope(shield=True):
                     await meter.fail(number, failure)
                 raise
+            faults.at("reply-received")
             with anyio.CancelScope(shield=True):  # paid for, so written down before anything else can happen
                 await meter.settle(number, reply)
             return reply

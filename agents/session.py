@@ -11,6 +11,7 @@ from agents.context import CUT, Transcript, Turn, fitted
 from agents.hands import Hands
 from agents.models.base import Fault, ModelFailure, Reply, Request, Stop, Text, ToolCall, ToolResult, ToolSpec
 from agents.tools import Answer, BadArguments, Edit, End, InRoom, Later, Shell, Team, check
+from sandbox import faults
 
 SAME_FAILURES = 3  # identical failures in a row that end a session
 
@@ -171,4 +172,5 @@ async def act(pending: Pending, log: SessionLog, role: str, hands: Hands, team: 
         answer = await hands.do(arguments, pending.number)
     else:
         answer = await team.do(call.name, pending.key, arguments.model_dump())
+    faults.at("call-done")
     await log.finish(pending, answer)

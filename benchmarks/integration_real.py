@@ -27,8 +27,7 @@ from trio.testing import MockClock
 
 from benchmarks.integration import repeatable, simulated
 from benchmarks.integration_world import MINUTE, World
-from tests.orchestrator.running import Run, faults, shell, small_project, yard
-from tests.orchestrator.running import _toml as toml
+from tests.orchestrator.running import Run, faults, shell, small_project, toml, yard
 
 AGENTS, TASKS, CORES = 16, 110, 2
 RUN_S: Final = 360.0  # too short for all tasks

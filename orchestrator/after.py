@@ -24,6 +24,7 @@ from orchestrator.repository import ITSELF, Repository
 from orchestrator.search import Cases, first_failing
 from orchestrator.signals import Bell
 from orchestrator.store import Store, Tx, changes, rows
+from sandbox import faults
 from verifiers.scorecard import Judge, Outcome, Scorecard, Selection, Tier
 
 PROBES: Final = 1  # mains tried at once: few builds rather than an early answer
@@ -123,6 +124,7 @@ class After:
                 _update_board(tx)
 
         await self.store.write(write)
+        faults.at("after-judged")
         self.changed.ring()
 
     # -- what a loss leads to

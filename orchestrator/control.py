@@ -10,6 +10,8 @@ import getpass
 import json
 import os
 import re
+import secrets
+import shutil
 import sqlite3
 import tempfile
 import traceback
@@ -27,6 +29,7 @@ LINE_LIMIT: Final = 8 << 20  # bytes of one request or answer
 GONE: Final = (anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead)
 ODD: Final = (ValueError, OverflowError, RecursionError, anyio.DelimiterNotFound)  # not JSON, or not what is asked for
 POINTER: Final = "run.sock"
+SHORT: Final = "orch-"  # so begins the name of a socket's folder
 EXIT: Final = dict(
     refused=1, usage=2, config=2, ambiguous=2, not_ready=3, not_found=4, busy=5, lock_differs=6, internal=70
 )
@@ -95,17 +98,30 @@ def who() -> str:
 async def listening(folder: Path, answer: Answerer) -> AsyncIterator[None]:
     """Answers requests while the context is open. A request that is being answered is not cut when its asker leaves."""
     pointer, new = folder / POINTER, anyio.Path(folder / f"{POINTER}.new")
-    with tempfile.TemporaryDirectory(prefix="orch-") as short:
-        path = Path(short) / "s"
-        async with await anyio.create_unix_listener(path, mode=0o600) as listener, anyio.create_task_group() as tasks:
+    short = anyio.Path(tempfile.gettempdir()) / f"{SHORT}{secrets.token_hex(6)}"
+    await new.write_text(str(short / "s"))  # before the folder is made, so that it is found whenever we are killed
+    await short.mkdir(0o700)
+    try:
+        listener = await anyio.create_unix_listener(short / "s", mode=0o600)
+        async with listener, anyio.create_task_group() as tasks:
             tasks.start_soon(listener.serve, lambda stream: _converse(stream, answer))
-            await new.write_text(str(path))
             await new.replace(pointer)
             try:
                 yield
             finally:
                 tasks.cancel_scope.cancel()
-                pointer.unlink(missing_ok=True)
+    finally:
+        forget(folder)
+
+
+def forget(folder: Path) -> None:
+    """Removes the socket of a run's process, which was perhaps killed, with the folder that it lies in."""
+    for pointer in (folder / POINTER, folder / f"{POINTER}.new"):
+        with contextlib.suppress(FileNotFoundError):
+            place = Path(pointer.read_text()).parent
+            if place.name.startswith(SHORT):
+                shutil.rmtree(place, ignore_errors=True)
+            pointer.unlink()
 
 
 async def _converse(stream: SocketStream, answer: Answerer) -> None:

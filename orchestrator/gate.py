@@ -18,6 +18,7 @@ from orchestrator.replay import Replay
 from orchestrator.repository import Repository
 from orchestrator.signals import Bell
 from orchestrator.store import Store, Tx, changes, matrix, rows
+from sandbox import faults
 from verifiers.scorecard import Judge, Scorecard, Selection, Tier, Tree
 
 TOUCHED: Final = 5  # landed changes named to the submitter of one that conflicts with them
@@ -149,6 +150,7 @@ class Gate:
             tx.journal("staged", staged.change.seat, change=staged.change.id, onto=below, commit=staged.commit)
 
         await self._write(work)
+        faults.at("staged")
 
     async def parked(self, change: Change, conflict: Conflict) -> None:
         def work(tx: Tx) -> None:
@@ -171,6 +173,7 @@ class Gate:
     async def bounced(self, change: Change, reason: str, detail: str = "", lost: Collection[str] = ()) -> None:
         await self._keep(change, reason)
         await self._write(lambda tx: self._bounce(tx, change, reason, detail, sorted(lost)))
+        faults.at("bounced")
 
     async def _keep(self, change: Change, reason: str) -> None:
         """The bounce may give its task to another seat. What the session does from here on is kept in its place."""
@@ -194,8 +197,11 @@ class Gate:
             tx.journal("judging", changes=_ids(stack), main=main, tier="full")
 
         await self._write(work)
+        faults.at("judging")
 
     async def judged(self, stack: Sequence[Staged], card: Scorecard, lost: Collection[str], seconds: float) -> None:
+        faults.at("judged-bad")
+
         def work(tx: Tx) -> None:
             _judged(tx, stack, card, 0, sorted(lost), seconds)
             changes.add_scorecard(tx, card, seconds=seconds)
@@ -214,6 +220,7 @@ class Gate:
         await self._write(work)
 
     async def landed(self, stack: Sequence[Staged], card: Scorecard, seconds: float) -> None:
+        faults.at("judged-good")
         old = await self.repository.main()
         before = await self.judge_main()
 
@@ -224,6 +231,7 @@ class Gate:
                 changes.intend(tx, one.change.id, below, one.commit, scorecard)
 
         await self.store.write(intend)
+        faults.at("intent-stored")
         await self._finish()
         self.changed.ring()
 
@@ -266,6 +274,7 @@ class Gate:
                 verdict.tell(tx, change)
 
         await self.store.write(mark)
+        faults.at("landing-marked")
 
 
 def _judged(tx: Tx, stack: Sequence[Staged], card: Scorecard, gained: int, lost: Sequence[str], seconds: float) -> None:

@@ -10,6 +10,7 @@ from orchestrator import board, workspace
 from orchestrator.desk import Desk
 from orchestrator.quarantine import Refused
 from orchestrator.records import Session
+from sandbox import faults
 from sandbox.room import Room
 
 
@@ -23,7 +24,9 @@ async def checkpoint(desk: Desk, session: Session, room: Room) -> str:
     returns why, or ""."""
     try:
         stream = await workspace.packed(room.run, workspace.CHECKPOINT)
+        faults.at("checkpoint-packed")
         await desk.repository.receive_checkpoint(stream, room_name(session))
+        faults.at("checkpoint-written")
     except (workspace.Unpacked, Refused) as refusal:
         failure = {"session": session.id, "turn": 0, "failure": f"checkpoint: {refusal}", "wait_s": 0}
         await desk.journal("attempt-failed", session.seat, **failure)

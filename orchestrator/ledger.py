@@ -20,6 +20,7 @@ from orchestrator.prices import Prices, unmetered
 from orchestrator.records import AttemptState
 from orchestrator.store import Store, Tx, rows
 from orchestrator.watch.render import money
+from sandbox import faults
 
 SPENT: Final = "the {}'s budget is spent"  # how the refusal of a request begins, for "run" and "session"
 RUN: Final = ""  # the account of the whole run; every other is a session's
@@ -185,7 +186,9 @@ class SessionMeter:
 
     async def reserve(self, request: Request) -> int:
         asked = (self.session, self.turn, self.model, self.ruler.size(request), request.max_tokens)
-        return await self.store.write(lambda tx: self.ledger.reserve(tx, *asked))
+        attempt = await self.store.write(lambda tx: self.ledger.reserve(tx, *asked))
+        faults.at("attempt-reserved")
+        return attempt
 
     async def settle(self, attempt: int, reply: Reply) -> None:
         def work(tx: Tx) -> None:

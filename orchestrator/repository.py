@@ -26,6 +26,7 @@ from orchestrator.quarantine import Refused, check_policy, connect, quarantined
 from orchestrator.queue import Conflict
 from orchestrator.quoting import one_line
 from orchestrator.workspace import CHECKPOINT, MAIL_DOMAIN, SUBMISSION, Stream
+from sandbox import faults
 
 MAIN: Final = "refs/heads/main"
 ITSELF: Final = "orchestrator"
@@ -204,7 +205,9 @@ class Repository:
 
     async def _keep(self, source: Git, commit: str, base: str, ref: str) -> None:
         await _copy(source, self.git, commit, base)
+        faults.at("objects-kept")
         await self.git.run("update-ref", ref, commit)
+        faults.at("ref-written")
 
     # To main
 
@@ -255,7 +258,9 @@ class Repository:
         if main == old:
             await self.git.run("update-ref", MAIN, new, old)
             self._main = new
+            faults.at("main-moved")
         await self._publish()
+        faults.at("main-published")
 
     async def _publish(self) -> None:
         """Brings public.git to main. Only main's own objects go over."""

@@ -41,6 +41,7 @@ from orchestrator.store import Store, Tx, changes, sessions
 from orchestrator.store.store import utc_now
 from orchestrator.watch.journal import Scribe
 from orchestrator.watch.queries import SQL
+from sandbox import faults
 from sandbox.engines import choose
 from sandbox.keep import state_home
 from sandbox.room import Labels
@@ -65,6 +66,7 @@ async def serve(folder: Path) -> None:
         store = Store(folder / "state.db", utc_now)
         stack.push_async_callback(store.close)
         await store.begin_epoch()
+        faults.at("epoch-begun")
         run = await Run.open(folder, store, stack)
         await run.recover()
         await run.go()
@@ -92,6 +94,7 @@ class Run:
         furnished = await furnish(project, engine, home, lambda line: log.info("furnish", line=line))
         repository = Repository(folder)
         await repository.recover()
+        faults.at("repository-recovered")
         judge_engine = engine if engine.name == "local" else choose(None, home, judging=True)
         secret = await anyio.Path(folder / SECRET).read_bytes()
         label = f"{settings.name}-{hashlib.sha256(secret).hexdigest()[:8]}"
@@ -114,6 +117,7 @@ class Run:
         swept = sum([await one.sweep(label, store.epoch, going_on) for one in {engine, judge_engine}])
         async for left in anyio.Path(kept).glob("*/*"):  # artifacts and cases of judgements that a kill has cut
             await judge_engine.discard(Path(left))
+        faults.at("rooms-swept")
 
         def tell(tx: Tx) -> None:
             for name, now in furnished.digests().items():
@@ -163,6 +167,7 @@ class Run:
         """Everything an earlier process left between two steps is finished, given back, or put where it goes on."""
         desk = self.desk
         await desk.gate.recover()
+        faults.at("landing-recovered")
 
         def take_over(tx: Tx) -> float:
             run = tx.db.execute(SQL["run"], {"alive": False, "at": ""}).fetchone()
@@ -177,6 +182,7 @@ class Run:
             return float(run["elapsed_s"] or 0)
 
         self._worked_before = await desk.store.write(take_over)
+        faults.at("taken-over")
 
     def _plan(self, tx: Tx) -> None:
         """A new run: who works under what, and the project's own tasks."""
@@ -198,6 +204,7 @@ class Run:
         async with anyio.create_task_group() as tasks_of_run:
             self.open_seats = OpenSeats(desk, tasks_of_run)
             async with control.listening(desk.folder, self.answer):
+                faults.at("listening")
                 await desk.gate.open()
                 for keep in (
                     desk.gate.keep,
@@ -220,6 +227,7 @@ class Run:
                         tasks_of_run.start_soon(again, seat, desk, partial(recorded.work, seat))
                 await self._watch()
                 await self._settle()
+                faults.at("settled")
                 tasks_of_run.cancel_scope.cancel()
         state, reason = self._end
         by = {} if state is RunState.ENDED else {"by": control.who()}

@@ -33,6 +33,7 @@ from orchestrator.store import StoreError, Tx, changes, rows, sessions
 from orchestrator.store.sessions import StoredLog
 from orchestrator.store.store import read_payload
 from orchestrator.verbs import Verbs
+from sandbox import faults
 from sandbox.room import Labels, Mount, Room, RoomDied, RoomError, RoomSpec
 
 log = structlog.get_logger()
@@ -213,7 +214,9 @@ async def begin(seat: Seat, desk: Desk, *, open_token: str = "") -> Session:
             board.claim(tx, task.id, session.id)
         return session
 
-    return await desk.store.write(start)
+    session = await desk.store.write(start)
+    faults.at("session-begun")
+    return session
 
 
 async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
@@ -227,6 +230,7 @@ async def end(desk: Desk, session: Session, outcome: Outcome) -> None:
         sessions.end(tx, session.id, outcome.end, outcome.reason)
 
     await desk.store.write(close)
+    faults.at("session-ended")
     await desk.engine.discard(desk.workspace(session))
     desk.changed.ring()
 
@@ -317,6 +321,7 @@ async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[Roo
         user=seat.user,
     )
     room = await desk.engine.open(spec)
+    faults.at("room-opened")
 
     async def keep_saving() -> None:
         while True:
@@ -327,6 +332,7 @@ async def room_of(seat: Seat, desk: Desk, session: Session) -> AsyncIterator[Roo
         await lay_workspace(desk, session, room)
         if held := await desk.store.read(partial(board.claim_of, session=session.id)):
             await put_kept(desk, session, room, held.task, anew=False)
+        faults.at("workspace-laid")
         async with anyio.create_task_group() as beside:
             if not desk.replay:  # what a recorded session had is had by running its calls again
                 beside.start_soon(keep_saving)

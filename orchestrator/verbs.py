@@ -18,6 +18,7 @@ from orchestrator.records import Change, ChangeState, Session, SessionState, Tas
 from orchestrator.repository import Received
 from orchestrator.store import Tx, changes, rows, sessions
 from orchestrator.verdict import standing
+from sandbox import faults
 from sandbox.room import Room
 from verifiers.scorecard import Scorecard, Selection, Tier, Verdict
 
@@ -54,6 +55,7 @@ class Verbs:
             return replace(sessions.finish_call(tx, call_id, Answer(work(tx), end=end)), stored=True)
 
         answer = await self._desk.store.write(both)
+        faults.at("verb-stored")
         self._desk.changed.ring()
         return answer
 
@@ -269,6 +271,7 @@ class Verbs:
                 return change
 
             change = await desk.store.write(work)
+        faults.at("handed-in")
         desk.changed.ring()
         return change
 

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final
 import anyio
 from anyio import to_thread
 
-from sandbox import jobs, limits, mounts
+from sandbox import faults, jobs, limits, mounts
 from sandbox.process import HOST_ENV, end_tagged, gone
 from sandbox.room import MIB, Command, Ended, JobStatus, OnOutput, Result, RoomDied, RoomError, RoomFileError, RoomSpec
 
@@ -195,6 +195,7 @@ class HostedEngine(ABC):
                 self._mounts.mkdir(parents=True, exist_ok=True)
                 mine = {"run": labels.run, "epoch": labels.epoch, "room": spec.name, "path": path}
                 (self._mounts / key(path)).write_text(json.dumps(mine))
+            faults.at("room-recorded")
             place.group.make(spec.limits)
             return self.make(spec, place)
         except OSError as error:

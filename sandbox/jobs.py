@@ -22,6 +22,7 @@ from typing import Final
 
 import anyio
 
+from sandbox import faults
 from sandbox.process import HOST_ENV, Process, spawn
 from sandbox.room import Ended, JobStatus, Result
 
@@ -35,6 +36,7 @@ def start(folder: Path, tag: str, call: object) -> None:
         folder.mkdir(mode=0o700)
     except FileExistsError:
         return
+    faults.at("job-claimed")
     (folder / "call").write_bytes(pickle.dumps(call))
     _keepers[:] = [keeper for keeper in _keepers if keeper.poll() is None]
     argv = (sys.executable, "-P", "-m", "sandbox.jobs", "--argv0", tag, str(folder))
@@ -44,6 +46,7 @@ def start(folder: Path, tag: str, call: object) -> None:
         keeper = spawn(argv, subprocess.DEVNULL, pass_fds=[pid.fileno()], env={**HOST_ENV, **env})
         pid.write(str(keeper.pid))
     _keepers.append(keeper)
+    faults.at("job-started")
 
 
 def keeper(folder: Path) -> int | None:

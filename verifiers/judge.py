@@ -18,6 +18,7 @@ from typing import Final
 
 import anyio
 
+from sandbox import faults
 from sandbox.keep import file_digest, request_of
 from sandbox.room import MIB, Command, Engine, Labels, Mount, RoomError
 from verifiers.building import BUILD_ENV, OUTPUT, WALL_FACTOR, WORKSPACE, Workshop
@@ -91,12 +92,14 @@ class RoomJudge:
             verdicts = await self._verdicts(case, built, asked[case])
             if self._known and case in keys:
                 await self._known.keep(keys[case], verdicts[0])
+            faults.at("case-judged")
             return take(case, verdicts if case.file or asked[case] else _with_gone(verdicts, case, selection.floor))
 
         try:
             async with self._shop.built(tree, cold=selection.cold) as built:
                 if not built.build.ok:
                     return Scorecard(tree.id, selection.tier, built.build)
+                faults.at("built")
                 keys = await anyio.to_thread.run_sync(self._keys, tree, asked) if self._known else {}
                 ask = self._known if not (selection.cold or selection.anew) else None
                 known = await ask.known({case.id: key for case, key in keys.items()}) if ask else {}

@@ -20,7 +20,7 @@ import filelock
 import psutil
 import typer
 
-from orchestrator.control import LINE_LIMIT, POINTER, Refusal, failure_of, usable, who
+from orchestrator.control import LINE_LIMIT, POINTER, Refusal, failure_of, forget, usable, who
 from orchestrator.store import Store, Tx, reading
 from orchestrator.store.store import utc_now
 from orchestrator.watch.journal import PARTS, Entry, entries, spoken
@@ -107,7 +107,7 @@ def serve(folder: Path) -> None:
     from orchestrator.run import serve as run  # the whole system: only the run's own process needs it
 
     with _owned(folder):
-        (folder / POINTER).unlink(missing_ok=True)  # a killed process leaves it; whoever starts this one waits for ours
+        forget(folder)  # what a killed process left; whoever starts this one waits for ours
         pid_file = folder / "run.pid"
         pid_file.write_text(str(os.getpid()))
         try:

@@ -19,6 +19,7 @@ from orchestrator.records import CallState, Session, SessionState
 from orchestrator.store import rows
 from orchestrator.store.store import Store, Tx, read_payload
 from orchestrator.workspace import Sight
+from sandbox import faults
 
 BRIEF: Final = 100  # characters of a call that the journal quotes
 AT_ONCE: Final = ("claim", "release", "note", "plan")  # verbs that begin in the transaction of their effect and answer
@@ -204,6 +205,7 @@ class StoredLog:
             kept = self._paid[1]
         else:
             kept = await self._store.write(lambda tx: store_reply(tx, id, turn, reply))
+        faults.at("reply-stored")
         self.pending = [Pending(_call_id(id, turn, n), self._calls + n, call) for n, call in enumerate(kept.calls)]
         self._calls += len(self.pending)
         self.transcript = replace(self.transcript, turns=(*self.transcript.turns, Turn(kept)))
@@ -218,6 +220,7 @@ class StoredLog:
         if pending.call.name in AT_ONCE:
             return
         await self._store.write(lambda tx: begin_call(tx, pending.key))
+        faults.at("call-begun")
         self.pending = [replace(one, running=one.running or one.key == pending.key) for one in self.pending]
 
     async def finish(self, pending: Pending, answer: Answer) -> None:
@@ -231,6 +234,7 @@ class StoredLog:
             return finish_call(tx, pending.key, answer, seconds, sight)
 
         kept = answer if answer.stored else await self._store.write(work)
+        faults.at("call-stored")
         self.pending = [one for one in self.pending if one.key != pending.key]
         last = self.transcript.turns[-1]
         results = (*last.results, ToolResult(pending.call.id, kept.text, kept.refused))

@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 
 import anyio
 
+from sandbox import faults
 from sandbox.threads import done_by, loop_caller
 
 T = TypeVar("T")
@@ -239,9 +240,11 @@ class Store:
                     job.error = raised
                 self._db.execute("RELEASE job")
                 told |= tx.told
+            faults.at("commit")
             self._db.execute("COMMIT")
+            faults.at("committed")
             self.told |= told
-        except sqlite3.Error as failure:
+        except (sqlite3.Error, OSError) as failure:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             error = StoreError(f"the state could not be written: {failure}")

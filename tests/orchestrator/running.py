@@ -433,17 +433,17 @@ def small_team(
     if cents is not None:
         text = ["usage = { input = 1000 }", f"price = {{ input = {cents * 10}, output = 0.0 }}"]
     for part in parts:
-        text += ["[[session]]", f'match = "*no {part} part*"', f"calls = {_toml(calls(part))}"]
+        text += ["[[session]]", f'match = "*no {part} part*"', f"calls = {toml(calls(part))}"]
     file.write_text("\n".join([*text, ""]))
     return file
 
 
-def _toml(value: object) -> str:
+def toml(value: object) -> str:
     match value:
         case Mapping():
-            return "{ " + ", ".join(f"{name} = {_toml(item)}" for name, item in value.items()) + " }"
+            return "{ " + ", ".join(f"{name} = {toml(item)}" for name, item in value.items()) + " }"
         case list():
-            return "[" + ", ".join(map(_toml, value)) + "]"
+            return "[" + ", ".join(map(toml, value)) + "]"
         case _:
             return json.dumps(value)
 

@@ -287,6 +287,32 @@ class Ear:
         return {}
 
 
+@pytest.mark.parametrize("dies", ["before it listens", "while it listens"])
+def test_what_a_killed_process_listened_at_is_gone_after_the_next(dies: str, tmp_path: Path) -> None:
+    folder, short = tmp_path / "run", tmp_path / "short"
+    folder.mkdir()
+    short.mkdir()
+    script = """if True:
+        import anyio, os, pathlib, sys
+        from orchestrator import control
+
+        async def die(*_, **__):
+            os.kill(os.getpid(), 9)
+
+        async def serve():
+            if sys.argv[2].startswith("before"):
+                anyio.create_unix_listener = die
+            async with control.listening(pathlib.Path(sys.argv[1]), die):
+                await die()
+
+        anyio.run(serve)"""
+    command = [sys.executable, "-c", script, str(folder), dies]
+    subprocess.run(command, env={**os.environ, "TMPDIR": str(short)}, check=False)
+    assert len(list(short.iterdir())) == len(list(folder.iterdir())) == 1
+    control.forget(folder)  # as the next process does first
+    assert list(short.iterdir()) == list(folder.iterdir()) == []
+
+
 @contextmanager
 def listening(folder: Path) -> Iterator[Ear]:
     ear, ready, stop = Ear(), threading.Event(), anyio.Event

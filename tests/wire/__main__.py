@@ -24,9 +24,10 @@ def main() -> None:
     parser.add_argument("--kinds", default=",".join(Fault))
     parser.add_argument("--retry-after", type=float, default=0.2)
     parser.add_argument("--log", type=Path, help="the server's own count of billed attempts, JSON lines")
+    parser.add_argument("--arrivals", action="store_true", help="and a line for each request as it comes")
     given = parser.parse_args()
     plan = Plan(given.faults, given.seed, [Fault(kind) for kind in given.kinds.split(",")])
-    with serve(given.script, plan, given.log, given.port, given.retry_after) as wire:
+    with serve(given.script, plan, given.log, given.port, given.retry_after, given.arrivals) as wire:
         sys.stdout.write(json.dumps(wire.env()) + "\n")
         sys.stdout.flush()
         signal.sigwait({signal.SIGINT, signal.SIGTERM})

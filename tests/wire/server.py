@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -37,7 +39,8 @@ class Refused(Exception):
 
 @dataclass
 class Billing:
-    """What the vendor would bill, as JSON lines: one for each attempt that reached the model, complete or cut."""
+    """What the vendor would bill, as JSON lines: one for each attempt that reached the model, complete or cut; in the
+    file with its time."""
 
     path: Path | None = None
     rows: list[Json] = field(default_factory=list)
@@ -48,7 +51,7 @@ class Billing:
             self.rows.append(row)
             if self.path:
                 with self.path.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                    file.write(json.dumps({"at": time.time(), **row}) + "\n")
 
     def of(self, *states: str) -> list[Json]:
         with self._lock:
@@ -72,6 +75,7 @@ class Vendor:
     requests: list[Json] = field(default_factory=list)  # bodies, as they came
     retry_after: float = 0.2
     stall_s: float = 3600.0
+    arrivals: bool = False  # whether the log has a line for each request as it comes, before anything else happens
     _cached: set[str] = field(default_factory=set)
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -86,7 +90,9 @@ class Vendor:
     async def _answer(self, body: Json, read: Any, stream: Any, errors: Mapping[Fault, Json]) -> Response:
         number = next(self._ids)
         self.requests.append(body)
-        row = {"id": f"req_{number}", "model": body["model"]}
+        row = {"id": f"req_{number}", "model": body["model"], **asked_by(body)}
+        if self.arrivals:
+            self.billing.add({**row, "state": "arrived", "heard": heard(body)})
         fault = self.plan.next()
         if fault in STATUSES:
             self.billing.add({**row, "state": "refused", "fault": fault, "tokens": {}})
@@ -232,6 +238,25 @@ class Vendor:
         done: Json = {"status": "incomplete" if cut else "completed", "output": items, "usage": counted}
         done["incomplete_details"] = {"reason": "max_output_tokens"} if cut else None
         yield event("response.incomplete" if cut else "response.completed", response={**response, **done})
+
+
+def asked_by(body: Json) -> Json:
+    """Which session asks, by its opening words, and for which of its replies."""
+    first, *rest = body["messages"] if "messages" in body else body["input"]
+    who = re.search(r"You are (\S+), an? \S+, in session (\d+)", json.dumps(first["content"]))
+    # A reply of the Responses API is several items in a row.
+    theirs = ["tools" if part.get("role", "assistant") == "assistant" and "output" not in part else "" for part in rest]
+    turns = sum(bool(kind) for kind, _ in itertools.groupby(theirs))
+    return {"session": f"{who[1]}/{who[2]}" if who else "", "turn": turns + 1}
+
+
+def heard(body: Json) -> str:
+    """What is new in a request: all that came after the newest reply."""
+    parts = body["messages"] if "messages" in body else body["input"]
+    news = itertools.takewhile(
+        lambda part: part.get("role", "assistant") != "assistant" or "output" in part, reversed(parts)
+    )
+    return json.dumps(list(news))
 
 
 STATUSES = {Fault.RATE_LIMIT: 429, Fault.OVERLOAD: 529, Fault.SERVER_ERROR: 500}
@@ -383,10 +408,15 @@ class Wire:
 
 @contextmanager
 def serve(
-    script: Path, plan: Plan | None = None, log: Path | None = None, port: int = 0, retry_after: float = 0.2
+    script: Path,
+    plan: Plan | None = None,
+    log: Path | None = None,
+    port: int = 0,
+    retry_after: float = 0.2,
+    arrivals: bool = False,
 ) -> Iterator[Wire]:
     """Serves in a thread until the block ends."""
-    vendor = Vendor(Scripted(script), plan or Plan(), Billing(log), retry_after=retry_after)
+    vendor = Vendor(Scripted(script), plan or Plan(), Billing(log), retry_after=retry_after, arrivals=arrivals)
     config = uvicorn.Config(application(vendor), port=port, log_level="critical", timeout_graceful_shutdown=1)
     # A connection that we closed while its client sends the next request would be a cut that no plan holds.
     config.timeout_keep_alive = 3600
