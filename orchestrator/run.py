@@ -23,13 +23,13 @@ from orchestrator.after import After
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk
 from orchestrator.excused import flaky, waive
-from orchestrator.freezing import SECRET, load_frozen, replayed, thawed
+from orchestrator.freezing import SECRET, Frozen, load_frozen, replayed, thawed
 from orchestrator.gate import Gate
 from orchestrator.keeping import room_name
 from orchestrator.ledger import Ledger
 from orchestrator.open_seats import OpenSeats
 from orchestrator.prices import prices_of
-from orchestrator.project.furnishing import JUDGE_WEIGHT, furnish, judge_plan
+from orchestrator.project.furnishing import JUDGE_WEIGHT, Furnished, furnish, judge_plan
 from orchestrator.recorded_seats import RecordedSeats
 from orchestrator.recording import JUDGED
 from orchestrator.records import RunState, TaskSource
@@ -44,7 +44,7 @@ from orchestrator.watch.queries import SQL
 from sandbox import faults
 from sandbox.engines import choose
 from sandbox.keep import state_home
-from sandbox.room import Labels
+from sandbox.room import Engine, Labels
 from verifiers.cache import Memory, Verdicts
 from verifiers.judge import RoomJudge
 from verifiers.scorecard import Tier
@@ -54,7 +54,8 @@ log = structlog.get_logger()
 TICK_S: Final = 0.5
 GARBAGE: Final = (20_000, 20, 50)  # transcripts are many objects that live long: by default each is looked at often
 LOCKS_EVERY_S: Final = 0.5  # how far the lock files may lag behind: writing them is work for each claim there is
-JUDGE_USER, HELDOUT_USER, VERIFY_USER, MAIN_USER = 1, 2, 3, 4
+JUDGE_USER, VERIFY_USER = 1, 3
+LANE_USERS: Final = {Tier.HELDOUT: 2, Tier.MAIN: 4}
 HELDOUT_WAIT_S: Final = 900.0  # how long the end of a run waits for what is judged after landing
 SUSPEND_S: Final = 60.0  # how long a stop waits for sessions to reach a stored turn
 
@@ -112,22 +113,9 @@ class Run:
             stack.push_async_callback(made.close)
             return made
 
-        # The rooms that a resume goes on in stay, with the jobs that run there.
-        going_on = frozenset(room_name(session) for session in await store.read(sessions.live))
-        swept = sum([await one.sweep(label, store.epoch, going_on) for one in {engine, judge_engine}])
-        async for left in anyio.Path(kept).glob("*/*"):  # artifacts and cases of judgements that a kill has cut
-            await judge_engine.discard(Path(left))
+        await _clear(store, engine, judge_engine, label, kept)
         faults.at("rooms-swept")
-
-        def tell(tx: Tx) -> None:
-            for name, now in furnished.digests().items():
-                old = frozen.lock.digests.get(name, now)
-                if old != now:  # built again where nothing of it was kept, from mirrors that had moved on
-                    tx.journal("condition-changed", what=name, old=old, new=now, by="run")
-            if swept:
-                tx.journal("swept", count=swept)
-
-        await store.write(tell)
+        await store.write(lambda tx: _tell_what_changed(tx, frozen, furnished))
         models = {id: make(thawed(folder, id), os.environ) for id in settings.models.values() if id not in MINDLESS}
         verify = judge("verify", VERIFY_USER, settings.verify_cores)
         gate = Gate(store, repository, judge("gate", JUDGE_USER, settings.judge_cores), verify, settings.name)
@@ -135,12 +123,12 @@ class Run:
             gate.run, full = recording.head.run, settings.replay == "full"
             gate.replay = Replay(recording, folder, store, gate.changed, full, settings.pace == "real")
         submitting, slow = anyio.Lock(), [suite for suite in project.suites if suite.when == "main"]
+        lanes = {Tier.MAIN: "main"} if slow else {}
+        lanes |= {Tier.HELDOUT: "heldout"} if any(case.heldout for case in frozen.cases) else {}
         # A core each, at the seats' weight: what others wait for goes before.
-        lanes = {Tier.MAIN: judge("main", MAIN_USER, 1, weight=1)} if slow else {}
-        if any(case.heldout for case in frozen.cases):
-            lanes[Tier.HELDOUT] = judge("heldout", HELDOUT_USER, 1, weight=1)
+        beside = {tier: judge(lane, LANE_USERS[tier], 1, weight=1) for tier, lane in lanes.items()}
         reverting = {suite.name for suite in slow if suite.revert}
-        after = After(store, repository, lanes, reverting, gate.changed, submitting, gate.replay)
+        after = After(store, repository, beside, reverting, gate.changed, submitting, gate.replay)
         desk = Desk(
             folder=folder,
             frozen=frozen,
@@ -357,6 +345,25 @@ class Run:
             case _:
                 raise Refusal(f"this run knows no request {request}", "usage")
         return {}
+
+
+async def _clear(store: Store, engine: Engine, judges: Engine, label: str, kept: Path) -> None:
+    """Ends what an earlier process left in rooms, and removes what its judges worked in. The rooms that a resume goes on
+    in stay, with the jobs that run there."""
+    going_on = frozenset(room_name(session) for session in await store.read(sessions.live))
+    swept = sum([await one.sweep(label, store.epoch, going_on) for one in {engine, judges}])
+    async for left in anyio.Path(kept).glob("*/*"):  # artifacts and cases of judgements that a kill has cut
+        await judges.discard(Path(left))
+    if swept:
+        await store.write(lambda tx: tx.journal("swept", count=swept))
+
+
+def _tell_what_changed(tx: Tx, frozen: Frozen, furnished: Furnished) -> None:
+    """What was built again because nothing of it was kept, from mirrors that had moved on."""
+    for name, now in furnished.digests().items():
+        old = frozen.lock.digests.get(name, now)
+        if old != now:
+            tx.journal("condition-changed", what=name, old=old, new=now, by="run")
 
 
 def say(tx: Tx, to: str, text: str, by: str = "") -> None:
