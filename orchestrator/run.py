@@ -348,8 +348,8 @@ class Run:
 
 
 async def _clear(store: Store, engine: Engine, judges: Engine, label: str, kept: Path) -> None:
-    """Ends what an earlier process left in rooms, and removes what its judges worked in. The rooms that a resume goes on
-    in stay, with the jobs that run there."""
+    """Ends what an earlier process left in rooms, and removes what its judges worked in. The rooms that a resume goes
+    on in stay, with the jobs that run there."""
     going_on = frozenset(room_name(session) for session in await store.read(sessions.live))
     swept = sum([await one.sweep(label, store.epoch, going_on) for one in {engine, judges}])
     async for left in anyio.Path(kept).glob("*/*"):  # artifacts and cases of judgements that a kill has cut
