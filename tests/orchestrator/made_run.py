@@ -205,7 +205,7 @@ def _judge(tx: Tx, number: int) -> None:
     facts = {"passed": passed, "total": len(CASES), "lost": [lost] if lost else [], "gained": 3, "built": True}
     if lost:
         changes.add_scorecard(tx, verdict, seconds=96.0)
-        tx.journal("judged", changes=[change.id], tree=change.tree, tier="full", seconds=96.0, **facts)
+        tx.journal("judged", changes=[change.id], tree=change.tree, tier="full", seconds=96.0, build_s=14.0, **facts)
         reason = f"loses {lost}"
         changes.finish(
             tx, change, ChangeState.BOUNCED, reason=f"{reason}\nERROR {lost}: run: exit 134, expected 0", lost=[lost]
@@ -215,7 +215,7 @@ def _judge(tx: Tx, number: int) -> None:
         return
     commit = f"commit{number}"
     scorecard = changes.add_scorecard(tx, verdict, commit=commit, seconds=96.0)
-    tx.journal("judged", changes=[change.id], tree=change.tree, tier="full", seconds=96.0, **facts)
+    tx.journal("judged", changes=[change.id], tree=change.tree, tier="full", seconds=96.0, build_s=14.0, **facts)
     changes.intend(tx, change.id, f"commit{before}", commit, scorecard)
     tx.run("UPDATE landing SET done = 1 WHERE change = ?", change.id)
     matrix.record(tx)
