@@ -146,9 +146,7 @@ def tell(folder: Path, do: str, **fields: Any) -> dict[str, Any]:
             line.connect((folder / POINTER).read_text())
             line.sendall(request)
             while not select.select([line], [], [], NEWS_S)[0]:
-                with state(folder) as db:
-                    last = [f"; {spoken(entry, clock(entry.at))}" for entry in entries(db, PARTS["gate"])[-1:]]
-                typer.echo(f"… {time.monotonic() - began:.0f} s{''.join(last)}", err=True)
+                typer.echo(f"… {time.monotonic() - began:.0f} s{_news(folder, do)}", err=True)
             answer: dict[str, dict[str, Any]] = json.loads(line.makefile(encoding="utf-8").readline())
     except (OSError, ValueError) as silent:
         remedy = f"go on with it: python -m orchestrator resume {folder.name}"
@@ -156,6 +154,14 @@ def tell(folder: Path, do: str, **fields: Any) -> dict[str, Any]:
     if "error" in answer:
         raise Refusal.of(answer["error"])
     return answer["result"]
+
+
+def _news(folder: Path, do: str) -> str:
+    """What the gate did last. Seats are not told: what is held out is judged there too."""
+    if do == "seat":
+        return ""
+    with state(folder) as db:
+        return "".join(f"; {spoken(entry, clock(entry.at))}" for entry in entries(db, PARTS["gate"])[-1:])
 
 
 def change(folder: Path, offline: Callable[[Tx], object], do: str, **fields: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -23,6 +24,7 @@ import anyio.from_thread
 import pytest
 
 from orchestrator import control
+from orchestrator.cli import process
 from orchestrator.cli.app import COMMANDS, main
 from orchestrator.control import EXIT
 from orchestrator.git import GitError
@@ -279,9 +281,11 @@ class Ear:
     """Stands where a run's process would: answers over the real socket and remembers what it was asked."""
 
     heard: list[dict[str, Any]] = field(default_factory=list)
+    slow_s: float = 0.0
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         self.heard.append(request)
+        await anyio.sleep(self.slow_s)
         if request["do"] == "say" and request["to"] == "agent-09":
             raise control.Refusal("there is no agent-09", "not_found")
         return {}
@@ -335,6 +339,21 @@ def listening(folder: Path) -> Iterator[Ear]:
     finally:
         closers[0]()
         thread.join()
+
+
+def test_who_waits_hears_of_the_gate_but_a_seat_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The newest thing that the gate did may be that held-out cases were judged."""
+    folder = make_run(tmp_path, ended=False)
+    monkeypatch.setattr(process, "NEWS_S", 0.05)
+    with listening(folder) as ear:
+        ear.slow_s = 0.3
+        process.tell(folder, "say", to="agent-02", text="hello")
+        assert "held-out" in capsys.readouterr().err
+        process.tell(folder, "seat", verb="board", token="")
+        waited = capsys.readouterr().err.splitlines()
+    assert waited and {re.sub(r"\d+", "0", line) for line in waited} == {"… 0 s"}
 
 
 def test_steering_a_live_run_asks_its_process_once_and_says_who(say: Type, tmp_path: Path) -> None:
