@@ -24,6 +24,7 @@ from orchestrator import board
 from orchestrator.briefing import describe
 from orchestrator.control import Refusal
 from orchestrator.desk import Desk, Seat
+from orchestrator.ramp import PLANNER
 from orchestrator.records import Change, ChangeState, Session, SessionState
 from orchestrator.seat import RESTS, again, begin, end, live, put_aside, rest, sessions_of, take_up
 from orchestrator.signals import Bell
@@ -37,14 +38,15 @@ from orchestrator.watch.render import some
 
 LOOKS: Final = 4  # in a lease, for sessions that nobody takes up
 TICK_S: Final = 0.2  # between two looks
-NEWS: Final = "kind IN ('landed', 'bounced', 'withdrawn', 'run-draining') AND seq > iif(seat = ?, ?, ?)"
+NEWS: Final = "kind IN ('landed', 'bounced', 'withdrawn', 'run-draining') AND seq > ?"
+OTHERS: Final = 10  # of what is new of others, that a seat is told at once
 
 
 @dataclass
 class _Chair:
     """A taken seat: its session, and the command that runs. The log has those that have run, with their answers; it is
     there once the room is, and a command that a crash cut has come to its end. `changed` rings for all of this. `heard`
-    is the journal's place up to which its holder was told of its changes; `seen` are the tasks that it saw as ready."""
+    is the journal's place up to which its holder was told what is new; `seen` are the tasks that it saw as ready."""
 
     seat: Seat
     session: Session
@@ -238,18 +240,17 @@ class OpenSeats:
         return Outcome(End.ASIDE, f"{what}; `take` with your token goes on with that, and later with {session.id}")
 
     async def board(self, token: str, wait_s: float) -> dict[str, Any]:
-        """The board, after waiting up to `wait_s` seconds for news of it or for the verdict on a change of the seat's;
-        above it what that is. A verdict that came since the seat was last told of one is told at once."""
+        """The board, after waiting up to `wait_s` seconds for what concerns the seat: the verdict on a change of its
+        own, a task that is ready while it has none, to a planner everything. Above it what is new since it was told."""
         chair, desk = self._chair(token), self._desk
-        since = await desk.store.read(newest)
-        told = partial(news, session=chair.session, heard=chair.heard, since=since)
+        told = partial(news, session=chair.session, heard=chair.heard)
         with anyio.move_on_after(wait_s):
             async for _ in desk.changed.rings():
-                lines, _, ready = await desk.store.read(partial(told, seen=chair.seen))
-                if lines:
+                wakes, *_, ready = await desk.store.read(partial(told, seen=chair.seen))
+                if wakes:
                     break
                 chair.seen &= ready
-        lines, chair.heard, chair.seen = await desk.store.read(partial(told, seen=chair.seen))
+        _, lines, chair.heard, chair.seen = await desk.store.read(partial(told, seen=chair.seen))
         taken = sum(chair.over is None for chair in self._taken.values())
         lines = [*(lines or ["nothing changed"]), f"{taken} of {len(self._seats)} seats are at work"]
         text = "\n".join([*lines, await tasks(desk, chair.session.id)])
@@ -345,11 +346,11 @@ def come(db: sqlite3.Connection, change: Change) -> str:
 
 
 def news(
-    db: sqlite3.Connection, *, session: Session, heard: int, since: int, seen: frozenset[str]
-) -> tuple[list[str], int, frozenset[str]]:
-    """What is new for a session's seat, its own first: of its changes after the journal's place `heard`, of all else
-    after `since`. With it the place, and the tasks ready now."""
-    found, now = entries(db, NEWS, session.seat, heard, since), ready_ids(db)
+    db: sqlite3.Connection, *, session: Session, heard: int, seen: frozenset[str]
+) -> tuple[bool, list[str], int, frozenset[str]]:
+    """Whether anything after the journal's place `heard` concerns the session's seat; all that is new by then, its own
+    first; the place up to which that is; and the tasks ready now, of which `seen` are not new."""
+    found, now = entries(db, NEWS, heard), ready_ids(db)
     ends = [rows.get(db, Change, one.data["change"]) for one in found if one.seat == session.seat]
     mine = [
         standing(db, one) if one.state is ChangeState.LANDED and one.session != session.id else come(db, one)
@@ -358,4 +359,6 @@ def news(
     more = sorted(now - seen, key=lambda id: int(id[1:]))
     able = [f"{some(more)} {'is' if len(more) == 1 else 'are'} ready"] if more else []
     others = [f"{one.word}: {one.text}" for one in found if one.seat != session.seat]
-    return [*mine, *able, *others], newest(db), now
+    wakes = mine or "run-draining" in {one.kind for one in found}
+    wakes = wakes or (others or able if session.role == PLANNER else able and board.claim_of(db, session.id) is None)
+    return bool(wakes), [*mine, *able, *others[-OTHERS:]], newest(db), now
