@@ -111,14 +111,20 @@ def judged_by(digests: Mapping[str, str]) -> dict[str, str]:
 
 
 async def record(
-    run: Path, project: str, digests: Mapping[str, str], secret: bytes, played: Recording | None
+    run: Path, project: str, digests: Mapping[str, str], secret: bytes, played: Recording | None, landings: int = 0
 ) -> Recording:
-    """The recording of a run that no process works on; `played` is the one that it replayed."""
+    """The recording of a run that no process works on, or only of what came before and with so many of its landings;
+    `played` is the one that it replayed."""
     with reading(run / "state.db") as db:
         (name,) = db.execute("SELECT name FROM run").fetchone()
         main = [row[0] for row in db.execute("SELECT commit_id FROM scorecard ORDER BY id LIMIT 1")]
         main += [row[0] for row in db.execute("SELECT new FROM landing WHERE done ORDER BY number")]
         steps = _steps(db, main)
+    if 0 < landings < len(main) - 1:
+        last = [place for place, step in enumerate(steps) if step.do == "change" and step.kind == "landed"][
+            landings - 1
+        ]
+        main, steps = main[: landings + 1], steps[: last + 1]
     if played:
         name, steps = played.head.run, list(_again(steps, played.steps))
     quotes, git = Quotes(run / "team/cases"), Git(run / "repo.git")

@@ -180,6 +180,7 @@ def record(
     screen: Screen,
     run: Annotated[str, typer.Argument(help="A run that no process works on.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the recording goes: PROJECT/recording.")],
+    landings: Annotated[int, typer.Option(min=0, help="Only up to this landing; 0: to the end.")] = 0,
 ) -> None:
     """A finished run as a recording, which `start --model recorded` plays again to the same commits.
 
@@ -189,7 +190,7 @@ def record(
     if live_pid(source):
         raise Refusal(f"{run} still works", "busy", f"python -m orchestrator stop {run}")
     lock, secret = load_frozen(source).lock, (source / SECRET).read_bytes()
-    made = anyio.run(write_down, source, lock.project, lock.digests, secret, replayed(source))
+    made = anyio.run(write_down, source, lock.project, lock.digests, secret, replayed(source), landings)
     file, packed = folder / Path(RECORDING).name, made.packed()
     folder.mkdir(parents=True, exist_ok=True)
     file.write_bytes(packed)
