@@ -94,7 +94,7 @@ def replies(watch: Watch, opening: str, turn: int) -> list[ToolCall] | str:
         number = int(opening.partition(",")[0].rpartition("-")[2])  # "You are agent-07, …"
         return [call("claim", turn, task=f"T{number}")]
     if turn == TURNS:
-        return [call("release", turn, reason="done")]
+        return "Nothing is left to do."  # the session's end gives the task back; `release` would pack a workspace
     if turn % 6 == 0:
         return [call("tasks", turn)]
     return [call("note", turn, topic="parser", text=f"What I found in turn {turn}.")]

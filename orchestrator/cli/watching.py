@@ -5,7 +5,6 @@ import os
 import re
 import select
 import signal
-import sys
 import termios
 import time
 import tty
@@ -88,20 +87,29 @@ def _toggled(folder: Path, state: str) -> str:
 @contextlib.contextmanager
 def _keyboard(terminal: int) -> Iterator[Keys]:
     """Keys as they are pressed, unseen. Whatever ends this puts the terminal back, SIGTERM too."""
+    ends = list[BaseException]()  # kept, because one that is raised while Python collects its garbage is lost
+
+    def end(number: int, _: object) -> None:
+        ends.append(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(143))
+        raise ends[-1]
 
     def pressed_in(wait_s: float) -> list[str]:
+        if ends:
+            raise ends[-1]
         if not select.select([terminal], [], [], wait_s)[0]:
             return []
         typed = os.read(terminal, 1024).decode(errors="replace")
         return [NAMES.get(key, key) for key in KEY.findall(typed)] or ["q"]  # the end of it: nobody is there
 
-    before, on_term = termios.tcgetattr(terminal), signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    before = termios.tcgetattr(terminal)
+    handlers = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     tty.setcbreak(terminal)
     try:
         yield pressed_in
     finally:
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
-        signal.signal(signal.SIGTERM, on_term)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _no_keys(wait_s: float) -> list[str]:
