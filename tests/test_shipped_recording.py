@@ -33,7 +33,7 @@ def recording() -> Recording:
 def case_sources() -> Path:
     home = state_home()
     furnished = anyio.run(furnish, load(demo.PROJECT), BubblewrapEngine(home), home, lambda *_: None)
-    return furnished.sources["gcc"].folder
+    return furnished.sources["gcc"].folder / "gcc.c-torture/execute"
 
 
 def test_it_was_made_under_the_lock_that_the_project_has(recording: Recording) -> None:
