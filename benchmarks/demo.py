@@ -1,10 +1,10 @@
 """`python -m benchmarks.demo`: the shipped recording of projects/c-compiler, replayed and compared with it.
 
-Compared: main's commit ids, one by one; the shown and held-out cases that pass on the last of them; divergences; and,
-of a replay that went to its end, whether recording it gives the shipped file again. `--until 8` stops after the eighth
+Compared: main's commit ids, one by one; divergences; and, of a replay that went to its end, whether recording it gives
+the shipped file again. `--until 8` stops after the eighth
 landing; `--kills 5` kills the process at random moments before (every third time its whole tree) and resumes it;
 `--serial` has the gate judge one change at a time, as a gate without batches would. Of the gate's time the table says
-what it was: building, running cases, opening rooms for both, waiting for changes. Exit code 1 on a difference.
+what it was: building, running cases with their rooms, waiting for changes. Exit code 1 on a difference.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def rewrite(tx: Tx, task_id: str, title: str, *, by: str, **words: Unpack[Words]
         what = "; ".join([*after, *(f"why: > {one_line(why)}" for why in [facts.get("why")] if why)])
         sessions.say(tx, held.session, "run", f"{seat_of(by)} changed {task_id}, which you hold: {what}")
         return get(tx.db, task_id)
-    _free(tx, task_id)
+    _free(tx.db, task_id)
     rows.update(tx, "task", task_id, by=by, releases=0, **_checked(tx, title, words))
     return get(tx.db, task_id)
 
@@ -203,7 +203,7 @@ def overlap(some: Iterable[str], others: Iterable[str]) -> bool:
 
 def drop_task(tx: Tx, task_id: str, reason: str, by: str, *, into: str = "") -> Task:
     """Drops a task that nobody holds; `into` is the task that took its cases over. Raises `Refused`."""
-    task, reason = _free(tx, task_id), one_line(reason)
+    task, reason = _free(tx.db, task_id), one_line(reason)
     rows.update(tx, "task", task_id, state=TaskState.DROPPED, reason=reason, merged=into)
     tx.journal("task-dropped", seat_of(by), task=task_id, reason=reason, by=by)
     return task
@@ -234,9 +234,9 @@ def order(tx: Tx, ids: Sequence[str], by: str) -> None:
     tx.journal("tasks-ordered", seat_of(by), tasks=list(ids), by=by)
 
 
-def _free(tx: Tx, task_id: str) -> Task:
+def _free(db: sqlite3.Connection, task_id: str) -> Task:
     """The task, which nobody holds. Raises `Refused`."""
-    task, held = get(tx.db, task_id), claim_on(tx.db, task_id)
+    task, held = get(db, task_id), claim_on(db, task_id)
     if held is not None:
         raise Refused(f"{held.session} works on {task_id} since {held.since:%H:%M}: leave it a note, or wait")
     if task.state is not TaskState.READY:
@@ -282,23 +282,29 @@ def promised_by(task: Task, promises: Iterable[Change]) -> str:
     return ""
 
 
-def claim(tx: Tx, task_id: str, session: str, plan: str = "", touches: Sequence[str] = ()) -> Claim:
-    """Gives one live session the sole right to a task. Asking again for what it holds changes nothing.
-
-    Raises `Refused` in words: who holds it, what it waits for, or which queued change already fixes it.
-    """
-    task, mine = get(tx.db, task_id), claim_of(tx.db, session)
+def claimable(db: sqlite3.Connection, task_id: str, session: str) -> Task:
+    """The task, which a session without one may claim. Raises `Refused` in words: who holds it, what it waits for, or
+    which queued change already fixes it."""
+    task, mine = get(db, task_id), claim_of(db, session)
     if mine is not None:
-        if mine.task == task_id:
-            return mine
         raise Refused(f"you hold {mine.task}: submit or release it before you take another")
-    _free(tx, task_id)
-    if rows.first(tx.db, Session, "WHERE id = ? AND state <> ?", session, SessionState.ENDED.value) is None:
+    _free(db, task_id)
+    if rows.first(db, Session, "WHERE id = ? AND state <> ?", session, SessionState.ENDED.value) is None:
         raise Refused(f"session {session} has ended: only a live session can hold a task")
-    if waits := [name for name in task.after if get(tx.db, name).state in OPEN]:
+    if waits := [name for name in task.after if get(db, name).state in OPEN]:
         raise Refused(f"{task_id} waits for {', '.join(waits)}: take that, or another")
-    if change := promised_by(task, changes.promises(tx.db)):
+    if change := promised_by(task, changes.promises(db)):
         raise Refused(f"{change} in the merge queue already fixes {task_id}: take another task")
+    return task
+
+
+def claim(tx: Tx, task_id: str, session: str, plan: str = "", touches: Sequence[str] = ()) -> Claim:
+    """Gives one live session the sole right to a task. Asking again for what it holds changes nothing. Raises
+    `Refused`."""
+    mine = claim_of(tx.db, session)
+    if mine is not None and mine.task == task_id:
+        return mine
+    task = claimable(tx.db, task_id, session)
     folders = declared(touches) or task.touches
     taken = Claim(task_id, session, tx.epoch, tx.now, few_lines(plan, PLAN_LINES), folders)
     rows.insert(tx, taken)

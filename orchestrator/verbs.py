@@ -90,7 +90,10 @@ class Verbs:
         self._as_recorded(call_id)
         new_rules, me = self._desk.replay is None, self._session.id
         begun = not new_rules or await self._desk.begun()
-        kept = task and await put_kept(self._desk, self._session, self._room, task)
+        kept = ""
+        if task and not await self._holds(task):
+            await self._desk.store.read(lambda db: board.claimable(db, task, me))  # others' work is for its owner alone
+            kept = await put_kept(self._desk, self._session, self._room, task)
 
         def work(tx: Tx) -> str:
             if not begun:
@@ -102,6 +105,10 @@ class Verbs:
             return f"{describe(tx.db, board.get(tx.db, taken.task), me)}\n{kept}".strip()
 
         return await self._store(call_id, work)
+
+    async def _holds(self, task: str) -> bool:
+        held = await self._desk.store.read(self._held)
+        return held is not None and held.id == task
 
     def _as_recorded(self, call_id: str) -> None:
         """What was refused in a recording is, whatever the rules were then."""

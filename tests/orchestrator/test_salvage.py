@@ -139,6 +139,8 @@ def test_what_bounced_three_times_is_there_for_the_next_owner() -> None:
         seat(run, first, "take")
         twin = seat(run, first, "claim", "--title", title, code=1)["text"]
         assert f"has the same words, held by {run.one('SELECT session FROM claim')}" in twin
+        seat(run, first, "claim", task, code=1)  # who is not given the task is not given what others made for it
+        seat(run, first, "shell", f"git rev-parse -q --verify kept/{task}", code=1)
         seat(run, first, "claim", "--title", "Something else", "--touches", "src")
         own = run.one("SELECT id FROM task WHERE title = 'Something else'")
         seat(run, second, "release", "--reason", f"waits for {own}")
