@@ -185,8 +185,8 @@ class RecordedSeats:
         else:
             if step.in_room:
                 await replay.show(session.id, step.main)
-            if step.patch:
-                restored = await self._patch(step, hands.room)
+            if step.left:
+                restored = await self._restore(step, hands.room)
                 await log.finish(replace(pending, running=True), Answer(f"restored: {restored}", how=step.kind))
             else:
                 await act(replace(pending, running=False), log, session.role, hands, verbs)
@@ -212,7 +212,7 @@ class RecordedSeats:
             return True
         if step.kind == "timeout" and not step.moved and not self._replay.full:
             return True  # by how busy the machine was then; also where its session is done again in full
-        if playing.full or step.patch:
+        if playing.full or step.left:
             return False
         return step.tool in ("tasks", "verify") or (step.in_room and step.id not in playing.played.needed)
 
@@ -270,8 +270,8 @@ class RecordedSeats:
     async def _run_again(self, playing: _Playing, step: Step, hands: Hands, number: int) -> str:
         """What kind of result it has."""
         await self._replay.show(playing.session.id, step.main)
-        if step.patch:
-            await self._patch(step, hands.room)
+        if step.left:
+            await self._restore(step, hands.room)
             return step.kind
         try:
             arguments = check(playing.session.role, step.tool, step.arguments)
@@ -280,9 +280,10 @@ class RecordedSeats:
         assert isinstance(arguments, InRoom)
         return (await hands.do(arguments, number)).kind
 
-    async def _patch(self, step: Step, room: Room) -> bool:
-        patch = base64.b64decode(step.patch)
-        return (await room.run(workspace.patched(self._replay.main(step.main), patch))).ok
+    async def _restore(self, step: Step, room: Room) -> bool:
+        assert step.left
+        commit, pack = step.left
+        return (await room.run(workspace.restored(commit, base64.b64decode(pack)))).ok
 
     async def _correct(self, playing: _Playing, step: Step, kind: str, room: Room) -> None:
         """Stores what the last call came to when everything before it was there."""

@@ -19,9 +19,10 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.control import Refusal
-from orchestrator.git import Git, GitError
+from orchestrator.git import Git
 from orchestrator.project.lock import LockDiffers
 from orchestrator.store import reading, sessions
+from orchestrator.workspace import CHECKPOINT
 
 FILE: Final = "recording/recording.jsonl.xz"  # in a project's folder
 JUDGED: Final = 32  # bytes of a run's secret by which cases are drawn
@@ -59,7 +60,9 @@ class Step(BaseModel, frozen=True, extra="forbid"):
     tree: str = ""  # of the workspace after a call
     moved: bool = False  # the workspace, or git's state in it, was another after the call
     rested: bool = False  # its room was a new one: the session had been left, or its room had died, before the call
-    patch: str = ""  # from `main` to `tree`, base64: of a call that was cut short, whose doing nobody can do again
+    left: tuple[str, str] | tuple[()] = ()
+    """What a call left that was cut short, because nobody can do it again: a checkpoint's commit, and those of its objects
+    that are not in `main` as a pack, base64."""
 
     @property
     def session(self) -> str:
@@ -129,7 +132,8 @@ async def record(
         name, steps = played.head.run, list(_again(steps, played.steps))
     quotes, git = Quotes(run / "team/cases"), Git(run / "repo.git")
     steps = [step.model_copy(update={"arguments": quotes.folded(step.arguments)}) for step in steps]
-    steps = [await _patched(git, step, main) for step in steps]
+    saved = await _checkpoints(git)
+    steps = [await _with_left(git, step, main, saved) for step in steps]
     drawn = secret[:JUDGED].hex()
     head = Head(run=name, project=project, digests=judged_by(digests), secret=drawn, main=tuple(main))
     return Recording(head, tuple(steps))
@@ -215,20 +219,34 @@ def _again(found: Iterable[Step], recorded: Iterable[Step]) -> Iterator[Step]:
         if now is None:
             continue
         tree = now.tree or step.tree
-        came = {"kind": now.kind, "tree": tree, "patch": step.patch if tree == step.tree else ""}
+        came = {"kind": now.kind, "tree": tree, "left": step.left if tree == step.tree else ()}
         yield step.model_copy(update={"arguments": now.arguments, "task": now.task, **came})
 
 
-async def _patched(git: Git, step: Step, main: list[str]) -> Step:
-    """A step that was cut short, with its difference to main where its tree was kept."""
-    if step.patch or step.kind not in ("interrupted", "timeout", "killed") or not (step.moved and step.tree):
-        return step
-    try:
-        words = ("diff-tree", "-p", "--binary", "--full-index", "--no-ext-diff", "--no-textconv")
-        _, patch = await git.run(*words, main[step.main], step.tree)
-    except GitError:
-        return step  # its tree was never seen here: a replay does the call again, and says if it comes out otherwise
-    return step.model_copy(update={"patch": base64.b64encode(patch).decode()})
+async def _checkpoints(git: Git) -> dict[str, list[tuple[str, str]]]:
+    """By tree: the checkpoints that were ever made, each with the commit that HEAD was."""
+    listed = await git.text("cat-file", "--batch-all-objects", "--batch-check=%(objecttype) %(objectname)")
+    commits = "".join(f"{line[7:]}\n" for line in listed.splitlines() if line.startswith("commit "))
+    saved: dict[str, list[tuple[str, str]]] = {}
+    facts = await git.text("log", "--no-walk=unsorted", "--stdin", "--format=%s%x00%T %H %P", stdin=commits.encode())
+    for subject, _, ids in (line.rpartition("\0") for line in facts.splitlines()):
+        tree, commit, *parents = ids.split(" ")
+        if subject == CHECKPOINT.kind and len(parents) == 2:
+            saved.setdefault(tree, []).append((commit, parents[0]))
+    return saved
+
+
+async def _with_left(git: Git, step: Step, main: list[str], saved: Mapping[str, list[tuple[str, str]]]) -> Step:
+    """A step that was cut short, with what it left. Of several checkpoints with the same files that on main is taken:
+    the others' commits came later."""
+    cut = step.kind in ("interrupted", "timeout", "killed") and step.moved
+    if step.left or not cut or step.tree not in saved:
+        return step  # what was never seen here a replay does again, and says if it comes out otherwise
+    commit, _ = min(saved[step.tree], key=lambda pair: (pair[1] not in main, pair))
+    _, pack = await git.run(
+        "pack-objects", "-q", "--revs", "--stdout", "--threads=1", stdin=f"{commit}\n^{main[step.main]}\n".encode()
+    )
+    return step.model_copy(update={"left": (commit, base64.b64encode(pack).decode())})
 
 
 class Quotes:

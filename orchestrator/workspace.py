@@ -104,9 +104,9 @@ async def packed(
     return result.stdout
 
 
-def patched(main: str, patch: bytes) -> Command:
-    """Makes the files of the workspace what a patch makes of a commit of main."""
-    return _command(_RESTORE, main, time_s=60.0, stdin=patch)
+def restored(checkpoint: str, pack: bytes) -> Command:
+    """Makes a workspace that is there what it was at a checkpoint's commit, of which this is the pack over main."""
+    return _command(_RESTORE, checkpoint, time_s=60.0, stdin=pack)
 
 
 def kept(task: str, commit: str, pack: AsyncIterable[bytes], *, anew: bool = True) -> Command:

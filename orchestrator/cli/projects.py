@@ -194,7 +194,7 @@ def record(
     file, packed = folder / Path(RECORDING).name, made.packed()
     folder.mkdir(parents=True, exist_ok=True)
     file.write_bytes(packed)
-    lost = sum(step.kind == "interrupted" and step.moved and not step.patch for step in made.steps)
+    lost = sum(step.kind == "interrupted" and step.moved and not step.left for step in made.steps)
     facts = {"file": str(file), "bytes": len(packed), "steps": len(made.steps), "lost": lost}
     words = f"{file}: {len(made.steps)} steps, {len(packed) / 1e6:.2f} MB"
     screen.give(

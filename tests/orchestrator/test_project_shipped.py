@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import anyio
@@ -116,6 +117,16 @@ def quoted(text: str, sources: Iterable[str]) -> set[tuple[str, ...]]:
     return rows(text) & set().union(*map(rows, sources))
 
 
+def unpacked(pack: bytes) -> str:
+    """Everything in a pack."""
+    with TemporaryDirectory() as folder:
+        git = ["git", "-C", folder]
+        subprocess.run([*git, "init", "-q", "--bare"], check=True)
+        subprocess.run([*git, "unpack-objects", "-q"], input=pack, check=True)
+        objects = ["cat-file", "--batch-all-objects", "--batch"]
+        return subprocess.run([*git, *objects], stdout=subprocess.PIPE, check=True).stdout.decode("utf-8", "replace")
+
+
 def test_a_shipped_recording_is_of_the_project_as_it_is_and_quotes_no_case_of_a_third_party() -> None:
     case = "static int f (void)\n{\n  return 7 << sizeof (long);\n}\n"
     assert quoted(f"cat >x.c <<E\n{case.replace('  ', '    ')}E\n", [case]) and not quoted("int main\n{\n", [case])
@@ -127,5 +138,5 @@ def test_a_shipped_recording_is_of_the_project_as_it_is_and_quotes_no_case_of_a_
         places = [place for one in cases for place in (one.file, *one.with_files) if place.startswith("sources/")]
         texts = [locate(project.folder, furnished.folders(), place).read_text("utf-8", "replace") for place in places]
         said = "\n\n".join(str(value) for step in recording.steps for value in step.arguments.values())
-        patches = "\n".join(base64.b64decode(step.patch).decode("utf-8", "replace") for step in recording.steps)
-        assert not quoted(f"{said}\n{patches}", texts)
+        left = "\n\n".join(unpacked(base64.b64decode(step.left[1])) for step in recording.steps if step.left)
+        assert not quoted(f"{said}\n{left}", texts)

@@ -207,19 +207,23 @@ def broken(run: Run) -> list[str]:
 
 def test_what_a_kill_cut_short_is_in_the_recording_as_what_it_had_done(place: Yard) -> None:
     project = small_project(place.folder / "small", ["blue"])
-    cut = shell("mkdir parts/new; echo blue | tee parts/blue >parts/new/blue; rm parts/base; touch /tmp/cut; sleep 99")
-    calls = [cut, shell("git checkout parts/base; git add -A; git commit -qm x"), SUBMIT]
+    before = "echo own >parts/own; git add -A; git commit -qm own; echo x >parts/x; git add parts/x"
+    cut = "git commit -qm cut; mkdir parts/new; echo blue | tee parts/blue >parts/new/blue; git add parts/new"
+    cut += "; rm parts/own"
+    log = "{ git log --format=%s -2; git diff --cached --name-only; } | tee parts/log; git checkout parts/own"
+    calls = [shell(before), shell(f"{cut}; sleep 99"), shell(log), SUBMIT]
     team = small_team(place.folder / "team.toml", ["blue"], lambda _: calls)
     run = place.create(project, 1, models={"": f"scripted:{team}"})
     run.serve()
-    run.until("SELECT 1 FROM call WHERE state = 'running' AND name = 'shell'")
+    run.until("SELECT 1 FROM call WHERE state = 'running' AND turn = 4")
     time.sleep(2)
     run.kill(tree=True)
     run.serve()
     run.finish()
+    assert run.git("show", "main:parts/log").split() == ["cut", "own", "parts/new/blue"]
     assert place.say("record", "run", str(project / "recording")).returncode == 0
     (step,) = (step for step in Recording.read(project / FILE).steps if step.kind == "interrupted")
-    assert step.moved and step.patch
+    assert step.moved and step.left
     again = place.create(project, 1, name="again", models={"": "recorded"})
     again.serve()
     again.finish()
