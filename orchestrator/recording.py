@@ -61,8 +61,8 @@ class Step(BaseModel, frozen=True, extra="forbid"):
     moved: bool = False  # the workspace, or git's state in it, was another after the call
     rested: bool = False  # its room was a new one: the session had been left, or its room had died, before the call
     left: tuple[str, str] | tuple[()] = ()
-    """What a call left that was cut short, because nobody can do it again: a checkpoint's commit, and those of its objects
-    that are not in `main` as a pack, base64."""
+    """What a call left that was cut short, because nobody can do it again: a checkpoint's commit, and its objects that
+    are not in `main` as a pack, base64."""
 
     @property
     def session(self) -> str:
