@@ -5,9 +5,17 @@ set -eu
 cd "$(dirname "$0")/.."
 . setup/common.sh
 
-if .venv/bin/python -c 'import sys; from orchestrator.doctor import isolates; sys.exit(not isolates())'; then
-    exit 0
-fi
+engine=$(.venv/bin/python -c '
+from sandbox.engines import choose
+from sandbox.keep import state_home
+from sandbox.room import EngineUnavailable
+
+try:
+    print(choose(None, state_home()).name)
+except EngineUnavailable:
+    print("local")
+')
+[ "$engine" = local ] || exit 0
 say "WARNING: neither namespaces (bubblewrap) nor a Docker engine can be used here; going on with --sandbox local"
 say "WARNING: local isolates nothing: what agents run can read and change everything that $(id -un) can: other seats'"
 say "WARNING: workspaces, the run's state and repositories, verifiers, keys, the network. Use it with scripted teams alone."

@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.orchestrator.running import isolates
+
 ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "requirements.lock").read_text()
 LOCKED = {match[1] for match in re.finditer(r"^([a-z0-9.-]+)==", LOCK, re.MULTILINE)}
@@ -41,6 +43,11 @@ def test_what_is_installed_here_is_what_the_lock_says() -> None:
 def test_every_script_is_a_plain_shell_s(script: str) -> None:
     checked = subprocess.run(["sh", "-n", ROOT / "setup" / script], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
+
+
+def test_start_is_told_of_a_sandbox_only_where_no_room_can_be_isolated() -> None:
+    said = subprocess.run([ROOT / "setup/engine.sh"], capture_output=True, text=True, check=True)
+    assert (said.stdout, said.stderr.count("WARNING")) == (("", 0) if isolates() else ("--sandbox local\n", 3))
 
 
 def stop_docker(home: Path) -> None:
