@@ -236,8 +236,8 @@ class RecordedSeats:
         )
 
     async def _job_came_as_far(self, step: Step, room: Room) -> None:
-        """Returns when a job that was begun has left in the workspace what it had when the recorded run looked. If it has
-        gone on from there already, that is no difference: it was chance how far it was."""
+        """Returns when a job that was begun has left in the workspace what it had when the recorded run looked. Where
+        it has gone on from there already, that is no difference: it was chance how far it was."""
         with anyio.move_on_after(JOB_S):
             while not _same((sight := await workspace.seen(room.run)).tree, step.tree):  # noqa: ASYNC110 - rings no bell
                 await anyio.sleep(LOOK_S)
