@@ -281,6 +281,24 @@ def test_a_job_is_given_the_time_to_come_as_far_as_it_had_when_the_recorded_run_
     assert diverged(again) == [] and again.commits() == run.commits() and len(run.commits()) == 2, again.tail()
 
 
+def test_what_ended_in_the_recorded_run_is_given_the_time_to_end_on_a_slower_machine(place: Yard) -> None:
+    project = small_project(place.folder / "small", ["blue"])
+    job, slow = shell("sleep 2; exit 3", background=True), shell("sleep 2; echo blue >parts/blue", timeout_s=60)
+    calls = [job, {"tool": "wait", "job": 2, "timeout_s": 60}, slow, SUBMIT]
+    team = small_team(place.folder / "team.toml", ["blue"], lambda _: calls)
+    run = place.create(project, 1, models={"": f"scripted:{team}"})
+    run.serve()
+    run.finish()
+    assert place.say("record", "run", str(project / "recording")).returncode == 0
+    text = lzma.decompress((project / FILE).read_bytes()).decode()
+    assert text.count('"timeout_s":60') == 2
+    (project / FILE).write_bytes(lzma.compress(text.replace('"timeout_s":60', '"timeout_s":1').encode()))
+    again = place.create(project, 1, name="again", models={"": "recorded"})
+    again.serve()
+    again.finish()
+    assert diverged(again) == [] and again.commits() == run.commits() and len(run.commits()) == 2, again.tail()
+
+
 def test_start_plays_a_projects_recording_and_refuses_one_of_another_lock_in_words(place: Yard) -> None:
     project, run = recorded(place)
     words = ["start", str(project), "--agents", "4", "--model", "recorded", "--unlocked", "--sandbox", "bubblewrap"]
