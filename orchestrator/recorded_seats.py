@@ -227,8 +227,12 @@ class RecordedSeats:
         sql = "SELECT kind, tree FROM call WHERE id = ?"
         kind, tree = await self._desk.store.read(lambda db: tuple(db.execute(sql, (step.id,)).fetchone()))
         same_tree = _same(tree, step.tree)
-        if step.arguments.get("background") and kind == step.kind and not same_tree:
-            return await self._job_came_as_far(step, room)
+        if kind == step.kind and not same_tree and playing.played.has_job(step):
+            came = await self._job_came_as_far(step, room)
+            if came or step.arguments.get(
+                "background"
+            ):  # where it has gone on from there, it was chance how far it was
+                return
         if kind == step.kind and same_tree:
             return
         if step.in_room and not (playing.full and playing.whole):
@@ -237,14 +241,15 @@ class RecordedSeats:
             step, kind if same_tree else f"{kind}, its tree is {tree[:10]} and was {step.tree[:10]}"
         )
 
-    async def _job_came_as_far(self, step: Step, room: Room) -> None:
-        """Returns when a job that was begun has left in the workspace what it had when the recorded run looked. Where
-        it has gone on from there already, that is no difference: it was chance how far it was."""
+    async def _job_came_as_far(self, step: Step, room: Room) -> bool:
+        """Whether a job leaves in the workspace, in a while, what it had left there when the recorded run looked."""
         with anyio.move_on_after(JOB_S):
             while not _same((sight := await workspace.seen(room.run)).tree, step.tree):  # noqa: ASYNC110 - rings no bell
                 await anyio.sleep(LOOK_S)
             now = {"tree": sight.tree, "stamp": sight.stamp}
             await self._desk.store.write(lambda tx: rows.update(tx, "call", step.id, **now))
+            return True
+        return False
 
     # -- a workspace made again
 

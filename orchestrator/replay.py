@@ -66,6 +66,11 @@ class Played:
     def calls(self) -> list[Step]:
         return [step for turn in self.turns for step in turn]
 
+    def has_job(self, step: Step) -> bool:
+        """Whether the session had begun one by then, which may go on."""
+        calls = self.calls
+        return any(one.arguments.get("background") for one in calls[: calls.index(step) + 1])
+
 
 def needed(calls: Sequence[Step]) -> frozenset[str]:
     """Calls that changed the workspace, and those from which they may have something outside of it: a script in /tmp, a

@@ -259,21 +259,23 @@ def test_a_background_job_and_what_it_left_outside_of_the_workspace_are_there_ag
     assert (place.folder / "made/recording.jsonl.xz").read_bytes() == (project / FILE).read_bytes()
 
 
-def test_a_job_is_given_the_time_to_come_as_far_as_it_had_when_the_recorded_run_looked(place: Yard) -> None:
+@pytest.mark.parametrize("looking", [False, True])
+def test_a_job_is_given_the_time_to_come_as_far_as_it_had_when_the_recorded_run_looked(
+    place: Yard, looking: bool
+) -> None:
     project = small_project(place.folder / "small", ["blue"])
     job = shell("sleep 2; echo blue >parts/blue", background=True)
-    calls = [job, {"tool": "wait", "job": 2}, shell("test -e parts/blue && echo and >>parts/blue"), SUBMIT]
+    calls = [job, shell("true"), {"tool": "wait", "job": 2}, shell("test -e parts/blue && echo >>parts/blue"), SUBMIT]
     team = small_team(place.folder / "team.toml", ["blue"], lambda _: calls)
     run = place.create(project, 1, models={"": f"scripted:{team}"})
     run.serve()
     run.finish()
     assert place.say("record", "run", str(project / "recording")).returncode == 0
     recording = Recording.read(project / FILE)
-    (begun,) = (step for step in recording.steps if step.arguments.get("background"))
-    (waited,) = (step for step in recording.steps if step.tool == "wait")
-    late = begun.model_copy(update={"tree": waited.tree})
-    assert begun.tree != late.tree
-    steps = tuple(late if step is begun else step for step in recording.steps)
+    begun, looked, waited, *_ = (step for step in recording.steps if step.in_room)
+    late = looked if looking else begun
+    assert late.tree != waited.tree
+    steps = tuple(step.model_copy(update={"tree": waited.tree}) if step is late else step for step in recording.steps)
     (project / FILE).write_bytes(Recording(recording.head, steps).packed())
     again = place.create(project, 1, name="again", models={"": "recorded"})
     again.serve()
