@@ -227,7 +227,8 @@ class RecordedSeats:
         sql = "SELECT kind, tree FROM call WHERE id = ?"
         kind, tree = await self._desk.store.read(lambda db: tuple(db.execute(sql, (step.id,)).fetchone()))
         same_tree = _same(tree, step.tree)
-        if kind == step.kind and not same_tree and playing.played.has_job(step):
+        jobs = [job for job in playing.played.jobs(step) if not self._left_out(playing, job)]
+        if kind == step.kind and not same_tree and jobs:
             came = await self._job_came_as_far(step, room)
             if came or step.arguments.get(
                 "background"

@@ -66,10 +66,10 @@ class Played:
     def calls(self) -> list[Step]:
         return [step for turn in self.turns for step in turn]
 
-    def has_job(self, step: Step) -> bool:
-        """Whether the session had begun one by then, which may go on."""
+    def jobs(self, step: Step) -> list[Step]:
+        """Those that the session had begun by then, and that may go on."""
         calls = self.calls
-        return any(one.arguments.get("background") for one in calls[: calls.index(step) + 1])
+        return [one for one in calls[: calls.index(step) + 1] if one.arguments.get("background")]
 
 
 def needed(calls: Sequence[Step]) -> frozenset[str]:

@@ -275,7 +275,8 @@ def test_a_job_is_given_the_time_to_come_as_far_as_it_had_when_the_recorded_run_
     begun, looked, waited, *_ = (step for step in recording.steps if step.in_room)
     late = looked if looking else begun
     assert late.tree != waited.tree
-    steps = tuple(step.model_copy(update={"tree": waited.tree}) if step is late else step for step in recording.steps)
+    seen = late.model_copy(update={"tree": waited.tree, "moved": True})
+    steps = tuple(seen if step is late else step for step in recording.steps)
     (project / FILE).write_bytes(Recording(recording.head, steps).packed())
     again = place.create(project, 1, name="again", models={"": "recorded"})
     again.serve()
