@@ -2,7 +2,7 @@
 
 Compared: main's commit ids, one by one; divergences; and, of a replay that went to its end, whether recording it gives
 the shipped file again. `--until 8` stops after the eighth
-landing; `--kills 5` kills the process at random moments before (every third time its whole tree) and resumes it;
+landing; `--kills 5` kills the process at random moments before (every second time its whole tree) and resumes it;
 `--serial` has the gate judge one change at a time, as a gate without batches would. Of the gate's time the table says
 what it was: building, running cases with their rooms, waiting for changes. Exit code 1 on a difference.
 """
@@ -30,7 +30,7 @@ from tests.orchestrator.running import ROOT, Run, Yard, faults, yard
 PROJECT: Final = ROOT / "projects/c-compiler"
 LOOK_S: Final = 1.0
 LONGEST_S: Final = 4 * 3600.0
-TREE_EVERY: Final = 3  # kills of which one ends the whole tree of processes
+TREE_EVERY: Final = 2  # kills of which one ends the whole tree of processes
 LANDED: Final = "SELECT count(*) FROM landing WHERE done"
 
 
