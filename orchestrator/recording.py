@@ -8,6 +8,7 @@ same bytes.
 import base64
 import json
 import lzma
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ IN_ROOM: Final = ("shell", "wait", "edit", "view")
 JUDGING: Final = ("project", "verifiers", "seed", "cases", "sources")  # parts of a lock, pinned, that decide verdicts
 WINDOW, WEIGHT = 3, 40  # lines in a row, and characters in them, from which on they are a quotation
 REFERENCE: Final = "\0"  # begins the line that stands for a quotation; no argument of a call may hold this character
+UNANSWERED: Final = "unanswered"  # what a submission came to whose change has no end here
 
 
 class Head(BaseModel, frozen=True, extra="forbid"):
@@ -122,12 +124,12 @@ async def record(
         (name,) = db.execute("SELECT name FROM run").fetchone()
         main = [row[0] for row in db.execute("SELECT commit_id FROM scorecard ORDER BY id LIMIT 1")]
         main += [row[0] for row in db.execute("SELECT new FROM landing WHERE done ORDER BY number")]
-        steps = _steps(db, main)
-    if 0 < landings < len(main) - 1:
-        last = [place for place, step in enumerate(steps) if step.do == "change" and step.kind == "landed"][
-            landings - 1
-        ]
-        main, steps = main[: landings + 1], steps[: last + 1]
+        until = math.inf
+        if 0 < landings < len(main) - 1:
+            landed = "SELECT seq FROM journal WHERE kind = 'landed' ORDER BY seq LIMIT 1 OFFSET ?"
+            (until,) = db.execute(landed, (landings - 1,)).fetchone()
+        steps = _steps(db, main, until)
+        main = main[: landings + 1] if landings else main
     if played:
         name, steps = played.head.run, list(_again(steps, played.steps))
     quotes, git = Quotes(run / "team/cases"), Git(run / "repo.git")
@@ -139,11 +141,11 @@ async def record(
     return Recording(head, tuple(steps))
 
 
-def _steps(db: sqlite3.Connection, main: list[str]) -> list[Step]:
-    """Everything that happened, in the order in which it took effect: by the journal, where a call in a room, and one
-    that only looks, has its place at its beginning."""
+def _steps(db: sqlite3.Connection, main: list[str], until: float) -> list[Step]:
+    """Everything that happened up to an entry of the journal, in the order in which it took effect: by the journal,
+    where a call in a room, and one that only looks, has its place at its beginning."""
     placed: list[tuple[tuple[int, int], Step]] = []
-    handed_in, landed, staged = dict[str, int](), 0, set[str]()
+    handed_in, ended, landed, staged = dict[str, int](), set[str](), 0, set[str]()
     judging: tuple[tuple[int, int], Step] | None = None
     kinds = "('session-started', 'session-ended', 'claimed', 'submitted', 'staged', 'parked', 'judging', 'landed', "
     journal = db.execute(f"SELECT * FROM journal WHERE kind IN {kinds}'bounced', 'withdrawn') ORDER BY seq").fetchall()
@@ -154,7 +156,8 @@ def _steps(db: sqlite3.Connection, main: list[str]) -> list[Step]:
         match kind:
             case "session-started":
                 is_open, base = db.execute("SELECT open_seat, base FROM session WHERE id = ?", (session,)).fetchone()
-                given = following and (following["kind"], following["seq"]) == ("claimed", row["seq"] + 1)
+                # With it, and not by a call of the session's that came next.
+                given = following and (following["kind"], following["at"]) == ("claimed", row["at"])
                 task = json.loads(following["data"]) if given else {}
                 facts |= {"main": main.index(base), "role": data["role"], "open": bool(is_open)}
                 step = Step(
@@ -179,6 +182,7 @@ def _steps(db: sqlite3.Connection, main: list[str]) -> list[Step]:
                     placed.append(judging)
                     judging = None
                 landed += kind == "landed"
+                ended |= {change} if row["seq"] <= until else set()
                 step = Step(do="change", id=change, kind=kind, **facts | {"main": landed})
             case _:
                 continue
@@ -200,7 +204,8 @@ def _steps(db: sqlite3.Connection, main: list[str]) -> list[Step]:
                 at = handed_in[change["id"]] if change else row["began"] if looks else row["ended"]
                 when = change["submitted"] if change else row["started"] or row["at"]
                 moved = row["name"] in IN_ROOM and row["name"] != "view" and looks and (not seen or seen != stamp)
-                asked = {"tool": row["name"], "arguments": json.loads(row["arguments"]), "kind": row["kind"]}
+                kind = UNANSWERED if change and change["id"] not in ended else row["kind"]
+                asked = {"tool": row["name"], "arguments": json.loads(row["arguments"]), "kind": kind}
                 left = {"tree": row["tree"], "moved": moved, "main": row["main"] or 0, "at": when}
                 began = row["started"] or before
                 left["rested"] = any(one == session and before < at <= began for one, at in rests)
@@ -208,7 +213,7 @@ def _steps(db: sqlite3.Connection, main: list[str]) -> list[Step]:
                 step = Step(do="call", id=f"{session}.{number}.{row['number']}", **asked, **left)
                 placed.append(((at, int(looks)), step))
                 stamp = seen or stamp
-    return [step for _, step in sorted(placed, key=lambda pair: pair[0])]
+    return [step for place, step in sorted(placed, key=lambda pair: pair[0]) if place <= (until, 0)]
 
 
 def _again(found: Iterable[Step], recorded: Iterable[Step]) -> Iterator[Step]:
@@ -218,7 +223,8 @@ def _again(found: Iterable[Step], recorded: Iterable[Step]) -> Iterator[Step]:
         now = here.get((step.do, step.id))
         if now is None:
             continue
-        tree = now.tree or step.tree
+        chance = step.arguments.get("background") and now.kind == step.kind  # how far the job had come
+        tree = step.tree if chance else now.tree or step.tree
         came = {"kind": now.kind, "tree": tree, "left": step.left if tree == step.tree else ()}
         yield step.model_copy(update={"arguments": now.arguments, "task": now.task, **came})
 
