@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import lzma
+import math
 import re
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator import board
 from orchestrator.control import Refusal
-from orchestrator.recording import FILE, Quotes, Recording
+from orchestrator.recording import FILE, UNANSWERED, Quotes, Recording, _again, _steps
+from orchestrator.recording import Step as Recorded
+from orchestrator.records import Session, SessionState, TaskSource
+from orchestrator.store import Store, Tx, reading, sessions
 from orchestrator.workspace import Sight, seen
 from sandbox.room import Command, Result
 from tests.orchestrator.running import SUBMIT, Run, Step, Yard, faults, made, shell, small_project, small_team, yard
@@ -149,6 +157,62 @@ def test_a_recording_is_replayed_to_the_same_commits_by_teams_of_other_sizes_and
         assert (place.folder / again.name / "recording.jsonl.xz").read_bytes() == shipped
         assert faults(again) == []
     assert place.leftovers() == []
+
+
+def test_a_recording_of_a_runs_first_landings_is_replayed_and_recorded_again(place: Yard) -> None:
+    project, run = recorded(place)
+    with reading(run.db) as db:
+        (handed_in,) = db.execute("SELECT seq FROM journal WHERE kind = 'submitted' ORDER BY seq LIMIT 1").fetchone()
+        (call,) = db.execute("SELECT call FROM change WHERE id = 'C1'").fetchone()
+        *_, last = (step for step in _steps(db, run.commits(), handed_in) if step.tool == "submit")
+        assert last.kind == UNANSWERED and last.id.rpartition("/")[0] == call.rpartition("/")[0]
+        answered = {step.kind for step in _steps(db, run.commits(), math.inf) if step.tool == "submit"}
+        assert answered == {"ok", "refused"}
+    done = place.say("record", run.name, str(project / "recording"), "--landings", "2")
+    assert done.returncode == 0, done.stderr
+    again = place.create(project, 3, name="again", models={"": "recorded"})
+    again.serve()
+    again.finish()
+    assert diverged(again) == [] and again.commits() == run.commits()[:3]
+    assert place.say("record", again.name, str(place.folder / again.name)).returncode == 0
+    assert (place.folder / again.name / "recording.jsonl.xz").read_bytes() == (project / FILE).read_bytes()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("given", [True, False])
+async def test_a_session_began_with_a_task_only_where_it_got_it_in_the_same_moment(tmp_path: Path, given: bool) -> None:
+    seconds = itertools.count()
+    store = Store(tmp_path / "state.db", lambda: datetime(2026, 3, 14, tzinfo=UTC) + timedelta(seconds=next(seconds)))
+    await store.create("run", "{}")
+
+    def put(tx: Tx) -> str:
+        return board.put(tx, "a task", TaskSource.CASES, by="run", cases=("s/a",)).id
+
+    task = await store.write(put)
+
+    def begin(tx: Tx) -> None:
+        session = Session("agent-01/1", "agent-01", 1, "builder", "open", SessionState.ACTIVE, tx.now, "base")
+        sessions.start(tx, session)
+        if given:
+            board.claim(tx, task, session.id)
+
+    await store.write(begin)
+    if not given:
+        await store.write(lambda tx: board.claim(tx, task, "agent-01/1"))
+    [start] = await store.read(lambda db: _steps(db, ["base"], math.inf))
+    assert start.task == (task if given else "")
+    await store.close()
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_how_far_a_job_had_come_when_its_start_was_answered_is_recorded_as_it_first_was(background: bool) -> None:
+    arguments = {"command": "make", "background": background}
+    facts: dict[str, Any] = {"at": datetime(2026, 3, 14, tzinfo=UTC), "main": 0, "tool": "shell", "kind": "ok"}
+    then = Recorded(do="call", id="agent-01/1.1.0", tree="a" * 40, arguments=arguments, **facts)
+    now = then.model_copy(update={"tree": "b" * 40})
+    assert [step.tree for step in _again([now], [then])] == [then.tree if background else now.tree]
+    failed = now.model_copy(update={"kind": "exit 1"})
+    assert [step.tree for step in _again([failed], [then])] == [now.tree]
 
 
 def test_a_replay_killed_at_random_moments_ends_with_the_same_commits(place: Yard) -> None:
