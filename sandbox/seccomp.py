@@ -2,6 +2,7 @@
 
 import platform
 import struct
+from functools import cache
 from typing import Final
 
 _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x35, 0x06
@@ -29,6 +30,7 @@ _NUMBERS: Final = {
 }
 
 
+@cache
 def program(*, memfd: bool, shm: bool, trace: bool = True) -> bytes | None:
     """The filter, or None on an architecture whose numbers are not known here.
 
