@@ -37,16 +37,20 @@ def works() -> bool:
 def _enter() -> None:
     if not mounts.can_mount():
         raise RoomError("not allowed to mount")
-    root = os.stat("/")
-    for way_in in (lambda: None, mounts.unshare):
-        way_in()
-        _spaces.append(os.open("/proc/thread-self/ns/mnt", os.O_RDONLY))
+    root = Path("/").stat()
+    _spaces.append(_here())
+    mounts.unshare()
+    _spaces.append(_here())
     with _outside():
-        if not os.path.samestat(root, os.stat("/")):
+        if not os.path.samestat(root, Path("/").stat()):
             raise RoomError("in a changed root there is no way back")
     for target in mounts.below(Path("/")):
         if target not in KEPT:
             mounts.detach(target)
+
+
+def _here() -> int:
+    return os.open("/proc/thread-self/ns/mnt", os.O_RDONLY)
 
 
 @contextmanager
@@ -58,12 +62,12 @@ def _outside() -> Iterator[None]:
         mounts.enter(_spaces[1])
 
 
-def furnish(home: Path, spec: RoomSpec) -> None:
+def furnish(spec: RoomSpec, home: Path, *more: Path) -> None:
     """Has all that a room is made of lead where it leads outside, whatever was mounted there meanwhile; its workspace
     is ours from now on. Raises `OSError`."""
     assert spec.root
     workspace = [spec.workspace] if spec.workspace else []
-    paths = [home, spec.root.tree, *workspace, *(mount.source for mount in spec.mounts)]
+    paths = [home, *more, spec.root.tree, *workspace, *(mount.source for mount in spec.mounts)]
     paths = [path for path in paths if path not in _workspaces]
     with _outside():
         for path in (home, *workspace):

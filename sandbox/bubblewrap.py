@@ -70,7 +70,7 @@ class BubblewrapRoom(HostedRoom):
 
 def _scratch() -> IO[bytes]:
     """A file in memory, for what bwrap is told or tells by a descriptor."""
-    return open(os.memfd_create("bwrap"), "w+b", buffering=0)
+    return os.fdopen(os.memfd_create("bwrap"), "w+b", 0)
 
 
 class BubblewrapEngine(HostedEngine):
@@ -100,8 +100,8 @@ class BubblewrapEngine(HostedEngine):
             found.append("system calls are not filtered on this architecture")
         return tuple(found)
 
-    def apart(self) -> bool:
-        return annex.works()
+    def apart(self) -> tuple[Path, ...]:
+        return (self._bwrap,) if annex.works() else ()
 
     def groups(self) -> tuple[Path, ...]:
         return limits.group_roots()

@@ -191,9 +191,9 @@ class HostedEngine(ABC):
         """Where the control groups are made that bound a room as a whole; empty where this engine or machine cannot."""
         return ()
 
-    def apart(self) -> bool:
-        """Whether the rooms of cases are made in `annex`."""
-        return False
+    def apart(self) -> tuple[Path, ...]:
+        """What leads into the rooms of cases, where those are made in `annex`; empty where they are not."""
+        return ()
 
     async def open(self, spec: RoomSpec) -> HostedRoom:
         place = self._place(key(spec.labels.run), key(spec.name), brief=spec.brief)
@@ -203,7 +203,7 @@ class HostedEngine(ABC):
         labels, path = spec.labels, str(spec.workspace)
         try:
             if place.apart:
-                annex.furnish(self.home, spec)
+                annex.furnish(spec, self.home, *self.apart())
             (place.folder / "jobs").mkdir(0o700, parents=True, exist_ok=True)
             (place.folder / "room.json").write_text(json.dumps(asdict(labels) | {"name": spec.name}))
             if spec.workspace is not None and not place.apart:  # which may stay mounted when the room is gone
@@ -247,7 +247,7 @@ class HostedEngine(ABC):
         """The place of a room, by the keys of its run and its name."""
         tag = f"{key(str(self._rooms)).rsplit('.', 1)[1]}.{run}.{room}."
         group = limits.Group(() if brief else tuple(root / tag for root in self.groups()))
-        return self.kind(self._rooms / run / room, tag, group, brief and self.apart())
+        return self.kind(self._rooms / run / room, tag, group, brief and bool(self.apart()))
 
 
 def key(text: str) -> str:

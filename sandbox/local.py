@@ -61,7 +61,7 @@ class LocalEngine(HostedEngine):
         )
 
     def make(self, spec: RoomSpec, place: Place) -> LocalRoom:
-        prepared = mounts.prepared(spec, place.folder)
+        prepared = mounts.prepared(replace(spec, scratch_exec=True), place.folder)
         nowhere = Mount(place.folder / "tmp", mounts.WORKSPACE)  # where a room without a workspace works
         if os.geteuid() != 0 or not all(mounts.reachable(mount.source) for mount in prepared):
             return LocalRoom(spec, place, [nowhere, *prepared], ())
