@@ -56,11 +56,12 @@ def test_a_change_that_wakes_idle_seats_is_looked_at_once_for_all(
                     board.drop_task(tx, task.id, "not now", "test")
 
             await desk.store.write(drop)
-            for one in desk.seats:
-                tasks.start_soon(next_session, one, desk)
             sql = "SELECT count(DISTINCT seat) FROM journal WHERE kind = 'seat-idle'"
-            while await desk.store.read(lambda db: db.execute(sql).fetchone()[0]) < len(desk.seats):  # noqa: ASYNC110
-                await anyio.sleep(0.01)
+            for idle, one in enumerate(desk.seats, start=1):  # who has waited longer is woken first
+                tasks.start_soon(next_session, one, desk)
+                while await desk.store.read(lambda db: db.execute(sql).fetchone()[0]) < idle:  # noqa: ASYNC110
+                    await anyio.sleep(0.01)
+                await anyio.wait_all_tasks_blocked()
             looks.clear()
             desk.changed.ring()
             while len(looks) < 1 or desk.refused[0] != desk.changed.rung:  # noqa: ASYNC110  # a thread's work

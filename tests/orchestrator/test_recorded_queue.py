@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.recording import FILE, Recording, Step
+from orchestrator.recording import FILE, UNANSWERED, Recording, Step
 from tests.orchestrator.running import Run, Yard, faults, small_project, yard
 from tests.orchestrator.test_open_seats import asked
 from tests.orchestrator.test_recording import broken, diverged, killed
@@ -232,7 +232,7 @@ def stopped(whole: Recording, do: str, id: str) -> Recording:
     for step in before:
         number += step.tool == "submit"
         if step.tool == "submit" and f"C{number}" not in ended:
-            step = step.model_copy(update={"kind": ""})
+            step = step.model_copy(update={"kind": UNANSWERED})
         if step.do != "judge" or ended.intersection(step.id.split()):
             steps.append(step)
     main = whole.head.main[: 1 + sum(step.kind == "landed" and step.do == "change" for step in before)]
