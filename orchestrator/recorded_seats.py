@@ -230,9 +230,8 @@ class RecordedSeats:
         jobs = [job for job in playing.played.jobs(step) if not self._left_out(playing, job)]
         if kind == step.kind and not same_tree and jobs:
             came = await self._job_came_as_far(step, room)
-            if came or step.arguments.get(
-                "background"
-            ):  # where it has gone on from there, it was chance how far it was
+            # Where it has gone on from there, it was chance how far it was.
+            if came or step.arguments.get("background"):
                 return
         if kind == step.kind and same_tree:
             return

@@ -10,7 +10,7 @@ import json
 import lzma
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -141,12 +141,24 @@ async def record(
     return Recording(head, tuple(steps))
 
 
+Placed = tuple[tuple[int, int], Step]
+
+
 def _steps(db: sqlite3.Connection, main: list[str], until: float) -> list[Step]:
     """Everything that happened up to an entry of the journal, in the order in which it took effect: by the journal,
     where a call in a room, and one that only looks, has its place at its beginning."""
-    placed: list[tuple[tuple[int, int], Step]] = []
-    handed_in, ended, landed, staged = dict[str, int](), set[str](), 0, set[str]()
-    judging: tuple[tuple[int, int], Step] | None = None
+    told, handed_in = _told(db, main)
+    told = [(place, step) for place, step in told if place <= (until, 0)]
+    ended = {step.id for _, step in told if step.do == "change"}
+    asked = [(place, step) for place, step in _asked(db, handed_in, ended) if place <= (until, 0)]
+    return [step for _, step in sorted((*told, *asked), key=lambda pair: pair[0])]
+
+
+def _told(db: sqlite3.Connection, main: list[str]) -> tuple[list[Placed], dict[str, int]]:
+    """What the journal tells of sessions, changes and judgements, and where each change was handed in."""
+    placed: list[Placed] = []
+    handed_in, landed, staged = dict[str, int](), 0, set[str]()
+    judging: Placed | None = None
     kinds = "('session-started', 'session-ended', 'claimed', 'submitted', 'staged', 'parked', 'judging', 'landed', "
     journal = db.execute(f"SELECT * FROM journal WHERE kind IN {kinds}'bounced', 'withdrawn') ORDER BY seq").fetchall()
     for row, following in zip(journal, [*journal[1:], None], strict=True):
@@ -182,11 +194,15 @@ def _steps(db: sqlite3.Connection, main: list[str], until: float) -> list[Step]:
                     placed.append(judging)
                     judging = None
                 landed += kind == "landed"
-                ended |= {change} if row["seq"] <= until else set()
                 step = Step(do="change", id=change, kind=kind, **facts | {"main": landed})
             case _:
                 continue
         placed.append(((row["seq"], 0), step))
+    return placed, handed_in
+
+
+def _asked(db: sqlite3.Connection, handed_in: Mapping[str, int], ended: Set[str]) -> Iterator[Placed]:
+    """The calls; what a submission came to is known where its change is among those that have `ended`."""
     submitted = {row["call"]: row for row in db.execute("SELECT id, call, submitted FROM change")}
     calls = db.execute(
         "SELECT call.*, turn.at FROM call JOIN turn ON turn.session = call.session AND turn.number = call.turn "
@@ -211,9 +227,8 @@ def _steps(db: sqlite3.Connection, main: list[str], until: float) -> list[Step]:
                 left["rested"] = any(one == session and before < at <= began for one, at in rests)
                 before = began
                 step = Step(do="call", id=f"{session}.{number}.{row['number']}", **asked, **left)
-                placed.append(((at, int(looks)), step))
+                yield (at, int(looks)), step
                 stamp = seen or stamp
-    return [step for place, step in sorted(placed, key=lambda pair: pair[0]) if place <= (until, 0)]
 
 
 def _again(found: Iterable[Step], recorded: Iterable[Step]) -> Iterator[Step]:
