@@ -14,6 +14,7 @@ from orchestrator.excused import flaky
 from orchestrator.freezing import Frozen
 from orchestrator.gate import Gate
 from orchestrator.ledger import Ledger
+from orchestrator.ramp import PLANNER
 from orchestrator.records import Session
 from orchestrator.replay import Replay
 from orchestrator.repository import Repository
@@ -93,9 +94,12 @@ class Desk:
 
     async def begun(self) -> bool:
         """Whether a case passes on main, of those that the project names if it names any: what a seed's own unit tests
-        do is no beginning."""
+        do is no beginning. Or a planner's change is there: the parts that it drew can be built side by side."""
         passed = (await self.gate.judge_main()).passed()
-        return bool(passed & self.shown_cases if self.shown_cases else passed)
+        drawn = "SELECT 1 FROM session AS s JOIN change ON session = s.id WHERE role = ? AND change.state = 'landed'"
+        return bool(passed & self.shown_cases if self.shown_cases else passed) or await self.store.read(
+            lambda db: bool(db.execute(drawn, (PLANNER,)).fetchone())
+        )
 
     async def journal(self, kind: str, seat: str = "", /, **data: object) -> None:
         await self.store.write(lambda tx: tx.journal(kind, seat, **data))

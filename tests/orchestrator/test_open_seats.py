@@ -196,3 +196,22 @@ def test_the_seeds_own_unit_tests_are_no_beginning() -> None:
         seat(run, first, "claim", tasks[0])
         assert "works alone first" in seat(run, second, "claim", tasks[1], code=1)["text"]
         assert place.say("stop", run.name, "--now").returncode == 0
+
+
+def test_what_a_planner_has_drawn_the_others_build_side_by_side() -> None:
+    with yard() as place:
+        project = small_project(place.folder / "project", ("red", "green"), {"planner": 1, "builder": 2})
+        (project / "seed/parts/base").rename(project / "seed/parts/nothing")  # so that no case passes
+        run = place.start(project, "open", 3)
+        run.until("SELECT 1 FROM scorecard")
+        planner, *builders = (
+            seat(run, "", "take", "--role", role)["token"] for role in ("planner", "builder", "builder")
+        )
+        tasks = [row["id"] for row in run.rows("SELECT id FROM task WHERE state = 'ready' ORDER BY number")]
+        assert "works alone first" in seat(run, builders[0], "claim", tasks[0], code=1)["text"]
+        seat(run, planner, "shell", "echo red, then green >DESIGN.md")
+        seat(run, planner, "submit", "--summary", "What there will be")
+        run.until("SELECT 1 FROM change WHERE state = 'landed'")
+        for builder, task in zip(builders, tasks, strict=False):
+            seat(run, builder, "claim", task)
+        assert place.say("stop", run.name, "--now").returncode == 0
